@@ -1,0 +1,32 @@
+"""Typed configuration: the one source of truth for every setting."""
+
+from megatron_mimo.config.data import DataConfig, EvaluationConfig
+from megatron_mimo.config.errors import ConfigError, UserError
+from megatron_mimo.config.load import load, to_yaml
+from megatron_mimo.config.model import ModelConfig
+from megatron_mimo.config.parallel import ParallelConfig
+from megatron_mimo.config.precision import PrecisionConfig
+from megatron_mimo.config.pretrain import PretrainConfig
+from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig
+from megatron_mimo.config.stages import BatchRamp, LearningRateSegment, MTPLossWeight, OptimizerConfig, StageConfig
+
+__all__ = [
+    "BatchRamp",
+    "CheckpointConfig",
+    "ConfigError",
+    "DataConfig",
+    "EvaluationConfig",
+    "GuardConfig",
+    "LearningRateSegment",
+    "LoggingConfig",
+    "MTPLossWeight",
+    "ModelConfig",
+    "OptimizerConfig",
+    "ParallelConfig",
+    "PrecisionConfig",
+    "PretrainConfig",
+    "StageConfig",
+    "UserError",
+    "load",
+    "to_yaml",
+]

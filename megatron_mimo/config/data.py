@@ -1,0 +1,30 @@
+"""Where the tokens come from and how a batch is cut out of them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """Tokenized data: a folder of `.bin/.idx` pairs with a `manifest.json`, and the tokenizer they were made with."""
+
+    path: str
+    """Folder of the tokenized sources and their manifest."""
+    tokenizer: str
+    """Folder of a Hugging Face tokenizer; its hash must equal the manifest's."""
+    loader: Literal["torch", "dali"] = "torch"
+    """Batch loader; both give the same samples in the same order."""
+    num_workers: int = 1
+    """Background reader threads (dali) or processes (torch) a rank; 0 reads in the training process."""
+    intra_document_attention: bool = True
+    """Keep attention, positions and losses inside documents that share a sequence."""
+
+
+@dataclass(kw_only=True)
+class EvaluationConfig:
+    """Loss on held-out sequences inside the training loop."""
+
+    every_tokens: int | None = None
+    """Consumed tokens between evaluations; null evaluates at the end of each stage only."""
+    sequences: int = 32
+    """Held-out sequences read per source; 0 switches evaluation off."""

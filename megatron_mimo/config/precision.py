@@ -1,0 +1,31 @@
+"""Number formats and the layer backend that computes in them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from megatron_mimo.config.errors import ConfigError
+
+FP8Recipe = Literal["none", "delayed", "tensorwise", "blockwise", "mxfp8"]
+
+
+@dataclass(kw_only=True)
+class PrecisionConfig:
+    """Parameters and activations in `dtype`, gradients and optimizer state in fp32."""
+
+    dtype: Literal["bf16", "fp32"] = "bf16"
+    backend: Literal["auto", "torch", "transformer_engine"] = "auto"
+    """Layer implementation: auto takes Transformer Engine where it is installed beside a GPU, torch otherwise."""
+    fp8_recipe: FP8Recipe = "none"
+    """Scaling rule of FP8 matrix products (Transformer Engine on Hopper or newer; mxfp8 needs Blackwell)."""
+    fp8_format: Literal["hybrid", "e4m3"] = "hybrid"
+    """hybrid: e4m3 forward, e5m2 gradients."""
+
+    def __post_init__(self) -> None:
+        if self.fp8_recipe != "none" and self.dtype != "bf16":
+            raise ConfigError("precision.fp8_recipe", self.fp8_recipe, "needs precision.dtype=bf16")
+        if self.fp8_recipe != "none" and self.backend == "torch":
+            raise ConfigError(
+                "precision.fp8_recipe",
+                self.fp8_recipe,
+                "FP8 layers come from Transformer Engine: set precision.backend=transformer_engine, or fp8_recipe=none",
+            )

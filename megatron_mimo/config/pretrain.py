@@ -1,0 +1,61 @@
+"""The root of a pre-training configuration file."""
+
+from dataclasses import dataclass, field
+
+from megatron_mimo.config.data import DataConfig, EvaluationConfig
+from megatron_mimo.config.errors import ConfigError
+from megatron_mimo.config.model import ModelConfig
+from megatron_mimo.config.parallel import ParallelConfig
+from megatron_mimo.config.precision import PrecisionConfig
+from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig
+from megatron_mimo.config.stages import MTPLossWeight, OptimizerConfig, StageConfig, check_recipe
+
+
+@dataclass(kw_only=True)
+class PretrainConfig:
+    """One pre-training run: `python -m megatron_mimo.pretrain CONFIG.yaml` reads exactly this."""
+
+    name: str
+    output_dir: str
+    """Run folder: checkpoints, TensorBoard events, metrics, report, resolved configuration."""
+    seed: int = 1234
+    num_threads: int | None = None
+    """CPU threads a rank; null divides the machine's cores over its ranks."""
+    model: ModelConfig
+    stages: list[StageConfig]
+    mtp_loss: list[MTPLossWeight] = field(default_factory=lambda: [MTPLossWeight(mtp_loss_scaling_factor=0.3)])
+    data: DataConfig
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    max_steps: int | None = None
+    """Stop after this many steps, before the stages end; null runs them to the end."""
+
+    def __post_init__(self) -> None:
+        check_recipe(self.stages, self.mtp_loss)
+        self.parallel.check_against(self.model)
+        if self.parallel.context_parallel_size > 1 and self.data.intra_document_attention:
+            if self.precision.backend == "transformer_engine":
+                raise ConfigError(
+                    "data.intra_document_attention",
+                    True,
+                    "Transformer Engine cannot cut packed documents over context-parallel ranks:"
+                    " set it to false, or parallel.context_parallel_size=1",
+                )
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens of all stages together."""
+        return sum(stage.tokens for stage in self.stages)
+
+    def check_world_size(self, world_size: int) -> None:
+        """Raise ConfigError where the stages' batches do not fit on `world_size` ranks."""
+        data_parallel_size = self.parallel.data_parallel_size(world_size)
+        for stage in self.stages:
+            stage.check_against(
+                data_parallel_size, self.parallel.tensor_model_parallel_size, self.parallel.context_parallel_size
+            )

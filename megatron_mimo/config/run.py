@@ -1,0 +1,54 @@
+"""Everything around the training step: checkpoints, guards against failure, logging."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from megatron_mimo.config.errors import ConfigError
+
+
+@dataclass(kw_only=True)
+class CheckpointConfig:
+    """When to save, how many to keep, and whether to write in the background."""
+
+    every_steps: int = 1000
+    keep_last: int = 2
+    """Newest checkpoints kept; older ones are removed once a newer one is complete."""
+    keep_every_tokens: int | None = None
+    """Also keep the first checkpoint after each multiple of this many consumed tokens, for good."""
+    asynchronous: bool = False
+    """Write in a forked process while training goes on."""
+    save_at_end: bool = True
+
+    def __post_init__(self) -> None:
+        if self.every_steps < 1 or self.keep_last < 1:
+            raise ConfigError("checkpoint.every_steps", self.every_steps, "every_steps and keep_last must be at least 1")
+
+
+@dataclass(kw_only=True)
+class GuardConfig:
+    """What to do when a step, a rank or a node misbehaves."""
+
+    on_non_finite: Literal["skip", "rollback", "stop"] = "skip"
+    """NaN or Inf in loss or gradient: leave the step out, return to the last checkpoint, or stop."""
+    on_spike: Literal["ignore", "skip", "rollback", "stop"] = "ignore"
+    """Loss above its running mean by `spike_deviations` running standard deviations."""
+    spike_deviations: float = 8.0
+    spike_window_steps: int = 100
+    max_consecutive_events: int = 10
+    """Stop after this many bad steps in a row, or rollbacks to the same checkpoint, whatever the policy."""
+    hang_timeout_seconds: float = 600.0
+    """A step that takes longer dumps the stacks of every rank and stops the run; 0 switches the watchdog off."""
+    requeue_exit_code: int = 85
+    """Exit code after SIGTERM or SIGUSR1 saved a checkpoint: ask the scheduler to start the job again."""
+
+
+@dataclass(kw_only=True)
+class LoggingConfig:
+    """The trace a run leaves."""
+
+    every_steps: int = 10
+    peak_tflops_per_gpu: float | None = None
+    """Peak dense bf16 TFLOP/s of the device, for MFU; null logs TFLOP/s without MFU."""
+    straggler_every_steps: int = 100
+    profile_steps: list[int] | None = None
+    """First and last step to record with torch.profiler into the run folder; null for none."""

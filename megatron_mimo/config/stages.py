@@ -1,0 +1,126 @@
+"""The training recipe, counted in tokens: stages, learning-rate segments, batch ramp, MTP loss weight."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from megatron_mimo.config.errors import ConfigError
+
+
+@dataclass(kw_only=True)
+class LearningRateSegment:
+    """One piece of the learning-rate curve, `tokens` long, from `start` to `end`."""
+
+    kind: Literal["linear", "constant", "cosine"]
+    tokens: int
+    start: float
+    end: float
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1:
+            raise ConfigError("learning_rate.tokens", self.tokens, "a segment needs at least one token")
+        if self.kind == "constant" and self.start != self.end:
+            raise ConfigError("learning_rate.end", self.end, f"a constant segment ends where it starts, at {self.start}")
+
+
+@dataclass(kw_only=True)
+class BatchRamp:
+    """Linear growth of the global batch from `start` sequences to the stage's batch over the first `tokens` of the stage."""
+
+    start: int
+    increment: int
+    """Batch sizes are rounded down to a multiple of this, whatever the number of ranks."""
+    tokens: int
+
+    def __post_init__(self) -> None:
+        if self.start < 1 or self.increment < 1 or self.start % self.increment:
+            raise ConfigError("batch_ramp.start", self.start, f"must be a multiple of increment={self.increment}")
+        if self.tokens < 1:
+            raise ConfigError("batch_ramp.tokens", self.tokens, "the ramp needs at least one token")
+
+
+@dataclass(kw_only=True)
+class StageConfig:
+    """One pre-training stage: a data mixture at one sequence length and RoPE base."""
+
+    name: str
+    tokens: int
+    seq_length: int
+    rotary_base: int
+    mixture: str
+    """Path of the stage's mixture file (weights by source), relative to the configuration file."""
+    learning_rate: list[LearningRateSegment]
+    global_batch_size: int
+    """Sequences a step, over all ranks."""
+    micro_batch_size: int = 1
+    batch_ramp: BatchRamp | None = None
+
+    def __post_init__(self) -> None:
+        covered = sum(segment.tokens for segment in self.learning_rate)
+        if covered != self.tokens:
+            raise ConfigError(
+                f"stage {self.name}: tokens",
+                self.tokens,
+                f"its learning_rate segments add up to {covered}; make both equal",
+            )
+        if self.global_batch_size % self.micro_batch_size:
+            raise ConfigError(
+                f"stage {self.name}: global_batch_size",
+                self.global_batch_size,
+                f"must be a multiple of micro_batch_size={self.micro_batch_size}",
+            )
+        ramp = self.batch_ramp
+        if ramp is not None and (ramp.start > self.global_batch_size or ramp.tokens > self.tokens):
+            raise ConfigError(
+                f"stage {self.name}: batch_ramp", ramp, "must start at or below global_batch_size and fit in the stage"
+            )
+
+    def check_against(self, data_parallel_size: int, tensor_model_parallel_size: int, context_parallel_size: int) -> None:
+        """Raise ConfigError where a batch cannot be split over the ranks, or a sequence over TP and CP."""
+        step = self.micro_batch_size * data_parallel_size
+        sizes = {"global_batch_size": self.global_batch_size}
+        if self.batch_ramp is not None:
+            sizes |= {"batch_ramp.start": self.batch_ramp.start, "batch_ramp.increment": self.batch_ramp.increment}
+        for key, size in sizes.items():
+            if size % step:
+                raise ConfigError(
+                    f"stage {self.name}: {key}",
+                    size,
+                    f"must be a multiple of micro_batch_size x data-parallel size = {step}",
+                )
+        parts = tensor_model_parallel_size * context_parallel_size * (2 if context_parallel_size > 1 else 1)
+        if self.seq_length % parts:
+            raise ConfigError(
+                f"stage {self.name}: seq_length", self.seq_length, f"must be divisible by {parts} (TP x 2 CP)"
+            )
+
+
+@dataclass(kw_only=True)
+class MTPLossWeight:
+    """Weight of the MTP loss until `until_tokens` consumed tokens of the whole run; null means to the end."""
+
+    mtp_loss_scaling_factor: float
+    until_tokens: int | None = None
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    """AdamW as in report section 3.3; the learning rate belongs to the stages."""
+
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.95
+    adam_eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip_grad: float = 1.0
+
+
+def check_recipe(stages: list[StageConfig], mtp_loss: list[MTPLossWeight]) -> None:
+    """Raise ConfigError unless the stages have names of their own and the MTP weights follow each other."""
+    if not stages:
+        raise ConfigError("stages", [], "a run needs at least one stage")
+    names = [stage.name for stage in stages]
+    if len(set(names)) != len(names):
+        raise ConfigError("stages", names, "stage names must differ")
+    bounds = [weight.until_tokens for weight in mtp_loss]
+    inner = [bound for bound in bounds[:-1] if bound is not None]
+    if not bounds or bounds[-1] is not None or len(inner) != len(bounds) - 1 or sorted(set(inner)) != inner:
+        raise ConfigError("mtp_loss", bounds, "until_tokens must rise, and only the last may be null")
