@@ -1,0 +1,1 @@
+"""The MiMo model: reference, megatron-core assembly, sizes."""

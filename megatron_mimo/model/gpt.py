@@ -1,0 +1,83 @@
+"""The MiMo model on megatron-core: GPTModel's parts, a final norm of its own, parallel MTP layers.
+
+Shapes: `s`equence (local to the context-parallel rank), `b`atch, `h`idden, `v`ocabulary (local to the tensor-parallel
+rank), `D` MTP layers.
+"""
+
+from typing import Any
+
+import torch
+from megatron.core.models.gpt import GPTModel
+from megatron.core.packed_seq_params import PackedSeqParams
+from megatron.core.transformer.spec_utils import build_module
+from torch import Tensor
+
+from megatron_mimo.model.mtp import ParallelMTPLayer
+
+
+class MTPGPTModel(GPTModel):
+    """GPTModel whose last pipeline stage returns main and MTP results side by side.
+
+    The decoder is built without its final norm; the norm lives here, because MiMo's MTP layers take the hidden state
+    before it (`mtp_before_final_norm`).
+    """
+
+    def __init__(self, *args: Any, mtp_before_final_norm: bool, mtp_zero_first_embedding: bool, final_norm: Any, **kw: Any):
+        super().__init__(*args, **kw)
+        self.mtp_before_final_norm = mtp_before_final_norm
+        if self.post_process:
+            self.final_layernorm = build_module(
+                final_norm, config=self.config, hidden_size=self.config.hidden_size, eps=self.config.layernorm_epsilon
+            )
+        if self.mtp_process:
+            for layer in self.mtp.layers:
+                assert isinstance(layer, ParallelMTPLayer)
+                layer.zero_first_embedding = mtp_zero_first_embedding
+
+    def forward(  # type: ignore[override]
+        self,
+        tokens: Tensor,
+        position_ids: Tensor,
+        attention_mask: Tensor | None,
+        labels: Tensor,
+        packed_seq_params: PackedSeqParams | None = None,
+        return_logits: bool = False,
+    ) -> Tensor:
+        """Per-token losses in nats, fp32 [1+D, b, s], on the last pipeline stage; hidden states [s, b, h] elsewhere.
+
+        tokens, position_ids: [b, s]. labels: [1+D, b, s], labels[d] = the token d+1 places ahead; MTP layer d is fed
+        the embedding of labels[d-1]. attention_mask: bool [b, 1, s, S] or None. With `return_logits` the last stage
+        returns logits [1+D, b, s, v] instead.
+        """
+        decoder_input, rotary_pos_emb, *_ = self._preprocess(tokens, position_ids, packed_seq_params=packed_seq_params)
+        context = {"rotary_pos_emb": rotary_pos_emb, "packed_seq_params": packed_seq_params}
+        hidden = self.decoder(hidden_states=decoder_input, attention_mask=attention_mask, **context)
+        if not self.post_process:
+            return hidden
+        normed = self.final_layernorm(hidden)
+        outputs = [normed]
+        if self.mtp_process:
+            source = hidden if self.mtp_before_final_norm else normed
+            for depth, layer in enumerate(self.mtp.layers):
+                outputs.append(
+                    layer(
+                        input_ids=labels[depth],
+                        position_ids=position_ids,
+                        hidden_states=source,
+                        attention_mask=attention_mask,
+                        embedding=self.embedding,
+                        **context,
+                    )[0]
+                )
+        head = self._logits if return_logits else self._losses
+        return torch.stack([head(states, labels[depth]) for depth, states in enumerate(outputs)])
+
+    def _losses(self, states: Tensor, labels: Tensor) -> Tensor:
+        """states [s,b,h], labels [b,s] -> cross entropy in nats [b,s]."""
+        logits, _ = self.output_layer(states)
+        return self.compute_language_model_loss(labels, logits)
+
+    def _logits(self, states: Tensor, labels: Tensor) -> Tensor:
+        """states [s,b,h] -> logits [b,s,v]."""
+        logits, _ = self.output_layer(states)
+        return logits.transpose(0, 1).contiguous()

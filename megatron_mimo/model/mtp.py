@@ -1,0 +1,41 @@
+"""MiMo's MTP layer: parallel, fed by the main model's hidden state (report section 3.2, figure 2).
+
+Shapes: `s`equence (local), `b`atch, `h`idden.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from megatron.core.tensor_parallel import scatter_to_sequence_parallel_region
+from megatron.core.transformer.multi_token_prediction import MultiTokenPredictionLayer
+from megatron.core.utils import make_viewless_tensor
+from torch import Tensor
+
+
+class ParallelMTPLayer(MultiTokenPredictionLayer):
+    """One MTP layer as MiMo's inference code computes it.
+
+    Differs from megatron-core's layer in three ways: the caller passes the next tokens already shifted, so nothing is
+    rolled (or sent between context-parallel ranks) here; the caller passes the main model's hidden state to every
+    layer instead of chaining them; and the embedding is zeroed where position == 0 (`zero_first_embedding`).
+    """
+
+    zero_first_embedding = True
+
+    def _get_embeddings(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        embedding: Callable[..., Tensor],
+        hidden_states: Tensor,
+        packed_seq_params: Any = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """input_ids [b,s]: the next tokens; position_ids [b,s]: positions of the current ones; hidden_states [s,b,h]."""
+        embedded = embedding(input_ids=input_ids, position_ids=position_ids)
+        if self.zero_first_embedding:
+            first = (position_ids == 0).transpose(0, 1).unsqueeze(-1)
+            if self.sequence_parallel:
+                first = scatter_to_sequence_parallel_region(first)
+            embedded = embedded.masked_fill(first, 0.0)
+        hidden_states = make_viewless_tensor(inp=hidden_states, requires_grad=True, keep_graph=True)
+        return input_ids, position_ids, embedded, hidden_states

@@ -1,0 +1,23 @@
+"""Number formats in megatron-core's terms."""
+
+from typing import Any
+
+import torch
+
+from megatron_mimo.config import PrecisionConfig
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def precision_fields(precision: PrecisionConfig) -> dict[str, Any]:
+    """TransformerConfig fields for parameters, pipeline traffic and FP8 scaling.
+
+    FP8 applies to the linear layers' matrix products; embedding, norms, attention core, head and optimizer stay in
+    bf16/fp32. Recipes: delayed (amax history), tensorwise (current scaling), blockwise (1x128 activations, 128x128
+    weights), mxfp8 (1x32 blocks with power-of-two scales).
+    """
+    dtype = DTYPES[precision.dtype]
+    fields: dict[str, Any] = {"params_dtype": dtype, "pipeline_dtype": dtype, "bf16": precision.dtype == "bf16"}
+    if precision.fp8_recipe != "none":
+        fields |= {"fp8": precision.fp8_format, "fp8_recipe": precision.fp8_recipe}
+    return fields

@@ -1,0 +1,124 @@
+"""Which module plays which part: layer specs from a backend (torch or Transformer Engine)."""
+
+import importlib.util
+
+import torch
+from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
+from megatron.core.models.backends import BackendSpecProvider
+from megatron.core.models.gpt.gpt_layer_specs import get_mlp_module_spec_for_backend
+from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
+from megatron.core.transformer.enums import AttnMaskType
+from megatron.core.transformer.identity_op import IdentityOp
+from megatron.core.transformer.multi_token_prediction import (
+    MultiTokenPredictionBlockSubmodules,
+    MultiTokenPredictionLayerSubmodules,
+)
+from megatron.core.transformer.spec_utils import ModuleSpec
+from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
+from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
+
+from megatron_mimo.config import ConfigError, PrecisionConfig
+from megatron_mimo.model.mtp import ParallelMTPLayer
+from megatron_mimo.model.torch_layers import TorchSpecProvider
+
+FP8_CAPABILITY = {"delayed": (8, 9), "tensorwise": (8, 9), "blockwise": (9, 0), "mxfp8": (10, 0)}
+
+
+def choose_backend(precision: PrecisionConfig) -> tuple[str, str]:
+    """The backend's name ("torch" or "transformer_engine") and the reason; raises ConfigError for an impossible wish."""
+    has_engine = importlib.util.find_spec("transformer_engine") is not None
+    has_gpu = torch.cuda.is_available()
+    if precision.fp8_recipe != "none":
+        _check_fp8(precision.fp8_recipe, has_engine, has_gpu)
+    if precision.backend == "torch":
+        return "torch", "asked for by precision.backend"
+    if precision.backend == "transformer_engine":
+        if not (has_engine and has_gpu):
+            missing = "the transformer_engine package" if not has_engine else "a CUDA device"
+            raise ConfigError(
+                "precision.backend", "transformer_engine", f"{missing} is missing; set precision.backend=torch or auto"
+            )
+        return "transformer_engine", "asked for by precision.backend"
+    if has_engine and has_gpu:
+        return "transformer_engine", "installed, and a CUDA device is present"
+    return "torch", "no CUDA device" if not has_gpu else "transformer_engine is not installed"
+
+
+def _check_fp8(recipe: str, has_engine: bool, has_gpu: bool) -> None:
+    if not (has_engine and has_gpu):
+        missing = "a CUDA device" if not has_gpu else "the transformer_engine package"
+        raise ConfigError(
+            "precision.fp8_recipe", recipe, f"FP8 needs {missing}, which is missing here; set precision.fp8_recipe=none"
+        )
+    capability = torch.cuda.get_device_capability()
+    if capability < FP8_CAPABILITY[recipe]:
+        raise ConfigError(
+            "precision.fp8_recipe",
+            recipe,
+            f"needs compute capability {FP8_CAPABILITY[recipe]}, this GPU has {capability};"
+            " choose another recipe or none",
+        )
+
+
+def spec_provider(backend: str) -> BackendSpecProvider:
+    """The provider of the backend's layers, norms and attention."""
+    if backend == "torch":
+        return TorchSpecProvider()
+    from megatron.core.extensions.transformer_engine_spec_provider import TESpecProvider
+
+    return TESpecProvider()
+
+
+def layer_spec(provider: BackendSpecProvider) -> ModuleSpec:
+    """One decoder layer: RMSNorm, grouped-query attention with QKV bias, RMSNorm, SwiGLU."""
+    fused = provider.fuse_layernorm_and_linear()
+    norm = IdentityOp if fused else provider.layer_norm(rms_norm=True)
+    linear_qkv = provider.column_parallel_layer_norm_linear() if fused else provider.column_parallel_linear()
+    attention = ModuleSpec(
+        module=SelfAttention,
+        params={"attn_mask_type": AttnMaskType.causal},
+        submodules=SelfAttentionSubmodules(
+            linear_qkv=linear_qkv,
+            core_attention=provider.core_attention(),
+            linear_proj=provider.row_parallel_linear(),
+            q_layernorm=IdentityOp,
+            k_layernorm=IdentityOp,
+        ),
+    )
+    return ModuleSpec(
+        module=TransformerLayer,
+        submodules=TransformerLayerSubmodules(
+            input_layernorm=norm,
+            self_attention=attention,
+            self_attn_bda=get_bias_dropout_add,
+            pre_mlp_layernorm=norm,
+            mlp=get_mlp_module_spec_for_backend(backend=provider),
+            mlp_bda=get_bias_dropout_add,
+            # Checkpoints carry the fused names whatever the backend, so that one backend loads the other's.
+            sharded_state_dict_keys_map={
+                "input_layernorm.": "self_attention.linear_qkv.layer_norm_",
+                "pre_mlp_layernorm.": "mlp.linear_fc1.layer_norm_",
+            },
+        ),
+    )
+
+
+def decoder_spec(provider: BackendSpecProvider, num_layers: int) -> TransformerBlockSubmodules:
+    """The decoder without its final norm, which the model applies itself: MTP needs the state before it."""
+    return TransformerBlockSubmodules(layer_specs=[layer_spec(provider)] * num_layers, layer_norm=None)
+
+
+def mtp_spec(provider: BackendSpecProvider, mtp_num_layers: int) -> MultiTokenPredictionBlockSubmodules:
+    """`mtp_num_layers` MTP layers, each one decoder layer with its own norms and projection."""
+    norm = provider.layer_norm(rms_norm=True)
+    layer = ModuleSpec(
+        module=ParallelMTPLayer,
+        submodules=MultiTokenPredictionLayerSubmodules(
+            enorm=norm,
+            hnorm=norm,
+            eh_proj=provider.column_parallel_linear(),
+            transformer_layer=layer_spec(provider),
+            layer_norm=norm,
+        ),
+    )
+    return MultiTokenPredictionBlockSubmodules(layer_specs=[layer] * mtp_num_layers)

@@ -1,0 +1,122 @@
+"""Layers of the torch backend: RMSNorm that knows sequence parallelism, and grouped-query attention on SDPA.
+
+Shapes: `s`equence (local to the rank), `S` whole sequence, `b`atch, `n` heads, `g` key/value heads, `d` head size.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from megatron.core.models.backends import LocalSpecProvider
+from megatron.core.process_groups_config import ProcessGroupCollection
+from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
+from megatron.core.transformer.enums import AttnMaskType
+from megatron.core.transformer.module import MegatronModule
+from megatron.core.transformer.transformer_config import TransformerConfig
+from torch import Tensor
+
+
+class RMSNorm(torch.nn.Module):
+    """Root-mean-square norm; its gradient is summed over tensor-parallel ranks when the sequence is cut over them."""
+
+    def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **_: Any) -> None:
+        super().__init__()
+        self.eps = eps
+        self.shape = (hidden_size,)
+        self.weight = torch.nn.Parameter(torch.ones(hidden_size, dtype=config.params_dtype))
+        self.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return F.rms_norm(hidden_states, self.shape, self.weight, self.eps)
+
+
+class GroupedQueryAttention(MegatronModule):
+    """Causal attention core on `scaled_dot_product_attention`, inside documents when a mask is given.
+
+    `attention_mask` is None (causal), or bool [b, 1, s, S], True where a query row may look: `batch.py` builds it from
+    the documents' bounds. Under context parallelism each rank holds the zig-zag chunks r and 2*CP-1-r of the sequence,
+    gathers all keys and values, and its mask holds the rows of its own queries.
+    """
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        layer_number: int,
+        attn_mask_type: AttnMaskType,
+        attention_type: str,
+        pg_collection: ProcessGroupCollection,
+        attention_dropout: float | None = None,
+        softmax_scale: float | None = None,
+        cp_comm_type: str | None = None,
+        **_: Any,
+    ) -> None:
+        super().__init__(config=config)
+        self.softmax_scale = softmax_scale
+        self.cp_group = pg_collection.cp if config.context_parallel_size > 1 else None
+        self.grouped = config.num_query_groups != config.num_attention_heads
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        attn_mask_type: AttnMaskType | None = None,
+        attention_bias: Tensor | None = None,
+        packed_seq_params: Any = None,
+    ) -> Tensor:
+        """query [s,b,n,d], key and value [s,b,g,d] -> context [s,b,n*d]."""
+        s, b, n, d = query.shape
+        if self.cp_group is not None:
+            key, value = self._gather_sequence(key, value)
+            if attention_mask is None:
+                attention_mask = self._causal_rows(s, query.device)
+        q, k, v = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
+        context = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=attention_mask,
+            is_causal=attention_mask is None,
+            scale=self.softmax_scale,
+            enable_gqa=self.grouped,
+        )
+        return context.permute(2, 0, 1, 3).reshape(s, b, n * d)
+
+    def _gather_sequence(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Local zig-zag chunks [s,b,g,d] -> keys and values of the whole sequence [S,b,g,d] in order."""
+        assert self.cp_group is not None
+        size, d = self.cp_group.size(), key.shape[-1]
+        gathered = gather_from_sequence_parallel_region(
+            torch.cat([key, value], dim=-1), tensor_parallel_output_grad=True, group=self.cp_group
+        )
+        chunks = gathered.chunk(2 * size, dim=0)
+        ordered = [*chunks[0::2], *reversed(chunks[1::2])]
+        key, value = torch.cat(ordered, dim=0).split(d, dim=-1)
+        return key, value
+
+    def _causal_rows(self, s: int, device: torch.device) -> Tensor:
+        """The rows of the causal mask that belong to this context-parallel rank: bool [s, S]."""
+        assert self.cp_group is not None
+        rows = zigzag_positions(s, self.cp_group.rank(), self.cp_group.size()).to(device)
+        return rows[:, None] >= torch.arange(s * self.cp_group.size(), device=device)[None, :]
+
+    def sharded_state_dict(self, *_: Any, **__: Any) -> dict:
+        return {}
+
+
+def zigzag_positions(local_length: int, cp_rank: int, cp_size: int) -> Tensor:
+    """Positions in the whole sequence that a context-parallel rank holds: chunk r, then chunk 2*CP-1-r."""
+    half = local_length // 2
+    first, second = cp_rank * half, (2 * cp_size - 1 - cp_rank) * half
+    return torch.cat([torch.arange(first, first + half), torch.arange(second, second + half)])
+
+
+class TorchSpecProvider(LocalSpecProvider):
+    """megatron-core's local linear layers with the norm and the attention above."""
+
+    def layer_norm(self, rms_norm: bool = False, for_qk: bool = False) -> type:
+        return RMSNorm
+
+    def core_attention(self) -> type:
+        return GroupedQueryAttention

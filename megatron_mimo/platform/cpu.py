@@ -1,0 +1,71 @@
+"""megatron-core on a machine without CUDA. The one place that changes megatron-core's or torch's behaviour.
+
+`install()` does nothing where CUDA is available. Elsewhere it answers `torch.cuda`'s bookkeeping calls for the CPU
+and turns CUDA placement requests into CPU ones, so that megatron-core trains over gloo with no change of its own.
+Nothing here touches numerics.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+CPU = torch.device("cpu")
+
+
+class CpuPlacement(TorchFunctionMode):
+    """Redirects `device="cuda"`, `.cuda()` and `pin_memory=True` to plain CPU tensors."""
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        device = kwargs.get("device")
+        if device is not None and torch.device(device).type == "cuda":
+            kwargs["device"] = CPU
+        if kwargs.get("pin_memory"):
+            kwargs["pin_memory"] = False
+        if func is torch.Tensor.cuda:
+            return args[0]
+        result = func(*args, **kwargs)
+        if func is torch.Tensor.type and len(args) == 1:
+            # megatron-core's optimizer accepts parameters by the name of their CUDA tensor type.
+            return result.replace("torch.", "torch.cuda.", 1)
+        return result
+
+
+_placement: CpuPlacement | None = None
+
+
+def install() -> None:
+    """Make megatron-core usable on the CPU; idempotent, and a no-op where CUDA is available."""
+    global _placement
+    if torch.cuda.is_available() or _placement is not None:
+        return
+    _answer_cuda_calls()
+    _map_rng_tracker()
+    _placement = CpuPlacement()
+    _placement.__enter__()
+
+
+def _answer_cuda_calls() -> None:
+    def nothing(*_: Any, **__: Any) -> None:
+        return None
+
+    cuda: Any = torch.cuda
+    cuda.current_device = lambda: CPU
+    for name in ("set_device", "synchronize", "empty_cache"):
+        setattr(cuda, name, nothing)
+    cuda.nvtx.range_push = nothing
+    cuda.nvtx.range_pop = nothing
+    cuda.get_rng_state = lambda *_, **__: torch.get_rng_state()
+    cuda.set_rng_state = lambda state, *_, **__: torch.set_rng_state(state)
+    cuda.manual_seed = torch.manual_seed
+    cuda.is_current_stream_capturing = lambda: False
+
+
+def _map_rng_tracker() -> None:
+    import megatron.core.tensor_parallel.random as megatron_random
+
+    tracker: Any = megatron_random
+    tracker._set_cuda_rng_state = lambda state, device=-1, graph_safe=False: torch.set_rng_state(state)
+    tracker._get_cuda_rng_state = lambda device="cuda", clone=False, graph_safe=False: torch.get_rng_state()

@@ -1,0 +1,105 @@
+"""From token rows to what the model takes: shifted labels per depth, positions, document masks, context-parallel cut.
+
+Shapes: `s`equence (whole), `b`atch (micro-batch), `D` MTP layers.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from megatron.core import parallel_state
+from torch import Tensor
+
+from megatron_mimo.model.torch_layers import zigzag_positions
+
+
+@dataclass
+class Batch:
+    """One micro-batch on the rank's device, already cut to its context-parallel share of the sequence."""
+
+    tokens: Tensor
+    """[b, s] input tokens."""
+    position_ids: Tensor
+    """[b, s] positions; they restart at each document with intra-document attention."""
+    labels: Tensor
+    """[1+D, b, s]; labels[d] is the token d+1 places ahead."""
+    loss_mask: Tensor
+    """[1+D, b, s] fp32; 0 where labels[d] lies beyond the sample."""
+    attention_mask: Tensor | None
+    """bool [b, 1, s, S], True where attention may look; None for plain causal attention."""
+    source: Tensor
+    """[b] index of the data source of each row."""
+
+
+def make_batch(rows: Tensor, source: Tensor, mtp_num_layers: int, eod_token_id: int | None) -> Batch:
+    """rows [b, s+1] -> the whole-sequence Batch. With `eod_token_id`, attention and positions stay inside documents."""
+    tokens = rows[:, :-1].contiguous()
+    b, s = tokens.shape
+    labels, loss_mask = shifted_labels(rows, 1 + mtp_num_layers)
+    if eod_token_id is None:
+        position_ids, attention_mask = torch.arange(s).expand(b, s).contiguous(), None
+    else:
+        document_ids = documents(tokens, eod_token_id)
+        position_ids, attention_mask = document_positions(document_ids), document_mask(document_ids)
+    return Batch(tokens, position_ids, labels, loss_mask, attention_mask, source)
+
+
+def shifted_labels(rows: Tensor, depths: int) -> tuple[Tensor, Tensor]:
+    """rows [b, s+1] -> labels [depths, b, s] and their mask: depth d predicts rows[:, i+1+d] at position i."""
+    b, s = rows.shape[0], rows.shape[1] - 1
+    labels = rows.new_zeros(depths, b, s)
+    loss_mask = torch.zeros(depths, b, s)
+    for depth in range(depths):
+        labels[depth, :, : s - depth] = rows[:, 1 + depth :]
+        loss_mask[depth, :, : s - depth] = 1.0
+    return labels, loss_mask
+
+
+def documents(tokens: Tensor, eod_token_id: int) -> Tensor:
+    """[b, s] -> [b, s] index of the document in its row; the end-of-document token belongs to its document."""
+    ends = (tokens == eod_token_id).long()
+    return ends.cumsum(dim=1) - ends
+
+
+def document_positions(document_ids: Tensor) -> Tensor:
+    """[b, s] document indices -> [b, s] positions that restart at 0 with each document."""
+    b, s = document_ids.shape
+    index = torch.arange(s).expand(b, s)
+    starts = torch.ones_like(document_ids, dtype=torch.bool)
+    starts[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
+    return index - torch.where(starts, index, 0).cummax(dim=1).values
+
+
+def document_mask(document_ids: Tensor) -> Tensor:
+    """[b, s] document indices -> bool [b, 1, s, s]: causal, and inside the query's own document."""
+    s = document_ids.shape[1]
+    causal = torch.ones(s, s, dtype=torch.bool).tril()
+    return (causal & (document_ids[:, :, None] == document_ids[:, None, :])).unsqueeze(1)
+
+
+def cut_for_context_parallel(batch: Batch) -> Batch:
+    """The rank's zig-zag share of the sequence; masks keep all their columns, for every key is gathered."""
+    size = parallel_state.get_context_parallel_world_size()
+    if size == 1:
+        return batch
+    rank = parallel_state.get_context_parallel_rank()
+    keep = zigzag_positions(batch.tokens.shape[1] // size, rank, size)
+    mask = batch.attention_mask
+    return Batch(
+        tokens=batch.tokens[:, keep],
+        position_ids=batch.position_ids[:, keep],
+        labels=batch.labels[:, :, keep],
+        loss_mask=batch.loss_mask[:, :, keep],
+        attention_mask=None if mask is None else mask[:, :, keep],
+        source=batch.source,
+    )
+
+
+def to_device(batch: Batch) -> Batch:
+    """Copy every tensor to the rank's device; nothing to do on the CPU."""
+    if not torch.cuda.is_available():
+        return batch
+    return Batch(**{name: _to_cuda(value) for name, value in vars(batch).items()})
+
+
+def _to_cuda(value: Tensor | None) -> Tensor | None:
+    return None if value is None else value.cuda(non_blocking=True)

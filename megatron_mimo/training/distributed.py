@@ -1,0 +1,106 @@
+"""Process groups, threads and seeds of a torchrun-started process."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from megatron.core import parallel_state
+from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
+
+from megatron_mimo.config import ParallelConfig, PretrainConfig, UserError
+from megatron_mimo.platform import cpu
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place; read from torchrun's environment, or a world of one without it."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+
+    @classmethod
+    def from_environment(cls) -> "World":
+        env = os.environ
+        return cls(
+            rank=int(env.get("RANK", "0")),
+            size=int(env.get("WORLD_SIZE", "1")),
+            local_rank=int(env.get("LOCAL_RANK", "0")),
+            local_size=int(env.get("LOCAL_WORLD_SIZE", "1")),
+        )
+
+
+@contextmanager
+def distributed(config: PretrainConfig) -> Iterator[World]:
+    """Process groups of the run's layout, destroyed at the end. Raises UserError when the rendezvous fails."""
+    world = World.from_environment()
+    config.check_world_size(world.size)
+    set_threads(config.num_threads, world)
+    cpu.install()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(world.local_rank)
+    _initialize_process_group(world, config.guard.hang_timeout_seconds)
+    try:
+        initialize_parallel_groups(config.parallel)
+        seed_everything(config.seed)
+        yield world
+    finally:
+        parallel_state.destroy_model_parallel()
+        dist.destroy_process_group()
+
+
+def initialize_parallel_groups(parallel: ParallelConfig) -> None:
+    """megatron-core's TP, PP, CP and DP groups over the existing default group."""
+    parallel_state.initialize_model_parallel(
+        tensor_model_parallel_size=parallel.tensor_model_parallel_size,
+        pipeline_model_parallel_size=parallel.pipeline_model_parallel_size,
+        virtual_pipeline_model_parallel_size=parallel.virtual_pipeline_model_parallel_size,
+        context_parallel_size=parallel.context_parallel_size,
+    )
+
+
+def set_threads(num_threads: int | None, world: World) -> None:
+    """CPU threads of this rank: as configured, or the machine's usable cores shared by its ranks."""
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(num_threads or max(1, cores // world.local_size))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch and megatron-core's tensor-parallel RNG tracker."""
+    torch.manual_seed(seed)
+    model_parallel_cuda_manual_seed(seed)
+
+
+def _initialize_process_group(world: World, hang_timeout_seconds: float) -> None:
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    # Collectives give up after the watchdog has written every rank's stacks, not before.
+    timeout = timedelta(seconds=2 * hang_timeout_seconds or 3600)
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    try:
+        if "MASTER_PORT" in os.environ:
+            dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=timeout)
+        elif world.size == 1:
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
+        else:
+            raise UserError(f"WORLD_SIZE={world.size} but MASTER_PORT is not set; start the ranks with torchrun")
+    except (dist.DistNetworkError, dist.DistStoreError) as error:
+        address = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT')}"
+        raise UserError(
+            f"cannot meet the other ranks at {address}: {str(error).splitlines()[0]}\n"
+            "If the port is in use by another program or run, choose one: torchrun --master-port PORT"
+            " (or --rdzv-endpoint HOST:PORT)."
+        ) from error
+
+
+def is_reporting_rank() -> bool:
+    """True on the one rank that knows the losses and writes: last pipeline stage, first of TP, CP and DP."""
+    return (
+        parallel_state.is_pipeline_last_stage(ignore_virtual=True)
+        and parallel_state.get_tensor_model_parallel_rank() == 0
+        and parallel_state.get_data_parallel_rank(with_context_parallel=True) == 0
+    )
