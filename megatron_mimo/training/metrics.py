@@ -1,0 +1,153 @@
+"""The numbers of a step and of an evaluation, and the file they are kept in: one JSON object a line.
+
+A number that is not finite is written as Python's json module writes and reads it: NaN, Infinity.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from megatron_mimo.config import UserError
+
+
+@dataclass
+class StepMetrics:
+    """One training step. Losses are nats a token, means over the global batch."""
+
+    step: int
+    """Counts from 1."""
+    consumed_tokens: int
+    """Tokens of the run after this step; its schedules were evaluated at the tokens before it."""
+    stage: str
+    loss: float
+    mtp_losses: list[float]
+    """By MTP depth, not multiplied by the MTP weight."""
+    grad_norm: float
+    """Before clipping."""
+    learning_rate: float
+    global_batch_size: int
+    seq_length: int
+    rotary_base: int
+    mtp_loss_scaling_factor: float
+    step_seconds: float
+    tokens_per_second: float
+    tflops_per_gpu: float
+    mfu: float | None
+    """Share of the device's peak; None where no peak is configured."""
+    memory_bytes: int
+    skipped: bool
+    """The guard left this step's update out."""
+    source_losses: dict[str, float]
+    source_tokens: dict[str, int]
+    """Tokens of this step by source."""
+
+
+@dataclass
+class EvaluationMetrics:
+    """Losses on held-out sequences after `step` steps, by source, in nats a token."""
+
+    step: int
+    consumed_tokens: int
+    losses: dict[str, float]
+    mtp_losses: dict[str, list[float]]
+    """By source, then by MTP depth."""
+
+
+KINDS = {"step": StepMetrics, "evaluation": EvaluationMetrics}
+
+
+@dataclass
+class Metrics:
+    """Everything in a metrics file, in order. `torn_lines` counts the lines a crash cut off, which were left out."""
+
+    steps: list[StepMetrics] = field(default_factory=list)
+    evaluations: list[EvaluationMetrics] = field(default_factory=list)
+    torn_lines: int = 0
+
+
+class MetricsLog:
+    """Appends to `<output_dir>/metrics.jsonl`; a line has reached the operating system when `append` returns."""
+
+    def __init__(self, path: Path) -> None:
+        """Create the file or go on with it; raises UserError where it cannot be written."""
+        self.path = path
+        with _file_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        # A line that a crash cut off must not swallow the first new one.
+        self._write("\n" if _ends_torn(path) else "")
+
+    def append(self, metrics: StepMetrics | EvaluationMetrics) -> None:
+        """Write one line; raises UserError on a full disk."""
+        kind = "step" if isinstance(metrics, StepMetrics) else "evaluation"
+        self._write(json.dumps({"kind": kind} | dataclasses.asdict(metrics)) + "\n")
+
+    def truncate_after(self, step: int) -> None:
+        """Drop the lines of steps beyond `step` and torn ones; the old file stands until the new one is complete."""
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        with _file_errors(self.path), temporary.open("w", encoding="utf-8") as file:
+            for line, row in _rows(self.path):
+                if row is not None and row["step"] <= step:
+                    file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+
+    def _write(self, text: str) -> None:
+        with _file_errors(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Read a whole metrics file; raises UserError where it is missing or holds something else."""
+    metrics = Metrics()
+    with _file_errors(path):
+        for number, (_, row) in enumerate(_rows(path), start=1):
+            if row is None:
+                metrics.torn_lines += 1
+                continue
+            try:
+                parsed = KINDS[row.pop("kind")](**row)
+            except (KeyError, TypeError) as error:
+                raise UserError(
+                    f"{path}, line {number}: not a line of metrics ({error}); is it the right file?"
+                ) from error
+            if isinstance(parsed, StepMetrics):
+                metrics.steps.append(parsed)
+            else:
+                metrics.evaluations.append(parsed)
+    return metrics
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Each line that is not blank, with its content, or None where it was cut off."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                row = None
+            whole = line.endswith("\n") and isinstance(row, dict)
+            yield line, row if whole else None
+
+
+def _ends_torn(path: Path) -> bool:
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
+@contextmanager
+def _file_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot read or write the metrics {path}: {error.strerror}") from error
