@@ -1,0 +1,96 @@
+"""One training step as the planner sees it: a model, a stage's batch, and how both are cut over ranks.
+
+Symbols of the planner's modules: `h`idden, `f`fn, `n` heads, `g` key/value heads, `d` head size, `v`ocabulary,
+`t`ensor-parallel size, `T` tokens of one micro-batch on one rank, `a` bytes of an activation element.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from megatron_mimo.config import ModelConfig, ParallelConfig, PrecisionConfig, PretrainConfig, StageConfig
+
+Backend = Literal["torch", "transformer_engine"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """A step of `global_batch_size` sequences on `world_size` ranks."""
+
+    model: ModelConfig
+    parallel: ParallelConfig
+    precision: PrecisionConfig
+    backend: Backend
+    seq_length: int
+    micro_batch_size: int
+    global_batch_size: int
+    world_size: int
+    intra_document_attention: bool = False
+
+    @classmethod
+    def of(cls, config: PretrainConfig, stage: StageConfig, world_size: int) -> "Workload":
+        """The step of `stage`; `backend: auto` is taken as Transformer Engine, the backend of a GPU machine.
+
+        Raises ConfigError when the stage's batches or sequences do not divide over the ranks.
+        """
+        parallel = config.parallel
+        parallel.check_against(config.model)
+        data_parallel_size = parallel.data_parallel_size(world_size)
+        stage.check_against(
+            data_parallel_size, parallel.tensor_model_parallel_size, parallel.context_parallel_size
+        )
+        return cls(
+            model=config.model,
+            parallel=parallel,
+            precision=config.precision,
+            backend="torch" if config.precision.backend == "torch" else "transformer_engine",
+            seq_length=stage.seq_length,
+            micro_batch_size=stage.micro_batch_size,
+            global_batch_size=stage.global_batch_size,
+            world_size=world_size,
+            intra_document_attention=config.data.intra_document_attention,
+        )
+
+    @property
+    def data_parallel_size(self) -> int:
+        return self.parallel.data_parallel_size(self.world_size)
+
+    @property
+    def num_microbatches(self) -> int:
+        """Micro-batches a pipeline runs in one step."""
+        return self.global_batch_size // (self.micro_batch_size * self.data_parallel_size)
+
+    @property
+    def chunks_per_rank(self) -> int:
+        """Model chunks of a pipeline rank under the interleaved schedule, else 1."""
+        return self.parallel.virtual_pipeline_model_parallel_size or 1
+
+    @property
+    def layers_per_rank(self) -> int:
+        return self.model.num_layers // self.parallel.pipeline_model_parallel_size
+
+    @property
+    def rank_tokens(self) -> int:
+        """`T`: tokens of one micro-batch on one context-parallel rank."""
+        return self.micro_batch_size * self.seq_length // self.parallel.context_parallel_size
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of one step over all ranks."""
+        return self.global_batch_size * self.seq_length
+
+    @property
+    def sequence_parallel_size(self) -> int:
+        """Ways the activations between tensor-parallel regions are cut."""
+        return self.parallel.tensor_model_parallel_size if self.parallel.sequence_parallel else 1
+
+    @property
+    def element_bytes(self) -> int:
+        """`a`: bytes of a weight or activation element."""
+        return 2 if self.precision.dtype == "bf16" else 4
+
+    @property
+    def fp8(self) -> bool:
+        return self.precision.fp8_recipe != "none"
+
+    def is_last(self, pipeline_rank: int) -> bool:
+        return pipeline_rank == self.parallel.pipeline_model_parallel_size - 1
