@@ -1,0 +1,37 @@
+"""The embedded corpus of the nano model: real text and code of the Python installation, and generated reasoning.
+
+The same installation (Python and packages) always gives the same documents in the same order.
+"""
+
+from collections.abc import Callable, Iterable
+
+from megatron_mimo.data.corpus_arithmetic import arithmetic_documents
+from megatron_mimo.data.corpus_synthetic import synthetic_documents
+from megatron_mimo.data.corpus_text import code_texts, prose_texts
+from megatron_mimo.data.document import Document, deduplicate, digest, split_by_hash
+
+VALID_SHARE = 0.06
+"""Share of the text and code documents held out: enough for some tens of them."""
+
+
+def _text() -> Iterable[Document]:
+    return split_by_hash(prose_texts(), VALID_SHARE)
+
+
+def _code() -> Iterable[Document]:
+    return split_by_hash(code_texts(), VALID_SHARE)
+
+
+EMBEDDED_SOURCES: dict[str, tuple[str, Callable[[], Iterable[Document]]]] = {
+    "text": ("web", _text),
+    "code": ("code", _code),
+    "arithmetic": ("math", arithmetic_documents),
+    "synthetic": ("synthetic", synthetic_documents),
+}
+"""Name -> (domain, documents)."""
+
+
+def embedded_documents(source: str) -> list[Document]:
+    """The documents of one embedded source without repetitions, shuffled by the hash of their text."""
+    _, generate = EMBEDDED_SOURCES[source]
+    return sorted(deduplicate(generate()), key=lambda document: digest(document.text))

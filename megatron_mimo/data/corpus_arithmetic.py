@@ -1,0 +1,131 @@
+"""Two-digit arithmetic with worked steps: verifiable reasoning that a model of a few million parameters can learn.
+
+Every step needs only digits that are already written: columns from the ones upward with the carry (or borrow) as last
+term, products through the two partial products. The answer stands in `\\boxed{}` as in the mathematics data of the
+report. The prompt is `Question: 47+38=?` and a line end; addition continues
+
+    7+8=15
+    4+3+1=8
+    Answer: \\boxed{85}
+
+subtraction (never negative) writes the borrow: `62-38` is `12-8=4`, `6-3-1=2`; multiplication writes `47*38` as
+
+    7*8=56          ones of 47 times 8
+    4*8=32          tens of 47 times 8
+    32+5=37         plus the carry
+    47*8=376
+    7*3=21          the same with the tens of 38
+    4*3=12
+    12+2=14
+    47*3=141
+    6+0=6           376 + 1410, column by column
+    7+1+0=8
+    3+4+0=7
+    0+1+0=1
+    Answer: \\boxed{1786}
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from megatron_mimo.data.document import Document, is_held_out
+
+HELD_OUT_SHARE = 0.03
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`a operator b` with two-digit operands; operator is `+`, `-` or `*`."""
+
+    a: int
+    operator: str
+    b: int
+
+    @property
+    def answer(self) -> int:
+        """The result."""
+        return {"+": self.a + self.b, "-": self.a - self.b, "*": self.a * self.b}[
+            self.operator
+        ]
+
+    @property
+    def held_out(self) -> bool:
+        """True for the pairs of operands that no training document shows, in either order."""
+        small, large = sorted((self.a, self.b))
+        return is_held_out(f"{small}{self.operator}{large}", HELD_OUT_SHARE)
+
+    @property
+    def prompt(self) -> str:
+        """What a model is asked to continue."""
+        return f"Question: {self.a}{self.operator}{self.b}=?\n"
+
+    @property
+    def solution(self) -> str:
+        """The worked steps and the boxed answer."""
+        steps = {"+": _addition, "-": _subtraction, "*": _multiplication}[
+            self.operator
+        ](self.a, self.b)
+        return "\n".join([*steps, f"Answer: \\boxed{{{self.answer}}}"])
+
+
+def problems() -> Iterator[Problem]:
+    """Every two-digit problem with a result that is not negative: 8100 sums, 4095 differences, 8100 products."""
+    for operator, a, b in itertools.product("+-*", range(10, 100), range(10, 100)):
+        if operator != "-" or a >= b:
+            yield Problem(a, operator, b)
+
+
+def arithmetic_documents() -> Iterator[Document]:
+    """One document a problem; the held-out problems are the valid split."""
+    for problem in problems():
+        identifier = f"{problem.a}{problem.operator}{problem.b}"
+        yield Document(
+            identifier,
+            problem.prompt + problem.solution,
+            "valid" if problem.held_out else "train",
+        )
+
+
+def _addition(a: int, b: int) -> list[str]:
+    return _columns(a, b, num_columns=2)
+
+
+def _columns(a: int, b: int, num_columns: int) -> list[str]:
+    """Add digit by digit; the last column may give two digits."""
+    steps, carry = [], 0
+    for column in range(num_columns):
+        x, y = a // 10**column % 10, b // 10**column % 10
+        total = x + y + carry
+        steps.append(f"{x}+{y}+{carry}={total}" if column else f"{x}+{y}={total}")
+        carry = total // 10
+    return steps
+
+
+def _subtraction(a: int, b: int) -> list[str]:
+    borrow = int(a % 10 < b % 10)
+    ones, tens = a % 10 + 10 * borrow, a // 10
+    return [
+        f"{ones}-{b % 10}={ones - b % 10}",
+        f"{tens}-{b // 10}-{borrow}={tens - b // 10 - borrow}",
+    ]
+
+
+def _multiplication(a: int, b: int) -> list[str]:
+    shifted = a * (b // 10) * 10
+    return [
+        *_partial_product(a, b % 10),
+        *_partial_product(a, b // 10),
+        *_columns(a * (b % 10), shifted, num_columns=len(str(shifted))),
+    ]
+
+
+def _partial_product(a: int, digit: int) -> list[str]:
+    ones, tens = a % 10 * digit, a // 10 * digit
+    carry = ones // 10
+    return [
+        f"{a % 10}*{digit}={ones}",
+        f"{a // 10}*{digit}={tens}",
+        f"{tens}+{carry}={tens + carry}",
+        f"{a}*{digit}={a * digit}",
+    ]

@@ -1,0 +1,127 @@
+"""The embedded corpus: every generated answer is right, and nothing held out is ever trained on."""
+
+import re
+
+import pytest
+
+from megatron_mimo.data.corpus import EMBEDDED_SOURCES, embedded_documents
+from megatron_mimo.data.corpus_arithmetic import Problem, problems
+from megatron_mimo.data.corpus_synthetic import synthetic_documents
+from megatron_mimo.data.document import (
+    Document,
+    cut_paragraphs,
+    deduplicate,
+    split_by_hash,
+)
+
+
+def test_format_of_a_product_is_the_documented_one() -> None:
+    steps = "7*8=56 4*8=32 32+5=37 47*8=376 7*3=21 4*3=12 12+2=14 47*3=141 6+0=6 7+1+0=8 3+4+0=7 0+1+0=1"
+    problem = Problem(47, "*", 38)
+    assert problem.prompt == "Question: 47*38=?\n"
+    assert problem.solution == steps.replace(" ", "\n") + "\nAnswer: \\boxed{1786}"
+
+
+def test_every_step_of_every_problem_is_true() -> None:
+    for problem in problems():
+        *steps, answer = problem.solution.split("\n")
+        for step in steps:
+            left, right = step.split("=")
+            assert eval(left) == int(right), (problem, step)
+        assert (
+            answer
+            == f"Answer: \\boxed{{{eval(f'{problem.a}{problem.operator}{problem.b}')}}}"
+        )
+
+
+def test_answer_can_be_read_off_the_steps() -> None:
+    """The result's digits are the last column whole, then the ones digits of the columns before it."""
+    for problem in problems():
+        num_columns = {
+            "+": 2,
+            "-": 2,
+            "*": len(str(problem.a * (problem.b // 10) * 10)),
+        }[problem.operator]
+        columns = [
+            step.split("=")[1]
+            for step in problem.solution.split("\n")[:-1][-num_columns:]
+        ]
+        assert (
+            int(columns[-1] + "".join(column[-1] for column in reversed(columns[:-1])))
+            == problem.answer
+        )
+
+
+def test_held_out_problems_are_in_no_training_document() -> None:
+    held_out = [problem for problem in problems() if problem.held_out]
+    assert 300 < len(held_out) < 1000
+    assert {problem.operator for problem in held_out} == set("+-*")
+    training = "\n".join(
+        document.text
+        for source in ("arithmetic", "synthetic")
+        for document in embedded_documents(source)
+        if document.split == "train"
+    )
+    shown = set(re.findall(r"(?<!\d)\d\d[-+*]\d\d(?!\d)", training))
+    swapped = {f"{p.b}{p.operator}{p.a}" for p in held_out if p.operator != "-"}
+    assert len(shown) > 15_000
+    assert not shown & ({f"{p.a}{p.operator}{p.b}" for p in held_out} | swapped)
+
+
+def test_programs_pass_their_own_tests() -> None:
+    programs = [
+        document.text
+        for document in synthetic_documents()
+        if document.id.startswith("program/")
+    ]
+    assert len(programs) > 500
+    for program in programs:
+        task, _, code = program.partition("\n")
+        assert task.startswith("Task: ") and code.count("assert ") >= 2
+        exec(code, {})  # noqa: S102  our own generated text
+
+
+@pytest.mark.parametrize("source", ["code", "arithmetic", "synthetic"])
+def test_source_is_repeatable_unique_and_split(source: str) -> None:
+    documents = embedded_documents(source)
+    assert documents == embedded_documents(source)
+    assert len({document.text for document in documents}) == len(documents)
+    assert max(len(document.text.encode()) for document in documents) < 64_000
+    valid = [document for document in documents if document.split == "valid"]
+    assert 10 <= len(valid) < 0.15 * len(documents)
+
+
+def test_every_source_has_a_domain() -> None:
+    assert {name: domain for name, (domain, _) in EMBEDDED_SOURCES.items()} == {
+        "text": "web", "code": "code", "arithmetic": "math", "synthetic": "synthetic"
+    }  # fmt: skip
+
+
+def test_split_share_and_stability() -> None:
+    texts = [(str(i), f"text {i}") for i in range(20_000)]
+    valid = [
+        document.id
+        for document in split_by_hash(texts, 0.02)
+        if document.split == "valid"
+    ]
+    assert 300 < len(valid) < 500
+    again = [
+        document.id
+        for document in split_by_hash(texts[::-1], 0.02)
+        if document.split == "valid"
+    ]
+    assert sorted(valid) == sorted(again)
+
+
+def test_deduplicate_keeps_the_first_and_drops_empty_texts() -> None:
+    texts = [
+        Document(str(i), text, "train") for i, text in enumerate(["a", " \n", "b", "a"])
+    ]
+    assert [document.id for document in deduplicate(texts)] == ["0", "2"]
+
+
+def test_cut_paragraphs_loses_nothing_and_keeps_the_limit() -> None:
+    paragraphs = [f"{i}" * (i % 7 + 1) for i in range(50)]
+    parts = list(cut_paragraphs(paragraphs, limit_characters=20))
+    assert "\n\n".join(parts).split("\n\n") == paragraphs
+    assert max(len(part) for part in parts) <= 20
