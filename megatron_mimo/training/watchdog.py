@@ -1,0 +1,93 @@
+"""Ends a rank that makes no progress, and leaves the stacks of all its threads behind.
+
+When one rank hangs, the others wait for it in a collective, run into their own watchdogs and dump as well: the rank
+whose stack differs is the culprit. The exit code makes torchrun stop what is left of the job.
+"""
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+HANG_EXIT_CODE = 86
+
+
+class Watchdog:
+    """`with Watchdog(...) as watchdog:` around the loop, `watchdog.beat()` after every step and every save.
+
+    Two timers: a thread notices missing beats; faulthandler's timer, written in C, notices that the thread itself
+    no longer runs because something holds the interpreter lock. The second can only exit with code 1.
+    """
+
+    def __init__(self, timeout_seconds: float, dump_path: Path, rank: int, linger_seconds: float = 5.0) -> None:
+        """Dump into the folder `dump_path` as `rank_N.txt`; a time-out of 0 switches the watchdog off.
+
+        A rank stays `linger_seconds` after its dump, so that ranks a moment behind can dump before they are stopped.
+        """
+        self.timeout_seconds = timeout_seconds
+        self.path = dump_path / f"rank_{rank}.txt"
+        self.rank = rank
+        self.linger_seconds = linger_seconds
+        self._last_beat = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self.timeout_seconds > 0:
+            self._file = self._open_dump()
+            self.beat()
+            self._arm_interpreter_timer()
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._thread.is_alive():
+            self._stop.set()
+            self._thread.join()
+            faulthandler.cancel_dump_traceback_later()
+            self._file.close()
+            if self.path.exists() and self.path.stat().st_size == 0:
+                self.path.unlink()
+
+    def beat(self) -> None:
+        """Progress was made: the time-out starts anew."""
+        self._last_beat = time.monotonic()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(min(1.0, self.timeout_seconds / 10)):
+            self._arm_interpreter_timer()
+            if time.monotonic() - self._last_beat > self.timeout_seconds:
+                faulthandler.cancel_dump_traceback_later()
+                self._dump_and_exit()
+
+    def _arm_interpreter_timer(self) -> None:
+        faulthandler.dump_traceback_later(self.timeout_seconds, exit=True, file=self._file)
+
+    def _open_dump(self) -> TextIO:
+        """The dump file, opened while all is well: a hang may be a file system that no longer answers."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return self.path.open("a", encoding="utf-8")
+        except OSError:
+            return os.fdopen(os.dup(sys.stderr.fileno()), "w")
+
+    def _dump_and_exit(self) -> None:
+        what = f"rank {self.rank}: no step was finished within {self.timeout_seconds:g} s"
+        try:
+            self._file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {what}\n")
+            self._file.flush()
+            faulthandler.dump_traceback(file=self._file, all_threads=True)
+        finally:
+            print(
+                f"{what} (guard.hang_timeout_seconds); stacks in {self.path}; exit code {HANG_EXIT_CODE}",
+                file=sys.stderr,
+                flush=True,
+            )
+            time.sleep(self.linger_seconds)
+            os._exit(HANG_EXIT_CODE)

@@ -1,0 +1,78 @@
+"""The watchdog on processes that really hang."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from megatron_mimo.training.watchdog import HANG_EXIT_CODE, Watchdog
+
+PROGRAM = """
+import ctypes, sys, threading, time
+from pathlib import Path
+from megatron_mimo.training.watchdog import Watchdog
+
+def hang_in_a_lock():
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+def hang_holding_the_interpreter():
+    ctypes.PyDLL(None).sleep(60)
+
+def make_progress():
+    for _ in range(12):
+        time.sleep(0.1)
+        watchdog.beat()
+
+with Watchdog(0.5, Path(sys.argv[1]), rank=3, linger_seconds=0.0) as watchdog:
+    globals()[sys.argv[2]]()
+print("finished")
+"""
+
+
+def run(folder: Path, what: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", PROGRAM, str(folder), what]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_a_hang_is_dumped_and_ended(tmp_path: Path) -> None:
+    result = run(tmp_path / "stacks", "hang_in_a_lock")
+    assert result.returncode == HANG_EXIT_CODE
+    dump = (tmp_path / "stacks" / "rank_3.txt").read_text()
+    assert "rank 3: no step was finished within 0.5 s" in dump
+    assert "in hang_in_a_lock" in dump
+    assert str(tmp_path / "stacks" / "rank_3.txt") in result.stderr
+    assert "finished" not in result.stdout
+
+
+def test_a_hang_that_holds_the_interpreter_lock_is_dumped_and_ended(tmp_path: Path) -> None:
+    start = time.monotonic()
+    result = run(tmp_path, "hang_holding_the_interpreter")
+    assert result.returncode == 1
+    assert time.monotonic() - start < 20
+    assert "in hang_holding_the_interpreter" in (tmp_path / "rank_3.txt").read_text()
+
+
+def test_progress_keeps_the_process_alive_and_leaves_no_file(tmp_path: Path) -> None:
+    """1.2 s of steps under a time-out of 0.5 s."""
+    result = run(tmp_path / "stacks", "make_progress")
+    assert (result.returncode, result.stdout) == (0, "finished\n"), result.stderr
+    assert list((tmp_path / "stacks").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_dumps_to_stderr(tmp_path: Path) -> None:
+    (tmp_path / "stacks").write_text("a file where the folder should be")
+    result = run(tmp_path / "stacks", "hang_in_a_lock")
+    assert result.returncode == HANG_EXIT_CODE
+    assert "in hang_in_a_lock" in result.stderr
+
+
+@pytest.mark.parametrize("timeout_seconds", [0, 0.0])
+def test_time_out_zero_switches_it_off(tmp_path: Path, timeout_seconds: float) -> None:
+    with Watchdog(timeout_seconds, tmp_path, rank=0) as watchdog:
+        watchdog.beat()
+        assert not watchdog._thread.is_alive()
+    assert list(tmp_path.iterdir()) == []
