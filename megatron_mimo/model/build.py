@@ -33,6 +33,7 @@ def transformer_config(
     (`calculate_per_token_loss`), so gradients do not depend on how a batch is cut over ranks and micro-batches.
     """
     engine = backend == "transformer_engine"
+    interleaved = parallel.virtual_pipeline_model_parallel_size is not None
     return TransformerConfig(
         num_layers=model.num_layers,
         hidden_size=model.hidden_size,
@@ -49,7 +50,6 @@ def transformer_config(
         hidden_dropout=0.0,
         attention_dropout=0.0,
         init_method_std=model.init_method_std,
-        perform_initialization=False,
         use_cpu_initialization=not torch.cuda.is_available(),
         mtp_num_layers=model.mtp_num_layers or None,
         tensor_model_parallel_size=parallel.tensor_model_parallel_size,
@@ -58,7 +58,10 @@ def transformer_config(
         context_parallel_size=parallel.context_parallel_size,
         sequence_parallel=parallel.sequence_parallel,
         calculate_per_token_loss=True,
-        deallocate_pipeline_outputs=True,
+        # With two pipeline ranks, batched messages of both directions meet the same peer and are mistaken for each other.
+        overlap_p2p_comm=interleaved,
+        batch_p2p_comm=not interleaved,
+        deallocate_pipeline_outputs=torch.cuda.is_available(),
         bias_activation_fusion=engine,
         bias_dropout_fusion=engine,
         apply_rope_fusion=engine,

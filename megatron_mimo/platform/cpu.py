@@ -48,18 +48,16 @@ def install() -> None:
 
 
 def _answer_cuda_calls() -> None:
-    def nothing(*_: Any, **__: Any) -> None:
-        return None
-
     cuda: Any = torch.cuda
     cuda.current_device = lambda: CPU
+    # A function object of its own for each: torch.compile's table of torch functions refuses one under two names.
     for name in ("set_device", "synchronize", "empty_cache"):
-        setattr(cuda, name, nothing)
-    cuda.nvtx.range_push = nothing
-    cuda.nvtx.range_pop = nothing
+        setattr(cuda, name, lambda *_, **__: None)
+    for name in ("range_push", "range_pop"):
+        setattr(cuda.nvtx, name, lambda *_, **__: None)
     cuda.get_rng_state = lambda *_, **__: torch.get_rng_state()
     cuda.set_rng_state = lambda state, *_, **__: torch.set_rng_state(state)
-    cuda.manual_seed = torch.manual_seed
+    cuda.manual_seed = lambda seed: torch.manual_seed(seed)
     cuda.is_current_stream_capturing = lambda: False
 
 
