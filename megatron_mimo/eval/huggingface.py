@@ -18,7 +18,8 @@ from megatron_mimo.config import UserError
 class HuggingFaceScorer:
     """Log-probabilities by a Transformers model in evaluation mode; main model only, no MTP layers."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
+        """Take a Transformers causal language model, wherever its weights are."""
         self.model = model.eval()
 
     @classmethod
@@ -26,7 +27,7 @@ class HuggingFaceScorer:
         """Load an exported folder; the code it carries is run, so load only folders you trust."""
         check_exported(folder)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=dtype)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=dtype)
         return cls(model.to(device))
 
     @property
