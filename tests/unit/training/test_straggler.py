@@ -1,9 +1,4 @@
-"""The straggler report on made-up ranks, and the exchange between two gloo processes."""
-
-import json
-import subprocess
-import sys
-from pathlib import Path
+"""The straggler report on made-up ranks."""
 
 import pytest
 
@@ -52,28 +47,3 @@ def test_the_monitor_reports_the_mean_of_each_interval() -> None:
 def test_zero_switches_it_off() -> None:
     monitor = StragglerMonitor(every_steps=0)
     assert [monitor.record(1.0, 0.0) for _ in range(5)] == [None] * 5
-
-
-PROGRAM = """
-import sys, json, dataclasses
-import torch.distributed as dist
-from megatron_mimo.training.straggler import StragglerMonitor
-rank = int(sys.argv[1])
-dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
-report = StragglerMonitor(every_steps=1).record(step_seconds=1.0, data_seconds=0.3 if rank else 0.1)
-print(json.dumps([dataclasses.asdict(entry) for entry in report]))
-dist.destroy_process_group()
-"""
-
-
-def test_two_ranks_see_the_same_report(tmp_path: Path) -> None:
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    first, second = (json.loads(process.communicate(timeout=60)[0]) for process in ranks)
-    assert first == second
-    data = next(entry for entry in first if entry["timing"] == "data_seconds")
-    assert (data["rank"], data["slowest_seconds"], data["median_seconds"]) == (1, 0.3, pytest.approx(0.2))
