@@ -3,6 +3,7 @@
 The same installation (Python and packages) always gives the same documents in the same order.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 
 from megatron_mimo.data.corpus_arithmetic import arithmetic_documents
@@ -31,7 +32,10 @@ EMBEDDED_SOURCES: dict[str, tuple[str, Callable[[], Iterable[Document]]]] = {
 """Name -> (domain, documents)."""
 
 
-def embedded_documents(source: str) -> list[Document]:
+@functools.cache
+def embedded_documents(source: str) -> tuple[Document, ...]:
     """The documents of one embedded source without repetitions, shuffled by the hash of their text."""
     _, generate = EMBEDDED_SOURCES[source]
-    return sorted(deduplicate(generate()), key=lambda document: digest(document.text))
+    return tuple(
+        sorted(deduplicate(generate()), key=lambda document: digest(document.text))
+    )

@@ -43,6 +43,11 @@ class Problem:
     b: int
 
     @property
+    def id(self) -> str:
+        """The problem itself: `47+38`."""
+        return f"{self.a}{self.operator}{self.b}"
+
+    @property
     def answer(self) -> int:
         """The result."""
         return {"+": self.a + self.b, "-": self.a - self.b, "*": self.a * self.b}[
@@ -58,7 +63,7 @@ class Problem:
     @property
     def prompt(self) -> str:
         """What a model is asked to continue."""
-        return f"Question: {self.a}{self.operator}{self.b}=?\n"
+        return f"Question: {self.id}=?\n"
 
     @property
     def solution(self) -> str:

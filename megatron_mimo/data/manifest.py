@@ -1,0 +1,128 @@
+"""`manifest.json`: what a data folder holds, and with which tokenizer it was made."""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import dacite
+import numpy as np
+
+from megatron_mimo.config import UserError
+from megatron_mimo.data.document import Split
+from megatron_mimo.data.indexed import TokenStream, check_pair
+from megatron_mimo.data.tokenizer import tokenizer_sha256
+
+
+@dataclass(kw_only=True)
+class TokenizerEntry:
+    """The tokenizer of the data."""
+
+    sha256: str
+    vocab_size: int
+    eod_token_id: int
+
+
+@dataclass(kw_only=True)
+class SplitEntry:
+    """One `.bin/.idx` pair."""
+
+    prefix: str
+    """Path of the pair without its ending, relative to the data folder."""
+    documents: int
+    tokens: int
+    """EOD tokens included."""
+    bytes: int
+    """Size of the text in UTF-8."""
+    sha256: dict[str, str]
+    """Checksums of the two files: bin, idx."""
+
+
+@dataclass(kw_only=True)
+class SourceEntry:
+    """One source, split into training and held-out documents."""
+
+    domain: str
+    train: SplitEntry
+    valid: SplitEntry
+
+
+@dataclass(kw_only=True)
+class Manifest:
+    """The whole data folder."""
+
+    tokenizer: TokenizerEntry
+    sources: dict[str, SourceEntry]
+    recipe_sha256: str = ""
+    """Hash of the configuration and code the folder was made with."""
+
+    def source(self, name: str, wanted_by: str) -> SourceEntry:
+        """The entry of a source; raises UserError naming the known ones."""
+        if name not in self.sources:
+            raise UserError(
+                f"{wanted_by}: source {name!r} is not in the data folder's manifest."
+                f"\nKnown sources: {', '.join(self.sources) or 'none'}. Correct the name, or add the source to the data"
+                " (tools/preprocess_data.py)."
+            )
+        return self.sources[name]
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    """Read the manifest of a data folder; raises UserError when there is none or it is damaged."""
+    path = Path(folder) / "manifest.json"
+    if not path.is_file():
+        raise UserError(
+            f"no data at {folder}: there is no {path.name} in it."
+            "\nSet data.path to a folder made by tools/preprocess_data.py, or make one:"
+            "\n    python tools/preprocess_data.py examples/nano/data.yaml"
+        )
+    try:
+        return dacite.from_dict(
+            Manifest, json.loads(path.read_text()), dacite.Config(strict=True)
+        )
+    except (ValueError, dacite.DaciteError) as error:
+        raise UserError(
+            f"{path} is damaged: {error}\nMake the data folder anew:"
+            "\n    python tools/preprocess_data.py DATA.yaml overwrite=true"
+        ) from error
+
+
+def write_json(path: Path, tree: object) -> None:
+    """Write JSON under a temporary name and rename it."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(json.dumps(tree, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json`, the last file of a data folder: with it the folder is complete."""
+    write_json(folder / "manifest.json", dataclasses.asdict(manifest))
+
+
+def check_tokenizer(
+    manifest: Manifest, folder: str | Path, tokenizer: str | Path
+) -> None:
+    """Raise UserError unless the data in `folder` was made with the tokenizer in folder `tokenizer`."""
+    found = tokenizer_sha256(tokenizer)
+    if found != manifest.tokenizer.sha256:
+        raise UserError(
+            f"the tokenizer {tokenizer} does not match the data {folder}:"
+            f"\n    tokenizer.json has SHA-256  {found}"
+            f"\n    the data was made with      {manifest.tokenizer.sha256}"
+            f"\nSet data.tokenizer to {Path(folder) / 'tokenizer'}, or tokenize the data again with this tokenizer."
+        )
+
+
+def open_split(
+    folder: str | Path, source: SourceEntry, split: Split, verify: bool = False
+) -> TokenStream:
+    """Check one split's files and map its tokens; raises UserError on missing, truncated or corrupt files."""
+    entry = source.train if split == "train" else source.valid
+    prefix = Path(folder) / entry.prefix
+    header = check_pair(prefix, entry.tokens, entry.documents, entry.sha256, verify)
+    if not entry.tokens:
+        raise UserError(
+            f"{prefix}.bin holds no tokens: leave the source out, or give it more documents"
+        )
+    return TokenStream(prefix, np.dtype(header.dtype))

@@ -1,0 +1,273 @@
+"""Offline job: documents -> tokenizer -> Megatron `.bin/.idx` pairs, held-out texts and manifest.
+
+A finished folder has a `manifest.json`; one interrupted before that goes on with the next source (`progress.json`).
+"""
+
+import dataclasses
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dacite
+from tokenizers import Tokenizer
+
+from megatron_mimo.config import ConfigError, UserError
+from megatron_mimo.data.corpus_arithmetic import problems
+from megatron_mimo.data.document import Document, digest
+from megatron_mimo.data.manifest import (
+    Manifest,
+    SourceEntry,
+    TokenizerEntry,
+    open_split,
+    read_manifest,
+    write_json,
+    write_manifest,
+)
+from megatron_mimo.data.sources import SourceConfig, source_documents, source_files
+from megatron_mimo.data.tokenizer import (
+    encode_documents,
+    eod_token_id,
+    load_tokenizer,
+    save_tokenizer,
+    tokenizer_sha256,
+    train_tokenizer,
+)
+
+DOCUMENTS_AT_ONCE = 1000
+
+
+@dataclass(kw_only=True)
+class TokenizerConfig:
+    """A tokenizer to train, or a Hugging Face folder to use."""
+
+    path: str | None = None
+    """Existing tokenizer folder; null trains one on the train splits."""
+    vocab_size: int = 2048
+    train_bytes: int = 64_000_000
+    """Text read to train the tokenizer."""
+
+
+@dataclass(kw_only=True)
+class PreprocessConfig:
+    """One data folder: `tools/preprocess_data.py CONFIG.yaml` reads exactly this."""
+
+    output_dir: str
+    sources: list[SourceConfig]
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    overwrite: bool = False
+    """Replace a finished folder that was made in another way, or is damaged."""
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.sources]
+        if not names or len(set(names)) != len(names):
+            raise ConfigError(
+                "sources",
+                names,
+                "give at least one source, each with a name of its own",
+            )
+
+
+def preprocess(
+    config: PreprocessConfig, report: Callable[[str], None] = print
+) -> Manifest:
+    """Make the data folder, or keep it where it is up to date; `report` takes lines of progress.
+
+    Raises UserError, and changes nothing, when a finished folder was made in another way and `overwrite` is off.
+    """
+    folder, recipe = Path(config.output_dir), recipe_sha256(config)
+    if (folder / "manifest.json").exists():
+        if not config.overwrite:
+            return _kept(folder, recipe, report)
+        (folder / "manifest.json").unlink()
+    tokenizer = _make_tokenizer(config, folder, report)
+    entries = _finished_sources(folder, recipe)
+    for source in config.sources:
+        if source.name not in entries:
+            entries[source.name] = _write_source(source, folder, tokenizer)
+            tree = {name: dataclasses.asdict(entry) for name, entry in entries.items()}
+            write_json(
+                folder / "progress.json", {"recipe_sha256": recipe, "sources": tree}
+            )
+        report(_describe(source.name, entries[source.name]))
+    manifest = Manifest(
+        tokenizer=_tokenizer_entry(folder, tokenizer),
+        sources=entries,
+        recipe_sha256=recipe,
+    )
+    write_manifest(folder, manifest)
+    (folder / "progress.json").unlink(missing_ok=True)
+    return manifest
+
+
+def recipe_sha256(config: PreprocessConfig) -> str:
+    """Hash of what decides the folder's content: settings, input files (name, size), this package's code, Python."""
+    settings = dataclasses.asdict(config) | {"output_dir": None, "overwrite": None}
+    inputs = [
+        (path, Path(path).stat().st_size)
+        for source in config.sources
+        for path in source_files(source)
+    ]
+    tokenizer = (
+        tokenizer_sha256(config.tokenizer.path) if config.tokenizer.path else None
+    )
+    here = Path(__file__).parent
+    files = [
+        *sorted(here.glob("corpus*.py")),
+        here / "document.py",
+        here / "tokenizer.py",
+    ]
+    code = [digest(path.read_text()).hex() for path in files]
+    return hashlib.sha256(
+        json.dumps(
+            [settings, inputs, tokenizer, code, platform.python_version()]
+        ).encode()
+    ).hexdigest()
+
+
+def _kept(folder: Path, recipe: str, report: Callable[[str], None]) -> Manifest:
+    """The manifest of a finished folder; raises UserError when the folder is damaged or was made in another way."""
+    manifest = read_manifest(folder)
+    if manifest.recipe_sha256 != recipe:
+        raise UserError(
+            f"{folder} holds finished data that was made with other settings, code or Python: it is left as it is."
+            "\nGive overwrite=true to replace it, or output_dir=FOLDER to write elsewhere."
+        )
+    _check_sources(folder, manifest.sources)
+    report(f"{folder} is up to date: kept")
+    return manifest
+
+
+def _check_sources(folder: Path, entries: dict[str, SourceEntry]) -> None:
+    for entry in entries.values():
+        for split in ("train", "valid"):
+            open_split(folder, entry, split, verify=True)
+
+
+def _finished_sources(folder: Path, recipe: str) -> dict[str, SourceEntry]:
+    """Sources that an interrupted run of the same recipe wrote, if they are sound."""
+    try:
+        progress = json.loads((folder / "progress.json").read_text())
+        if progress["recipe_sha256"] != recipe:
+            return {}
+        entries = {
+            name: dacite.from_dict(SourceEntry, entry)
+            for name, entry in progress["sources"].items()
+        }
+        _check_sources(folder, entries)
+        return entries
+    except (OSError, ValueError, KeyError, dacite.DaciteError, UserError):
+        return {}
+
+
+def _make_tokenizer(
+    config: PreprocessConfig, folder: Path, report: Callable[[str], None]
+) -> Tokenizer:
+    """Copy the given tokenizer into the folder, or train one there."""
+    target = folder / "tokenizer"
+    if config.tokenizer.path is not None:
+        tokenizer = load_tokenizer(config.tokenizer.path)
+        eod_token_id(tokenizer)
+        if Path(config.tokenizer.path).resolve() != target.resolve():
+            shutil.copytree(config.tokenizer.path, target, dirs_exist_ok=True)
+        return tokenizer
+    report(f"training a tokenizer of {config.tokenizer.vocab_size} tokens")
+    tokenizer = train_tokenizer(_tokenizer_texts(config), config.tokenizer.vocab_size)
+    save_tokenizer(tokenizer, target)
+    return tokenizer
+
+
+def _tokenizer_texts(config: PreprocessConfig) -> Iterator[str]:
+    read_bytes = 0
+    for source in config.sources:
+        for document in source_documents(source):
+            if document.split == "train":
+                read_bytes += len(document.text.encode())
+                if read_bytes > config.tokenizer.train_bytes:
+                    return
+                yield document.text
+
+
+def _tokenizer_entry(folder: Path, tokenizer: Tokenizer) -> TokenizerEntry:
+    return TokenizerEntry(
+        sha256=tokenizer_sha256(folder / "tokenizer"),
+        vocab_size=tokenizer.get_vocab_size(),
+        eod_token_id=eod_token_id(tokenizer),
+    )
+
+
+def _write_source(
+    source: SourceConfig, folder: Path, tokenizer: Tokenizer
+) -> SourceEntry:
+    """Tokenize one source into its two pairs of files and its held-out texts."""
+    from megatron_mimo.data.indexed_writer import (
+        IndexedWriter,
+    )  # megatron-core takes seconds to import
+
+    vocab_size = tokenizer.get_vocab_size()
+    writers = {
+        split: IndexedWriter(folder / f"{source.name}_{split}", vocab_size)
+        for split in ("train", "valid")
+    }
+    held_out: list[Document] = []
+    for documents in _batched(source_documents(source)):
+        all_ids = encode_documents(tokenizer, [document.text for document in documents])
+        for document, ids in zip(documents, all_ids, strict=True):
+            writers[document.split].add(ids, len(document.text.encode()))
+        held_out += [document for document in documents if document.split == "valid"]
+    _write_held_out(folder, source, held_out)
+    return SourceEntry(
+        domain=source.domain,
+        train=writers["train"].finish(),
+        valid=writers["valid"].finish(),
+    )
+
+
+def _batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    for document in documents:
+        batch.append(document)
+        if len(batch) == DOCUMENTS_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _write_held_out(
+    folder: Path, source: SourceConfig, documents: list[Document]
+) -> None:
+    """`heldout/text/SOURCE.jsonl`: the valid split as text; for arithmetic also prompts and answers."""
+    texts = [{"id": document.id, "text": document.text} for document in documents]
+    _write_lines(folder / "heldout" / "text" / f"{source.name}.jsonl", texts)
+    if source.embedded == "arithmetic":
+        by_id = {problem.id: problem for problem in problems()}
+        asked = [by_id[document.id] for document in documents]
+        lines = [
+            {"id": problem.id, "prompt": problem.prompt, "answer": str(problem.answer)}
+            for problem in asked
+        ]
+        _write_lines(folder / "heldout" / "arithmetic.jsonl", lines)
+
+
+def _write_lines(path: Path, records: list[dict[str, str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(
+        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records),
+        encoding="utf-8",
+    )
+    temporary.replace(path)
+
+
+def _describe(name: str, entry: SourceEntry) -> str:
+    """One line on a source: sizes of its splits and bytes a token."""
+    train, valid = entry.train, entry.valid
+    return (
+        f"{name:<12} {entry.domain:<10} train {train.documents:>7,} documents {train.tokens:>10,} tokens"
+        f" {train.bytes / 1e6:>7.2f} MB ({train.bytes / max(train.tokens, 1):.2f} bytes a token),"
+        f" valid {valid.documents:>4,} documents {valid.tokens:>7,} tokens"
+    )
