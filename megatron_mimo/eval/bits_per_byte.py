@@ -1,12 +1,13 @@
 """Bits per byte of a causal language model on documents.
 
-A document's tokens are scored after one end-of-document token, which stands where it stood in training: before the
-document. So every token of the document is scored, the first one too; the end of the document is not, as in the
-Kneser-Ney baseline. Bits are summed over tokens and divided by the UTF-8 bytes of the text, which makes models with
+Every token of a document is scored. The first is predicted from a lone end-of-document token; the others from the
+document's own tokens, the first at position 0, as training with intra-document attention shows them. That is a proper
+chain of conditional probabilities, so the bits are those of a code that could be decoded. The end of the document is
+not scored, as in the Kneser-Ney baseline. Bits are divided by the UTF-8 bytes of the text, which makes models with
 different tokenizers comparable.
 
-A document longer than the context is scored in windows that overlap by half: each token exactly once, in the window
-that shows it the most context, which is at least half of a window.
+A document longer than the context is scored in windows that overlap by half: each token exactly once, with at least
+half a window of context.
 
 Shapes: `b`atch of windows, `s`equence (longest window of the batch).
 """
@@ -44,7 +45,7 @@ def document_nats(
     which a causal model cannot see. Raises ValueError for a context of fewer than two tokens.
     """
     tokenized = list(documents)
-    windows = [w for i, ids in enumerate(tokenized) for w in _windows(i, [eod_token_id, *ids], context_tokens)]
+    windows = [w for i, ids in enumerate(tokenized) for w in _windows(i, ids, eod_token_id, context_tokens)]
     nats = np.zeros(len(tokenized))
     for batch in _batches(windows, batch_tokens):
         scores = log_probabilities(_pad(batch, eod_token_id))
@@ -61,10 +62,12 @@ def bits_per_byte(nats: float, size_bytes: int) -> float:
     return nats / math.log(2) / size_bytes
 
 
-def _windows(document: int, ids: list[int], context_tokens: int) -> Iterator[Window]:
+def _windows(document: int, ids: list[int], eod_token_id: int, context_tokens: int) -> Iterator[Window]:
     if context_tokens < 2:
         raise ValueError(f"a context of {context_tokens} tokens shows the model nothing: use 2 or more")
     tokens = np.asarray(ids, dtype=np.int64)
+    if len(tokens):
+        yield Window(document, np.array([eod_token_id, tokens[0]]), scored=1)
     stride, done, start = max(context_tokens // 2, 1), 1, 0
     while done < len(tokens):
         end = min(start + context_tokens, len(tokens))

@@ -34,7 +34,8 @@ def test_every_token_is_scored_once_by_an_independent_model() -> None:
 
 
 def test_a_short_document_is_scored_in_one_piece() -> None:
-    assert document_nats(CountingScorer(), [[5] * 7], EOD, context_tokens=8) == [sum(range(1, 8))]
+    """The first token sees the end-of-document token alone, the others all tokens before them and nothing else."""
+    assert document_nats(CountingScorer(), [[5] * 8], EOD, context_tokens=8) == [1 + sum(range(1, 8))]
 
 
 @pytest.mark.parametrize("length", [8, 9, 12, 13, 100])
@@ -44,8 +45,8 @@ def test_a_long_document_shows_every_token_at_least_half_a_window(length: int) -
     for scored in range(1, length + 1):  # difference of prefixes: the context given to the last token
         nats = [document_nats(CountingScorer(), [[5] * n], EOD, context)[0] for n in (scored - 1, scored)]
         seen.append(nats[1] - nats[0])
-    assert seen[: context - 1] == list(range(1, context))
-    assert min(seen[context - 1 :], default=context) >= context // 2
+    assert seen[:context] == [1, *range(1, context)]
+    assert min(seen[context:], default=context) >= context // 2
 
 
 def test_batches_stay_within_their_size() -> None:
@@ -74,11 +75,11 @@ def tiny_model() -> Qwen2ForCausalLM:
 @torch.inference_mode()
 def token_by_token(model: Qwen2ForCausalLM, document: list[int], context: int) -> float:
     """No batch, no padding: each token from the window that the module's docstring promises."""
-    ids, nats = [EOD, *document], 0.0
-    for i in range(1, len(ids)):
+    nats = 0.0
+    for i, token in enumerate(document):
         start = 0 if i < context else ((i - context) // (context // 2) + 1) * (context // 2)
-        logits = model(torch.tensor([ids[start:i]])).logits[0, -1].double()
-        nats -= logits.log_softmax(-1)[ids[i]].item()
+        logits = model(torch.tensor([document[start:i] if i else [EOD]])).logits[0, -1].double()
+        nats -= logits.log_softmax(-1)[token].item()
     return nats
 
 
