@@ -39,8 +39,8 @@ def test_wilson_limits_are_where_the_score_test_is_just_significant(successes: i
 
 
 def test_wilson_at_the_ends() -> None:
-    assert wilson_interval(0, 10) == (0.0, pytest.approx(0.27753, abs=1e-5))
-    assert wilson_interval(10, 10) == (pytest.approx(1 - 0.27753, abs=1e-5), 1.0)
+    assert wilson_interval(0, 10) == pytest.approx((0.0, 0.27753), abs=1e-5)
+    assert wilson_interval(10, 10) == pytest.approx((1 - 0.27753, 1.0), abs=1e-5)
 
 
 def test_problem_file(tmp_path) -> None:
