@@ -5,7 +5,7 @@ A matrix product of [a, b] by [b, c] counts 2abc. Norms, rotations, softmax and 
 of the model, and is never counted.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 
 from megatron_mimo.config import ModelConfig
 
@@ -43,8 +43,8 @@ class FlopCount:
 
     def scaled(self, factor: float) -> "FlopCount":
         """The same parts times `factor`."""
-        parts = {name: value if isinstance(value, str) else value * factor for name, value in asdict(self).items()}
-        return FlopCount(**parts)
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value * factor for name, value in parts.items() if name != "convention"})
 
 
 def projection_flops(model: ModelConfig) -> float:

@@ -35,9 +35,7 @@ class Workload:
         parallel = config.parallel
         parallel.check_against(config.model)
         data_parallel_size = parallel.data_parallel_size(world_size)
-        stage.check_against(
-            data_parallel_size, parallel.tensor_model_parallel_size, parallel.context_parallel_size
-        )
+        stage.check_against(data_parallel_size, parallel.tensor_model_parallel_size, parallel.context_parallel_size)
         return cls(
             model=config.model,
             parallel=parallel,

@@ -54,7 +54,7 @@ def test_llama3_8b_matches_the_published_pair_of_rates() -> None:
 def _qwen2(config: ModelConfig):
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    return Qwen2ForCausalLM(
+    model = Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
@@ -63,10 +63,11 @@ def _qwen2(config: ModelConfig):
             num_attention_heads=config.num_attention_heads,
             num_key_value_heads=config.num_query_groups,
             tie_word_embeddings=False,
-            attn_implementation="eager",
             use_cache=False,
         )
     )
+    model.set_attn_implementation("eager")
+    return model
 
 
 def test_forward_and_training_against_torch_counter() -> None:
@@ -78,7 +79,7 @@ def test_forward_and_training_against_torch_counter() -> None:
     with FlopCounterMode(display=False) as backward:
         loss.backward()
     counted = forward.get_total_flops() / tokens.numel()
-    # The rotary frequencies are made by a product of their own (positions by inverse frequencies), which is not counted.
+    # Rotary frequencies are made by a product of their own (positions by inverse frequencies), not counted.
     rotary = 2 * SMALL.kv_channels // 2 / batch
     assert forward_flops_per_token(SMALL, seq_length, causal_half=False).total == pytest.approx(counted, abs=rotary)
     both = counted + backward.get_total_flops() / tokens.numel()

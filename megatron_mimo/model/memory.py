@@ -1,0 +1,202 @@
+"""Bytes a rank needs at the peak of a training step, by part.
+
+Weights, gradients and optimizer: megatron-core's distributed optimizer holds 6 + 12/d bytes a parameter with bf16
+weights and 8 + 8/d with fp32 ones, d = data-parallel x context-parallel size (its developer guide, "Distributed
+Optimizer"). Activations: activations.py. Symbols: see workload.py.
+"""
+
+from dataclasses import dataclass
+
+from megatron_mimo.config import ModelConfig
+from megatron_mimo.model.activations import (
+    final_norm_bytes,
+    head_tensors,
+    hidden_bytes,
+    input_bytes,
+    layer_bytes,
+    mtp_layer_bytes,
+)
+from megatron_mimo.model.workload import Workload
+
+GRADIENT_BYTES = 4
+MOMENTS_BYTES = 8
+MASTER_WEIGHT_BYTES = 4
+FP8_WEIGHT_BYTES = 2
+"""Transformer Engine caches each linear weight in FP8, as it is and transposed, beside the bf16 weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryEstimate:
+    """Bytes of one pipeline rank at the peak of a step. The peak is the later `phase` of the two that can be highest:
+
+    "head": all activations are kept and the heads' logits live; "layer": the topmost layer runs backward.
+    """
+
+    pipeline_rank: int
+    parameters: int
+    phase: str
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    """Kept by decoder and MTP layers, over all micro-batches in flight."""
+    logits: float
+    """Inputs, logits and fp32 softmax of the heads that live at the peak."""
+    workspace: float
+    """Gradients of activations and weights that live at the peak, gathered copies, and the micro-batch's inputs."""
+
+    @property
+    def total(self) -> float:
+        return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.workspace
+
+
+def layer_parameters(model: ModelConfig, t: int = 1) -> int:
+    """Parameters of one decoder layer on one of `t` tensor-parallel ranks; norms are whole on every rank."""
+    query, key = (
+        model.num_attention_heads * model.kv_channels,
+        model.num_query_groups * model.kv_channels,
+    )
+    qkv = (model.hidden_size + 1) * (query + 2 * key)
+    matrices = qkv + query * model.hidden_size + 3 * model.hidden_size * model.ffn_hidden_size
+    return matrices // t + 2 * model.hidden_size
+
+
+def mtp_layer_parameters(model: ModelConfig, t: int = 1) -> int:
+    """Parameters of one MTP layer: projection [2h -> h], three norms, one decoder layer."""
+    h = model.hidden_size
+    return 2 * h * h // t + 3 * h + layer_parameters(model, t)
+
+
+def model_parameters(model: ModelConfig) -> tuple[int, int]:
+    """(main, MTP) parameters of the whole model in closed form; embedding and head belong to the main model."""
+    ends = 2 * model.vocab_size * model.hidden_size + model.hidden_size
+    main = ends + model.num_layers * layer_parameters(model)
+    return main, model.mtp_num_layers * mtp_layer_parameters(model)
+
+
+def rank_parameters(work: Workload, pipeline_rank: int) -> int:
+    """Parameters that a rank of this pipeline rank holds.
+
+    The first rank has the embedding; the last has final norm, head, MTP layers and, for these, an embedding of its own.
+    """
+    model, t = work.model, work.parallel.tensor_model_parallel_size
+    vocabulary = model.vocab_size * model.hidden_size // t
+    count = work.layers_per_rank * layer_parameters(model, t)
+    last = work.is_last(pipeline_rank)
+    if pipeline_rank == 0 or (last and model.mtp_num_layers):
+        count += vocabulary
+    if last:
+        count += vocabulary + model.hidden_size + model.mtp_num_layers * mtp_layer_parameters(model, t)
+    return count
+
+
+def layers_in_flight(work: Workload, pipeline_rank: int) -> float:
+    """Decoder layers x micro-batches whose activations a pipeline rank keeps at most (Narayanan et al., 2104.04473).
+
+    1F1B: rank p keeps min(M, P - p) micro-batches. Interleaved: its warm-up of 2(P - p - 1) + (V - 1)P chunks and one.
+    """
+    size, chunks = work.parallel.pipeline_model_parallel_size, work.chunks_per_rank
+    behind = size - pipeline_rank - 1
+    warmup = behind if chunks == 1 else 2 * behind + (chunks - 1) * size
+    in_flight = min(work.num_microbatches * chunks, warmup + 1)
+    return in_flight * work.layers_per_rank / chunks
+
+
+def estimate_memory(work: Workload, pipeline_rank: int) -> MemoryEstimate:
+    """Peak bytes of a rank of `pipeline_rank`; hardware.py sets aside what CUDA and NCCL take."""
+    parameters = rank_parameters(work, pipeline_rank)
+    phases = [_layer_phase(work, pipeline_rank)]
+    if work.is_last(pipeline_rank):
+        phases.append(_head_phase(work))
+    phase, logits, workspace = max(phases, key=lambda item: item[1] + item[2])
+    return MemoryEstimate(
+        pipeline_rank=pipeline_rank,
+        parameters=parameters,
+        phase=phase,
+        weights=_weight_bytes(work, parameters, pipeline_rank),
+        gradients=GRADIENT_BYTES * parameters,
+        optimizer=_optimizer_bytes(work, parameters),
+        activations=kept_bytes(work, pipeline_rank),
+        logits=logits,
+        workspace=workspace + input_bytes(work),
+    )
+
+
+def peak_memory(work: Workload) -> MemoryEstimate:
+    """The estimate of the pipeline rank that needs most."""
+    ranks = range(work.parallel.pipeline_model_parallel_size)
+    return max(
+        (estimate_memory(work, rank) for rank in ranks),
+        key=lambda estimate: estimate.total,
+    )
+
+
+def _weight_bytes(work: Workload, parameters: int, pipeline_rank: int) -> float:
+    weights = float(work.element_bytes * parameters)
+    if work.fp8:
+        layers = work.layers_per_rank + (work.model.mtp_num_layers if work.is_last(pipeline_rank) else 0)
+        weights += FP8_WEIGHT_BYTES * layers * layer_parameters(work.model, work.parallel.tensor_model_parallel_size)
+    return weights
+
+
+def _optimizer_bytes(work: Workload, parameters: int) -> float:
+    """Two fp32 moments, and an fp32 copy of bf16 weights, shared out over data- and context-parallel ranks."""
+    master = MASTER_WEIGHT_BYTES if work.element_bytes == 2 else 0
+    ranks = work.data_parallel_size * work.parallel.context_parallel_size
+    return (MOMENTS_BYTES + master) * parameters / ranks
+
+
+def kept_bytes(work: Workload, pipeline_rank: int) -> float:
+    """Activations that decoder, MTP layers and final norm keep on a rank, over all micro-batches in flight."""
+    recompute = work.parallel.recompute
+    kept = layers_in_flight(work, pipeline_rank) * layer_bytes(work, recompute)
+    if work.is_last(pipeline_rank):
+        kept += final_norm_bytes(work, recompute) + work.model.mtp_num_layers * mtp_layer_bytes(work, recompute)
+    return kept
+
+
+def _head_phase(work: Workload) -> tuple[str, float, float]:
+    """All heads have run forward: the softmaxes live, beside the last logits or a head's weight gradient."""
+    heads = 1 + work.model.mtp_num_layers
+    tensors = head_tensors(work)
+    t, a = work.parallel.tensor_model_parallel_size, work.element_bytes
+    logits_copy = a * work.model.vocab_size / t * work.rank_tokens
+    weight_gradient = a * work.model.vocab_size * work.model.hidden_size / t
+    inputs, softmaxes = heads * tensors["head input"], heads * tensors["softmax"]
+    # fp32 logits turn into the softmax, and the softmax into their gradient, in place.
+    forward = softmaxes + (logits_copy if a == 2 else 0)
+    backward = softmaxes - tensors["softmax"] + logits_copy + weight_gradient
+    # Gradients of the shared head wait for each other before they are added up.
+    last = logits_copy + heads * weight_gradient
+    peak = max(forward, backward, last)
+    live = softmaxes if peak == forward else 0.0
+    return "head", inputs + live, peak - live + _gathered_input(work)
+
+
+def _layer_phase(work: Workload, pipeline_rank: int) -> tuple[str, float, float]:
+    """The topmost layer runs backward, net of what its own operations have released by then.
+
+    Through the down projection: gradients of its output [T, h], input [T, f/t] and weight; one operation later: of the
+    layer's output and of both SwiGLU factors. Full recomputation has remade the layer's tensors before.
+    """
+    model, a, t = (
+        work.model,
+        work.element_bytes,
+        work.parallel.tensor_model_parallel_size,
+    )
+    has_mtp = work.is_last(pipeline_rank) and model.mtp_num_layers > 0
+    inner, weight = (model.ffn_hidden_size / t * size for size in (work.rank_tokens, model.hidden_size))
+    workspace = hidden_bytes(work) + a * max(inner + weight, 2 * inner) + _gathered_input(work)
+    if work.parallel.recompute == "full":
+        workspace += mtp_layer_bytes(work, "none") if has_mtp else layer_bytes(work, "none")
+    if has_mtp:
+        # The embedding's gradient from the MTP layers waits for the one from the bottom of the decoder.
+        workspace += a * model.vocab_size * model.hidden_size / t
+    return "layer", 0.0, workspace
+
+
+def _gathered_input(work: Workload) -> float:
+    """Under sequence parallelism one whole hidden state is gathered around each tensor-parallel product."""
+    if work.sequence_parallel_size == 1:
+        return 0.0
+    return float(work.element_bytes * work.model.hidden_size * work.rank_tokens)

@@ -1,0 +1,222 @@
+"""The memory model against megatron-core's own tensors, documented bytes a parameter, and the paper's formulas."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from megatron_mimo.config import ModelConfig, ParallelConfig, PrecisionConfig
+from megatron_mimo.model import activations, memory
+from megatron_mimo.model.workload import Workload
+
+MIMO_7B = ModelConfig(
+    num_layers=36,
+    hidden_size=4096,
+    ffn_hidden_size=11008,
+    num_attention_heads=32,
+    num_query_groups=8,
+    kv_channels=128,
+    vocab_size=151680,
+    mtp_num_layers=1,
+)
+SMALL = ModelConfig(
+    num_layers=4,
+    hidden_size=128,
+    ffn_hidden_size=320,
+    num_attention_heads=8,
+    num_query_groups=2,
+    kv_channels=24,
+    vocab_size=512,
+    mtp_num_layers=1,
+)
+
+
+def workload(
+    model: ModelConfig = MIMO_7B, world_size: int = 512, dtype: Literal["bf16", "fp32"] = "bf16", **changes
+) -> Workload:
+    names = {field.name for field in dataclasses.fields(ParallelConfig)}
+    parallel = ParallelConfig(**{key: changes.pop(key) for key in list(changes) if key in names})
+    settings: dict[str, Any] = {
+        "backend": "transformer_engine",
+        "seq_length": 8192,
+        "micro_batch_size": 1,
+        "global_batch_size": 2560,
+        "precision": PrecisionConfig(dtype=dtype),
+    }
+    return Workload(model=model, parallel=parallel, world_size=world_size, **(settings | changes))
+
+
+@pytest.fixture(scope="module")
+def build():
+    """megatron-core's builder, on the CPU."""
+    import megatron_mimo.model.build as build
+    from megatron_mimo.platform import cpu
+
+    cpu.install()
+    return build
+
+
+def test_mimo_7b_closed_form_is_the_built_model(build) -> None:
+    assert memory.model_parameters(MIMO_7B) == (7_622_619_136, 210_790_400)
+    assert sum(memory.model_parameters(MIMO_7B)) == 7_833_409_536
+    built = build.count_parameters(MIMO_7B)
+    assert (built.main, built.mtp) == memory.model_parameters(MIMO_7B)
+
+
+@pytest.fixture
+def fake_ranks() -> Iterator[Callable[[int, int, ParallelConfig], None]]:
+    """Start rank r of w in this process alone, with a process group that moves nothing."""
+    from megatron.core import parallel_state
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    def start(rank: int, world_size: int, parallel: ParallelConfig) -> None:
+        dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=world_size)
+        parallel_state.initialize_model_parallel(
+            parallel.tensor_model_parallel_size,
+            parallel.pipeline_model_parallel_size,
+            create_gloo_process_groups=False,
+        )
+
+    yield start
+    parallel_state.destroy_model_parallel()
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("pipeline_rank", [0, 1])
+def test_rank_parameters_are_those_of_the_built_chunk(build, fake_ranks, pipeline_rank: int) -> None:
+    work = workload(
+        SMALL,
+        world_size=4,
+        tensor_model_parallel_size=2,
+        pipeline_model_parallel_size=2,
+    )
+    fake_ranks(2 * pipeline_rank, 4, work.parallel)
+    with torch.device("meta"):
+        config = build.transformer_config(SMALL, work.parallel, PrecisionConfig(backend="torch"), "torch")
+        config.use_cpu_initialization = True
+        chunk = build.build_model_chunk(SMALL, config, "torch", 64, 10000, None)
+    counted = sum(parameter.numel() for parameter in chunk.parameters())
+    assert memory.rank_parameters(work, pipeline_rank) == counted
+
+
+def _kept_by_autograd(build, model: ModelConfig, work: Workload) -> int:
+    """Bytes of all storages that one forward pass of the built model saves for backward, weights left out."""
+    from megatron.core import tensor_parallel
+
+    s, b, heads = work.seq_length, work.micro_batch_size, 1 + model.mtp_num_layers
+    with build.single_process_group():
+        tensor_parallel.model_parallel_cuda_manual_seed(1)
+        (chunk,) = build.build_model(model, work.parallel, work.precision, s, 10000)
+        weights = {parameter.untyped_storage().data_ptr() for parameter in chunk.parameters()}
+        kept: dict[int, torch.Tensor] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            address = tensor.untyped_storage().data_ptr()
+            if address not in weights:
+                kept[address] = tensor
+            return tensor
+
+        tokens = torch.randint(0, model.vocab_size, (b, s))
+        labels = torch.randint(0, model.vocab_size, (heads, b, s))
+        mask = torch.ones(b, 1, s, s, dtype=torch.bool).tril() if work.intra_document_attention else None
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            losses = chunk(tokens, torch.arange(s).expand(b, s).contiguous(), mask, labels)
+        assert losses.requires_grad
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
+@pytest.mark.parametrize(
+    ("dtype", "masked", "mtp_num_layers"),
+    [("fp32", False, 0), ("fp32", True, 1), ("bf16", False, 2), ("bf16", True, 1)],
+)
+def test_activations_of_the_torch_backend_are_what_autograd_keeps(
+    build, recompute, dtype, masked: bool, mtp_num_layers: int
+) -> None:
+    model = dataclasses.replace(SMALL, mtp_num_layers=mtp_num_layers)
+    work = workload(
+        model,
+        world_size=1,
+        backend="torch",
+        precision=PrecisionConfig(dtype=dtype, backend="torch"),
+        seq_length=128,
+        micro_batch_size=2,
+        global_batch_size=2,
+        recompute=recompute,
+        intra_document_attention=masked,
+    )
+    heads = (1 + mtp_num_layers) * sum(activations.head_tensors(work).values())
+    predicted = memory.kept_bytes(work, 0) + heads
+    if recompute == "full":
+        # Checkpointing keeps the inputs of a layer that are not activations: rotary angles and mask.
+        predicted += activations.input_bytes(work)
+    assert predicted == pytest.approx(_kept_by_autograd(build, model, work), rel=0.01)
+
+
+def test_layer_is_the_papers_34_sbh_without_dropout_masks() -> None:
+    """Korthikanti et al., equation 1: 34 sbh + 5 as^2b, of which 2 sbh are dropout masks; a fused core keeps no square.
+
+    SwiGLU of width 8h/3 keeps as much as their GELU of width 4h.
+    """
+    h = 3 * 128
+    model = ModelConfig(
+        num_layers=1,
+        hidden_size=h,
+        ffn_hidden_size=8 * h // 3,
+        num_attention_heads=6,
+        num_query_groups=6,
+        kv_channels=64,
+        vocab_size=128,
+    )
+    work = workload(model, world_size=1, seq_length=64, micro_batch_size=2, global_batch_size=2)
+    statistics = 64 * 2 * 4 * (2 + 6)
+    assert activations.layer_bytes(work, "none") - statistics == 32 * 64 * 2 * h
+
+
+def test_tensor_and_sequence_parallelism_divide_a_layer() -> None:
+    """Korthikanti et al., equations 2 and 4: without SP 10 of the 34 sbh stay whole (8 without dropout)."""
+    whole = activations.layer_bytes(workload(), "none")
+    cut = activations.layer_bytes(workload(tensor_model_parallel_size=4, sequence_parallel=True), "none")
+    assert cut == pytest.approx(whole / 4)
+    uncut_norms = activations.layer_bytes(workload(tensor_model_parallel_size=4), "none")
+    norms = 8192 * (8 * 4096 + 2 * 4)
+    assert uncut_norms == pytest.approx((whole - norms) / 4 + norms)
+
+
+@pytest.mark.parametrize(("dtype", "own", "shared"), [("bf16", 6, 12), ("fp32", 8, 8)])
+def test_bytes_a_parameter_of_the_distributed_optimizer(dtype, own: int, shared: int) -> None:
+    work = workload(dtype=dtype, tensor_model_parallel_size=2, context_parallel_size=2)
+    estimate = memory.estimate_memory(work, 0)
+    state = estimate.weights + estimate.gradients + estimate.optimizer
+    assert state / estimate.parameters == pytest.approx(own + shared / 256)
+
+
+def test_layers_in_flight() -> None:
+    """1F1B keeps P - p micro-batches; the interleaved schedule L(1 + (P-1)/(PV)) layers on rank 0 (the paper)."""
+    plain = workload(pipeline_model_parallel_size=4)
+    assert [memory.layers_in_flight(plain, rank) for rank in range(4)] == [
+        36,
+        27,
+        18,
+        9,
+    ]
+    interleaved = workload(pipeline_model_parallel_size=4, virtual_pipeline_model_parallel_size=3)
+    assert memory.layers_in_flight(interleaved, 0) == 36 * (1 + 3 / 12)
+    few = workload(pipeline_model_parallel_size=4, global_batch_size=2 * 128)
+    assert memory.layers_in_flight(few, 0) == 2 * 9
+
+
+def test_recomputation_and_context_parallelism_save_memory() -> None:
+    totals = [memory.peak_memory(workload(recompute=choice)).total for choice in ("none", "selective", "full")]
+    assert totals[0] > totals[1] > totals[2]
+    assert memory.peak_memory(workload(context_parallel_size=2)).total < totals[0]
+
+
+def test_two_heads_are_the_last_ranks_largest_activation() -> None:
+    """At 8k each head keeps 8192 x 151 680 fp32 softmax entries: 4.97 GB, twice."""
+    estimate = memory.estimate_memory(workload(recompute="full"), 0)
+    assert estimate.phase == "head"
+    assert estimate.logits == pytest.approx(2 * (8192 * 151680 * 4 + 8192 * 4096 * 2))
