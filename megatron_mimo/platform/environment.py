@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.cuda.nccl
 import torch.distributed
 
 import megatron_mimo

@@ -1,0 +1,267 @@
+"""What a run shows while it goes on: a live line, TensorBoard, the metrics file, the HTML report.
+
+Callbacks read; none of them changes the training. They belong on one rank, the one that holds the losses.
+"""
+
+import math
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from megatron_mimo.config import PretrainConfig
+from megatron_mimo.training.formats import format_bytes, format_count, format_seconds
+from megatron_mimo.training.metrics import EvaluationMetrics, MetricsLog, StepMetrics
+
+
+class Callback:
+    """Every event does nothing here; a callback overrides the ones it shows."""
+
+    def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
+        """The run begins, or resumes, after `step` steps (0 for a new run)."""
+
+    def on_step(self, metrics: StepMetrics) -> None: ...
+
+    def on_evaluation(self, metrics: EvaluationMetrics) -> None: ...
+
+    def on_checkpoint(self, path: Path) -> None:
+        """A checkpoint is complete."""
+
+    def on_rollback(self, step: int, consumed_tokens: int) -> None:
+        """The guard went back to the checkpoint after `step` steps: what was shown beyond it no longer counts."""
+
+    def on_end(self, reason: str) -> None:
+        """The run ends in order: finished, pre-empted, or stopped by a guard."""
+
+
+class Callbacks(Callback):
+    """Passes every event on, in order."""
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self.callbacks = list(callbacks)
+
+    def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
+        for callback in self.callbacks:
+            callback.on_start(config, step, consumed_tokens)
+
+    def on_step(self, metrics: StepMetrics) -> None:
+        for callback in self.callbacks:
+            callback.on_step(metrics)
+
+    def on_evaluation(self, metrics: EvaluationMetrics) -> None:
+        for callback in self.callbacks:
+            callback.on_evaluation(metrics)
+
+    def on_checkpoint(self, path: Path) -> None:
+        for callback in self.callbacks:
+            callback.on_checkpoint(path)
+
+    def on_rollback(self, step: int, consumed_tokens: int) -> None:
+        for callback in self.callbacks:
+            callback.on_rollback(step, consumed_tokens)
+
+    def on_end(self, reason: str) -> None:
+        for callback in self.callbacks:
+            callback.on_end(reason)
+
+
+def default_callbacks(output_dir: Path, shows: bool) -> Callbacks:
+    """The callbacks of a pre-training run on the rank that `shows` it, none on the others."""
+    if not shows:
+        return Callbacks([])
+    # The report reads the metrics file, so it comes after it.
+    return Callbacks([LiveLine(), MetricsFile(output_dir), TensorBoardWriter(output_dir), ReportWriter(output_dir)])
+
+
+class LiveLine(Callback):
+    """One readable line every `logging.every_steps` steps; a terminal also sees the steps between, in place."""
+
+    AVERAGED_STEPS = 50
+    """Weight of the past in the running average of seconds a token that the ETA is made of."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stdout
+        self.seconds_per_token: float | None = None
+
+    def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
+        self.every_steps, self.total_tokens = config.logging.every_steps, config.total_tokens
+        self.max_steps = config.max_steps
+        start = f"resumes after step {step}" if step else "starts"
+        progress = f"{format_count(consumed_tokens)} of {format_count(self.total_tokens)} tokens"
+        self._print(f"{config.name} {start}: {progress} -> {config.output_dir}")
+
+    def on_step(self, metrics: StepMetrics) -> None:
+        self._observe(metrics)
+        last = metrics.consumed_tokens >= self.total_tokens or metrics.step == self.max_steps
+        if last or metrics.step == 1 or metrics.step % self.every_steps == 0:
+            self._print(self.line(metrics))
+        elif self.stream.isatty():
+            columns = shutil.get_terminal_size().columns
+            self.stream.write("\r\x1b[2K" + self.line(metrics)[: columns - 1])
+            self.stream.flush()
+
+    def on_evaluation(self, metrics: EvaluationMetrics) -> None:
+        losses = ", ".join(f"{source} {loss:.4f}" for source, loss in metrics.losses.items())
+        self._print(f"evaluation after step {metrics.step}: held-out loss {losses}")
+
+    def on_checkpoint(self, path: Path) -> None:
+        self._print(f"checkpoint {path}")
+
+    def on_rollback(self, step: int, consumed_tokens: int) -> None:
+        self._print(f"back to step {step}, {format_count(consumed_tokens)} tokens")
+
+    def on_end(self, reason: str) -> None:
+        self._print(f"run ends: {reason}")
+
+    def line(self, metrics: StepMetrics) -> str:
+        """The line of a step; an unknown value is left out."""
+        share = 100 * metrics.consumed_tokens / self.total_tokens
+        parts = [
+            f"step {metrics.step:>6}",
+            metrics.stage,
+            f"{format_count(metrics.consumed_tokens)}/{format_count(self.total_tokens)} tokens {share:.1f} %",
+            f"loss {metrics.loss:.4f}" + (" SKIPPED" if metrics.skipped else ""),
+            "mtp " + " ".join(f"{loss:.4f}" for loss in metrics.mtp_losses) if metrics.mtp_losses else "",
+            f"lr {metrics.learning_rate:.3g}",
+            f"grad {metrics.grad_norm:.3g}",
+            f"{format_count(metrics.tokens_per_second)} tok/s",
+            f"{metrics.tflops_per_gpu:.3g} TFLOP/s" if metrics.tflops_per_gpu else "",
+            f"MFU {100 * metrics.mfu:.1f} %" if metrics.mfu is not None else "",
+            format_bytes(metrics.memory_bytes),
+            f"ETA {format_seconds(self.eta_seconds(metrics))}",
+        ]
+        return " | ".join(part for part in parts if part)
+
+    def eta_seconds(self, metrics: StepMetrics) -> float:
+        """Seconds to the end of the run at the running average pace; infinite where no pace is known yet."""
+        remaining = max(self.total_tokens - metrics.consumed_tokens, 0)
+        if self.max_steps is not None:
+            step_tokens = metrics.global_batch_size * metrics.seq_length
+            remaining = min(remaining, max(self.max_steps - metrics.step, 0) * step_tokens)
+        return math.inf if self.seconds_per_token is None else remaining * self.seconds_per_token
+
+    def _observe(self, metrics: StepMetrics) -> None:
+        if metrics.tokens_per_second <= 0:
+            return
+        pace = 1 / metrics.tokens_per_second
+        if self.seconds_per_token is None:
+            self.seconds_per_token = pace
+        self.seconds_per_token += (pace - self.seconds_per_token) / self.AVERAGED_STEPS
+
+    def _print(self, text: str) -> None:
+        self.stream.write(("\r\x1b[2K" if self.stream.isatty() else "") + text + "\n")
+        self.stream.flush()
+
+
+class MetricsFile(Callback):
+    """`<output_dir>/metrics.jsonl`; lines beyond the step a run resumes or rolls back to are dropped."""
+
+    def __init__(self, output_dir: Path) -> None:
+        self.log = MetricsLog(output_dir / "metrics.jsonl")
+
+    def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
+        self.log.truncate_after(step)
+
+    def on_rollback(self, step: int, consumed_tokens: int) -> None:
+        self.log.truncate_after(step)
+
+    def on_step(self, metrics: StepMetrics) -> None:
+        self.log.append(metrics)
+
+    def on_evaluation(self, metrics: EvaluationMetrics) -> None:
+        self.log.append(metrics)
+
+
+class TensorBoardWriter(Callback):
+    """Scalars twice, as two TensorBoard runs: `tensorboard/by_step` and `tensorboard/by_tokens`."""
+
+    def __init__(self, output_dir: Path) -> None:
+        self.folder = output_dir / "tensorboard"
+
+    def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
+        self._open(step, consumed_tokens)
+
+    def on_rollback(self, step: int, consumed_tokens: int) -> None:
+        self.on_end("rollback")
+        self._open(step, consumed_tokens)
+
+    def _open(self, step: int, consumed_tokens: int) -> None:
+        # TensorBoard hides points from `purge_step` on: a resumed run draws over what it repeats. A folder for each
+        # horizontal axis, because one purge value cannot be right for both.
+        self.by_step = SummaryWriter(str(self.folder / "by_step"), purge_step=step + 1)
+        self.by_tokens = SummaryWriter(str(self.folder / "by_tokens"), purge_step=consumed_tokens + 1)
+
+    def on_step(self, metrics: StepMetrics) -> None:
+        scalars = {
+            "loss/main": metrics.loss,
+            **{f"loss/mtp_{depth}": loss for depth, loss in enumerate(metrics.mtp_losses, start=1)},
+            **{f"source_loss/{source}": loss for source, loss in metrics.source_losses.items()},
+            "schedule/learning_rate": metrics.learning_rate,
+            "schedule/global_batch_size": metrics.global_batch_size,
+            "schedule/seq_length": metrics.seq_length,
+            "schedule/rotary_base": metrics.rotary_base,
+            "schedule/mtp_loss_scaling_factor": metrics.mtp_loss_scaling_factor,
+            "train/grad_norm": metrics.grad_norm,
+            "train/skipped": float(metrics.skipped),
+            "speed/tokens_per_second": metrics.tokens_per_second,
+            "speed/tflops_per_gpu": metrics.tflops_per_gpu,
+            "speed/step_seconds": metrics.step_seconds,
+            "speed/memory_gib": metrics.memory_bytes / 2**30,
+        }
+        if metrics.mfu is not None:
+            scalars["speed/mfu"] = metrics.mfu
+        self._write(scalars, metrics.step, metrics.consumed_tokens)
+
+    def on_evaluation(self, metrics: EvaluationMetrics) -> None:
+        scalars = {f"evaluation/{source}": loss for source, loss in metrics.losses.items()}
+        for source, losses in metrics.mtp_losses.items():
+            scalars |= {f"evaluation_mtp_{depth}/{source}": loss for depth, loss in enumerate(losses, start=1)}
+        self._write(scalars, metrics.step, metrics.consumed_tokens)
+
+    def on_end(self, reason: str) -> None:
+        self.by_step.close()
+        self.by_tokens.close()
+
+    def _write(self, scalars: dict[str, float], step: int, consumed_tokens: int) -> None:
+        for tag, value in scalars.items():
+            self.by_step.add_scalar(tag, value, step)
+            self.by_tokens.add_scalar(f"by_tokens/{tag}", value, consumed_tokens)
+
+
+class ReportWriter(Callback):
+    """`<output_dir>/report.html` anew at each evaluation, stage end and run end, but not every few seconds."""
+
+    MIN_SECONDS = 60.0
+    """Between two reports, the last excepted: drawing takes seconds in which the ranks wait."""
+
+    def __init__(self, output_dir: Path) -> None:
+        self.output_dir = output_dir
+        self.stage: str | None = None
+        self.written_at = -math.inf
+
+    def on_step(self, metrics: StepMetrics) -> None:
+        if self.stage is not None and metrics.stage != self.stage:
+            self._write()
+        self.stage = metrics.stage
+
+    def on_evaluation(self, metrics: EvaluationMetrics) -> None:
+        if time.monotonic() - self.written_at >= self.MIN_SECONDS:
+            self._write()
+
+    def on_end(self, reason: str) -> None:
+        self._write()
+
+    def _write(self) -> None:
+        # Imported late: only this rank needs matplotlib.
+        try:
+            from megatron_mimo.training.report import write_report
+
+            write_report(self.output_dir)
+        except Exception as error:
+            # A picture that cannot be drawn must not end a run of weeks; `tools/report.py` draws it later.
+            print(f"no report written: {type(error).__name__}: {error}", file=sys.stderr)
+        self.written_at = time.monotonic()

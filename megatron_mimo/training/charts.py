@@ -1,0 +1,141 @@
+"""Line charts as inline SVG. matplotlib lays them out; colours are CSS variables, so the page decides light or dark."""
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from megatron_mimo.training.formats import format_count
+
+NUM_COLOURS = 8
+# Stand-ins that matplotlib draws with and `_with_css_colours` replaces by variables of the page.
+INK, RULE, MARK = "#fe00f0", "#fe00f1", "#fe00f2"
+SERIES = [f"#fe00{index:02x}" for index in range(1, NUM_COLOURS + 1)]
+CSS_COLOURS = {INK: "var(--ink-soft)", RULE: "var(--rule)", MARK: "var(--mark)"} | {
+    stand_in: f"var(--series-{index})" for index, stand_in in enumerate(SERIES, start=1)
+}
+SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.2,
+    "legend.columnspacing": 1.2,
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line; `low` and `high`, where given, are the edges of a shaded band around it. All of equal length."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+
+def line_chart(
+    series: Sequence[Series],
+    y_label: str,
+    *,
+    boundaries: Sequence[tuple[float, str]] = (),
+    log_y: bool = False,
+    staircase: bool = False,
+    markers: bool = False,
+    small: bool = False,
+) -> str:
+    """Draw the series over consumed tokens and return an `<svg>` element.
+
+    `boundaries` are (consumed tokens, stage name) of the stages; `staircase` draws steps between the points, `small`
+    is for three charts a row. Points that are not finite leave a gap.
+    """
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(figsize=(3.9, 2.3) if small else (5.6, 2.9), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        for index, line in enumerate(series):
+            _draw(axes, line, index, staircase, markers)
+        _decorate(axes, series, y_label, log_y)
+        _mark_stages(axes, boundaries)
+        svg = io.StringIO()
+        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _with_css_colours(svg.getvalue())
+
+
+def _draw(axes: Axes, line: Series, index: int, staircase: bool, markers: bool) -> None:
+    colour = SERIES[index % NUM_COLOURS]
+    axes.plot(
+        line.x,
+        line.y,
+        label=line.name,
+        color=colour,
+        linestyle="-" if index < NUM_COLOURS else "--",
+        drawstyle="steps-pre" if staircase else "default",
+        marker="o" if markers or len(line.x) == 1 else None,
+        markersize=3,
+    )
+    if line.low is not None and line.high is not None:
+        axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
+
+
+def _decorate(axes: Axes, series: Sequence[Series], y_label: str, log_y: bool) -> None:
+    largest = max((value for line in series for value in line.y if math.isfinite(value)), default=0.0)
+    if log_y and largest > 0:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    if log_y or largest >= 1e4:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: format_count(tokens)))
+    axes.set_xlabel("consumed tokens")
+    axes.set_title(y_label, loc="left", fontsize=10, color=INK, pad=30 if len(series) > 1 else 16)
+    axes.margins(x=0.01)
+    if len(series) > 1:
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.07), ncols=min(len(series), 6), borderaxespad=0)
+
+
+def _mark_stages(axes: Axes, boundaries: Sequence[tuple[float, str]]) -> None:
+    if len(boundaries) < 2:
+        return
+    for tokens, name in boundaries:
+        axes.axvline(tokens, color=MARK, linewidth=0.9, linestyle=(0, (3, 3)))
+        place = {"xycoords": ("data", "axes fraction"), "xytext": (2, 3), "textcoords": "offset points"}
+        axes.annotate(name, (tokens, 1), fontsize=7.5, color=INK, **place)
+
+
+def _with_css_colours(svg: str) -> str:
+    """Keep the `<svg>` element alone, sized by the page, coloured by CSS variables."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    for stand_in, variable in CSS_COLOURS.items():
+        svg = svg.replace(stand_in, variable)
+    return svg

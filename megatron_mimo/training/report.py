@@ -1,0 +1,215 @@
+"""The HTML report of a run, made from its folder alone: metrics, configuration, environment, final evaluation."""
+
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from megatron_mimo.config import PretrainConfig, UserError, load
+from megatron_mimo.config.load import read_yaml
+from megatron_mimo.training import page
+from megatron_mimo.training.charts import Series, line_chart
+from megatron_mimo.training.formats import format_bytes, format_count, format_seconds
+from megatron_mimo.training.history import History, mean, read_history
+
+SCHEDULES = {
+    "learning rate": "learning_rate",
+    "global batch size (sequences)": "global_batch_size",
+    "MTP loss weight": "mtp_loss_scaling_factor",
+    "sequence length (tokens)": "seq_length",
+    "RoPE base": "rotary_base",
+}
+
+
+def write_report(output_dir: Path) -> Path:
+    """Write `<output_dir>/report.html` from the files beside it; raises UserError where one is missing or broken."""
+    config = load(PretrainConfig, [str(output_dir / "config.yaml")])
+    history = read_history(output_dir / "metrics.jsonl")
+    if history.last is None:
+        raise UserError(f"{output_dir / 'metrics.jsonl'} holds no step yet: nothing to report")
+    body = [
+        _head(config, history),
+        _losses(history),
+        _evaluation(history),
+        _results(output_dir),
+        _mixture(config, history, output_dir),
+        _schedules(history),
+        _speed(history),
+        _environment(output_dir),
+        _configuration(output_dir),
+    ]
+    path = output_dir / "report.html"
+    temporary = path.with_suffix(".html.tmp")
+    temporary.write_text(page.page(f"{config.name}: training report", body), encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def _head(config: PretrainConfig, history: History) -> str:
+    last = history.steps[-1]
+    consumed, total = last["consumed_tokens"], config.total_tokens
+    share = consumed / total
+    model = config.model
+    shape = (
+        f"{model.num_layers} layers x {model.hidden_size}, {model.num_attention_heads} heads in "
+        f"{model.num_query_groups} groups, vocabulary {model.vocab_size:,}, {model.mtp_num_layers} MTP layer(s)"
+    )
+    figures = {
+        "loss (nats a token)": f"{last['loss']:.4f}",
+        **{f"MTP loss, depth {depth}": f"{loss:.4f}" for depth, loss in enumerate(last["mtp_losses"], start=1)},
+        f"of {format_count(total)} tokens": format_count(consumed),
+        "steps": f"{last['step']:,}",
+        "time in steps": format_seconds(history.step_seconds),
+        "tokens a second": format_count(mean(row["tokens_per_second"] for row in history.steps)),
+        "peak memory a rank": format_bytes(history.peak_memory_bytes),
+        "skipped steps": f"{history.skipped_steps:,}",
+    }
+    written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    lead = f"{100 * share:.1f} % of the plan, in stage {last['stage']}, written {written}"
+    return (
+        f"<h1>{page.escape(config.name)}</h1><p>{page.escape(shape)}</p>"
+        f'<p class="soft">{page.escape(lead)}</p>{page.progress_bar(share)}{page.tiles(figures)}'
+    )
+
+
+def _column(history: History, key: str, name: str = "", low: str = "", high: str = "") -> Series:
+    """One column of the steps over consumed tokens; null is a gap."""
+
+    def values(column: str) -> list[float]:
+        return [float("nan") if row[column] is None else row[column] for row in history.steps]
+
+    tokens = [row["consumed_tokens"] for row in history.steps]
+    band = (values(low), values(high)) if low else (None, None)
+    return Series(name or key, tokens, values(key), *band)
+
+
+def _stages(history: History) -> list[tuple[float, str]]:
+    return [(tokens, name) for name, tokens in history.stage_starts.items()]
+
+
+def _losses(history: History) -> str:
+    tokens = [row["consumed_tokens"] for row in history.steps]
+    series = [_column(history, "loss", "main", "loss_low", "loss_high")]
+    for depth in range(len(history.steps[0]["mtp_losses"])):
+        values = [row["mtp_losses"][depth] for row in history.steps]
+        series.append(Series(f"MTP depth {depth + 1}", tokens, values))
+    sources = sorted(name for stage in history.source_tokens.values() for name in stage)
+    by_source = [_by_key(history.steps, "source_losses", source) for source in dict.fromkeys(sources)]
+    stages = _stages(history)
+    return page.section(
+        "Training loss",
+        page.cards(
+            line_chart(series, "loss (nats a token)", boundaries=stages),
+            line_chart(by_source, "main loss by source", boundaries=stages) if by_source else "",
+        ),
+        note="Each point is the mean of the steps it stands for; the band spans their smallest and largest loss.",
+    )
+
+
+def _by_key(rows: list[dict[str, Any]], column: str, key: str) -> Series:
+    present = [row for row in rows if key in row[column]]
+    return Series(key, [row["consumed_tokens"] for row in present], [row[column][key] for row in present])
+
+
+def _evaluation(history: History) -> str:
+    if not history.evaluations:
+        return ""
+    sources = sorted({source for row in history.evaluations for source in row["losses"]})
+    series = [_by_key(history.evaluations, "losses", source) for source in sources]
+    chart = line_chart(series, "held-out main loss by source", boundaries=_stages(history), markers=True)
+    last = history.evaluations[-1]
+    rows = [
+        {"source": source, "main loss": loss}
+        | {f"MTP depth {depth}": value for depth, value in enumerate(last["mtp_losses"].get(source, []), start=1)}
+        for source, loss in sorted(last["losses"].items())
+    ]
+    newest = page.titled(f"At {format_count(last['consumed_tokens'])} tokens", page.table(rows))
+    return page.section("Held-out loss", page.cards(chart, newest), note="Nats a token.")
+
+
+def _results(output_dir: Path) -> str:
+    """The final evaluation, whatever it measured: one card for each of its parts."""
+    path = output_dir / "evaluation.json"
+    if not path.is_file():
+        return ""
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    trees = {name: value for name, value in tree.items() if isinstance(value, dict | list)}
+    scalars = {name: value for name, value in tree.items() if name not in trees}
+    parts = [page.titled(name.replace("_", " "), page.nested(value)) for name, value in trees.items()]
+    return page.section("Final evaluation", page.cards(page.pairs(scalars), *parts))
+
+
+def _mixture(config: PretrainConfig, history: History, output_dir: Path) -> str:
+    contents = []
+    mixtures = {stage.name: stage.mixture for stage in config.stages}
+    for stage, consumed in history.source_tokens.items():
+        asked = _asked_shares(output_dir, mixtures[stage]) if stage in mixtures else {}
+        total = sum(consumed.values()) or 1
+        rows = [
+            {
+                "source": source,
+                "asked %": f"{100 * asked[source]:.2f}" if source in asked else "-",
+                "actual %": f"{100 * consumed.get(source, 0) / total:.2f}",
+                "tokens": format_count(consumed.get(source, 0)),
+            }
+            for source in sorted(asked | consumed, key=lambda name: -consumed.get(name, 0))
+        ]
+        contents.append(page.titled(f"{stage}: {format_count(total)} tokens", page.table(rows)))
+    note = "Tokens that entered training steps, counted one by one, beside the shares the mixture file asks for."
+    return page.section("Mixture", page.cards(*contents, narrow=True), note=note)
+
+
+def _asked_shares(output_dir: Path, mixture: str) -> dict[str, float]:
+    """Shares by source, adding up to 1; empty where the mixture file is not within reach of the run folder."""
+    for path in (Path(mixture), output_dir / mixture):
+        if path.is_file():
+            weights = read_yaml(path).get("sources", {})
+            return {source: weight / sum(weights.values()) for source, weight in weights.items()}
+    return {}
+
+
+def _schedules(history: History) -> str:
+    charts = [
+        _small_chart(_column(history, key), name, history, staircase=key != "learning_rate")
+        for name, key in SCHEDULES.items()
+    ]
+    return page.section("Schedules, as run", page.cards(*charts, narrow=True))
+
+
+def _speed(history: History) -> str:
+    memory = _column(history, "memory_bytes")
+    charts = {
+        "tokens a second, all ranks": _column(history, "tokens_per_second"),
+        "model TFLOP/s a rank": _column(history, "tflops_per_gpu"),
+        "model FLOPs utilisation": _column(history, "mfu"),
+        "memory of a rank (GiB)": Series("memory", memory.x, [size / 2**30 for size in memory.y]),
+    }
+    drawn = [_small_chart(series, name, history) for name, series in charts.items() if any(y == y for y in series.y)]
+    drawn.append(_small_chart(_column(history, "grad_norm"), "gradient norm before clipping", history, log_y=True))
+    note = "FLOPs count causal attention half and leave recomputation out."
+    return page.section("Speed, memory, gradients", page.cards(*drawn, narrow=True), note=note)
+
+
+def _small_chart(
+    series: Series, y_label: str, history: History, *, log_y: bool = False, staircase: bool = False
+) -> str:
+    return line_chart([series], y_label, boundaries=_stages(history), log_y=log_y, staircase=staircase, small=True)
+
+
+def _environment(output_dir: Path) -> str:
+    path = output_dir / "environment.json"
+    if not path.is_file():
+        return ""
+    report = json.loads(path.read_text(encoding="utf-8"))
+    return page.section(
+        "Environment", page.cards(*(page.titled(name, page.pairs(values)) for name, values in report.items() if values))
+    )
+
+
+def _configuration(output_dir: Path) -> str:
+    command = output_dir / "command.txt"
+    resume = f"<pre>{page.escape(command.read_text(encoding='utf-8').strip())}</pre>" if command.is_file() else ""
+    text = page.escape((output_dir / "config.yaml").read_text(encoding="utf-8"))
+    resolved = f"<details><summary>config.yaml, resolved</summary><pre>{text}</pre></details>"
+    return page.section("Resume", resume) + page.section("Configuration", resolved)
