@@ -16,12 +16,7 @@ def main() -> int:
     start = time.monotonic()
     try:
         config = load(PreprocessConfig, sys.argv[1:])
-        preprocess(
-            config,
-            lambda line: print(
-                f"[{time.monotonic() - start:5.1f} s] {line}", flush=True
-            ),
-        )
+        preprocess(config, lambda line: print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -36,6 +36,4 @@ EMBEDDED_SOURCES: dict[str, tuple[str, Callable[[], Iterable[Document]]]] = {
 def embedded_documents(source: str) -> tuple[Document, ...]:
     """The documents of one embedded source without repetitions, shuffled by the hash of their text."""
     _, generate = EMBEDDED_SOURCES[source]
-    return tuple(
-        sorted(deduplicate(generate()), key=lambda document: digest(document.text))
-    )
+    return tuple(sorted(deduplicate(generate()), key=lambda document: digest(document.text)))

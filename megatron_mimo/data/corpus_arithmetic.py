@@ -50,9 +50,7 @@ class Problem:
     @property
     def answer(self) -> int:
         """The result."""
-        return {"+": self.a + self.b, "-": self.a - self.b, "*": self.a * self.b}[
-            self.operator
-        ]
+        return {"+": self.a + self.b, "-": self.a - self.b, "*": self.a * self.b}[self.operator]
 
     @property
     def held_out(self) -> bool:
@@ -68,9 +66,7 @@ class Problem:
     @property
     def solution(self) -> str:
         """The worked steps and the boxed answer."""
-        steps = {"+": _addition, "-": _subtraction, "*": _multiplication}[
-            self.operator
-        ](self.a, self.b)
+        steps = {"+": _addition, "-": _subtraction, "*": _multiplication}[self.operator](self.a, self.b)
         return "\n".join([*steps, f"Answer: \\boxed{{{self.answer}}}"])
 
 
@@ -85,11 +81,7 @@ def arithmetic_documents() -> Iterator[Document]:
     """One document a problem; the held-out problems are the valid split."""
     for problem in problems():
         identifier = f"{problem.a}{problem.operator}{problem.b}"
-        yield Document(
-            identifier,
-            problem.prompt + problem.solution,
-            "valid" if problem.held_out else "train",
-        )
+        yield Document(identifier, problem.prompt + problem.solution, "valid" if problem.held_out else "train")
 
 
 def _addition(a: int, b: int) -> list[str]:
@@ -110,10 +102,7 @@ def _columns(a: int, b: int, num_columns: int) -> list[str]:
 def _subtraction(a: int, b: int) -> list[str]:
     borrow = int(a % 10 < b % 10)
     ones, tens = a % 10 + 10 * borrow, a // 10
-    return [
-        f"{ones}-{b % 10}={ones - b % 10}",
-        f"{tens}-{b // 10}-{borrow}={tens - b // 10 - borrow}",
-    ]
+    return [f"{ones}-{b % 10}={ones - b % 10}", f"{tens}-{b // 10}-{borrow}={tens - b // 10 - borrow}"]
 
 
 def _multiplication(a: int, b: int) -> list[str]:

@@ -7,34 +7,8 @@ from megatron_mimo.data.corpus_arithmetic import Problem
 from megatron_mimo.data.document import Document, split_by_hash
 
 VALID_SHARE = 0.03
-_NAMES = [
-    "Ada",
-    "Ben",
-    "Chen",
-    "Dora",
-    "Emil",
-    "Fatima",
-    "Grace",
-    "Hugo",
-    "Ines",
-    "Jun",
-    "Kofi",
-    "Lena",
-    "Mei",
-    "Noor",
-]
-_THINGS = [
-    "apples",
-    "books",
-    "coins",
-    "marbles",
-    "pencils",
-    "shells",
-    "stamps",
-    "stickers",
-    "stones",
-    "tickets",
-]
+_NAMES = ["Ada", "Ben", "Chen", "Dora", "Emil", "Fatima", "Grace", "Hugo", "Ines", "Jun", "Kofi", "Lena", "Mei", "Noor"]
+_THINGS = ["apples", "books", "coins", "marbles", "pencils", "shells", "stamps", "stickers", "stones", "tickets"]
 _STORIES = {
     "+": [
         "{name} has {a} {things} and gets {b} more. How many {things} does {name} have now?",
@@ -65,17 +39,9 @@ _LIST_TASKS = [
     ("first_{k}", "the first {k} items of the list x", "x[:{k}]"),
     ("last_{k}", "the last {k} items of the list x", "x[-{k}:]"),
     ("without_first_{k}", "the list x without its first {k} items", "x[{k}:]"),
-    (
-        "greater_than_{k}",
-        "the items of the list x that are greater than {k}",
-        "[item for item in x if item > {k}]",
-    ),
+    ("greater_than_{k}", "the items of the list x that are greater than {k}", "[item for item in x if item > {k}]"),
     ("count_{k}", "how often {k} is in the list x", "x.count({k})"),
-    (
-        "plus_{k}",
-        "the list x with {k} added to every item",
-        "[item + {k} for item in x]",
-    ),
+    ("plus_{k}", "the list x with {k} added to every item", "[item + {k} for item in x]"),
     ("sum_times_{k}", "the sum of the list x times {k}", "sum(x) * {k}"),
     ("repeat_{k}", "the list x repeated {k} times", "x * {k}"),
 ]
@@ -93,16 +59,9 @@ def _word_problems(generator: random.Random, per_story: int) -> Iterator[Documen
         for number, story in enumerate(stories):
             for index in range(per_story):
                 a, b = generator.randrange(10, 100), generator.randrange(10, 100)
-                problem = (
-                    Problem(max(a, b), operator, min(a, b))
-                    if operator == "-"
-                    else Problem(a, operator, b)
-                )
+                problem = Problem(max(a, b), operator, min(a, b)) if operator == "-" else Problem(a, operator, b)
                 text = story.format(
-                    name=generator.choice(_NAMES),
-                    things=generator.choice(_THINGS),
-                    a=problem.a,
-                    b=problem.b,
+                    name=generator.choice(_NAMES), things=generator.choice(_THINGS), a=problem.a, b=problem.b
                 )
                 worked = f"Question: {text}\n{problem.a}{operator}{problem.b}=?\n{problem.solution}"
                 split = "valid" if problem.held_out else "train"
@@ -112,28 +71,13 @@ def _word_problems(generator: random.Random, per_story: int) -> Iterator[Documen
 def _programs(generator: random.Random) -> Iterator[tuple[str, str]]:
     for name, returns, expression in _NUMBER_TASKS:
         for k in range(2, 80):
-            inputs = [
-                generator.randrange(100, 1000) for _ in range(3)
-            ]  # never a two-digit problem of the held-out set
-            yield _program(
-                name.format(k=k), returns.format(k=k), expression.format(k=k), inputs
-            )
+            inputs = [generator.randrange(100, 1000) for _ in range(3)]  # never a two-digit problem of the held-out set
+            yield _program(name.format(k=k), returns.format(k=k), expression.format(k=k), inputs)
     for name, returns, expression in _LIST_TASKS:
         for k in range(1, 10):
             for variant in range(6):
-                inputs = [
-                    [
-                        generator.randrange(0, 10)
-                        for _ in range(generator.randrange(2, 6))
-                    ]
-                    for _ in range(2)
-                ]
-                identifier, text = _program(
-                    name.format(k=k),
-                    returns.format(k=k),
-                    expression.format(k=k),
-                    inputs,
-                )
+                inputs = [[generator.randrange(0, 10) for _ in range(generator.randrange(2, 6))] for _ in range(2)]
+                identifier, text = _program(name.format(k=k), returns.format(k=k), expression.format(k=k), inputs)
                 yield f"{identifier}/{variant}", text
 
 
@@ -141,15 +85,9 @@ def _program(name: str, returns: str, expression: str, inputs: list) -> tuple[st
     """A task, its solution and tests whose expected values come from running the expression."""
     tests = [f"assert {name}({x!r}) == {_run(expression, x)!r}" for x in inputs]
     header = f"Task: Write a Python function {name}(x) that returns {returns}."
-    return f"program/{name}", "\n".join(
-        [header, f"def {name}(x):", f"    return {expression}", *tests]
-    )
+    return f"program/{name}", "\n".join([header, f"def {name}(x):", f"    return {expression}", *tests])
 
 
 def _run(expression: str, x: int | list[int]) -> object:
     """Evaluate one of the expressions above: text of this file, never of a user."""
-    return eval(
-        expression,
-        {"__builtins__": {"abs": abs, "max": max, "min": min, "sum": sum}},
-        {"x": x},
-    )
+    return eval(expression, {"__builtins__": {"abs": abs, "max": max, "min": min, "sum": sum}}, {"x": x})

@@ -36,9 +36,7 @@ def code_texts() -> Iterator[tuple[str, str]]:
 def prose_texts() -> Iterator[tuple[str, str]]:
     """Yield `(id, text)` of help topics, docstrings, package descriptions and licences, cut between paragraphs."""
     for name, paragraphs in itertools.chain(_topics(), _docstrings(), _packages()):
-        for part, text in enumerate(
-            cut_paragraphs(paragraphs, LONGEST_TEXT_CHARACTERS)
-        ):
+        for part, text in enumerate(cut_paragraphs(paragraphs, LONGEST_TEXT_CHARACTERS)):
             yield f"{name}#{part}", text
 
 
@@ -67,26 +65,14 @@ def _docstrings() -> Iterator[tuple[str, list[str]]]:
     for name, path in _modules():
         if path.stat().st_size > LONGEST_CODE_BYTES:
             tree = ast.parse(path.read_bytes())
-            documented = (
-                ast.Module,
-                ast.ClassDef,
-                ast.FunctionDef,
-                ast.AsyncFunctionDef,
-            )
+            documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
             nodes = [node for node in ast.walk(tree) if isinstance(node, documented)]
-            yield (
-                f"docstrings/{name}",
-                [doc for node in nodes if (doc := ast.get_docstring(node))],
-            )
+            yield (f"docstrings/{name}", [doc for node in nodes if (doc := ast.get_docstring(node))])
 
 
 def _packages() -> Iterator[tuple[str, list[str]]]:
     characters = 0
-    distributions = {
-        d.metadata["Name"].lower(): d
-        for d in importlib.metadata.distributions()
-        if d.metadata["Name"]
-    }
+    distributions = {d.metadata["Name"].lower(): d for d in importlib.metadata.distributions() if d.metadata["Name"]}
     for name, distribution in sorted(distributions.items()):
         for file, text in _package_texts(distribution):
             characters += len(text)
@@ -95,16 +81,12 @@ def _packages() -> Iterator[tuple[str, list[str]]]:
             yield f"packages/{name}/{file}", _paragraphs(text)
 
 
-def _package_texts(
-    distribution: importlib.metadata.Distribution,
-) -> Iterator[tuple[str, str]]:
+def _package_texts(distribution: importlib.metadata.Distribution) -> Iterator[tuple[str, str]]:
     description = distribution.metadata.get_payload()  # type: ignore[attr-defined]
     if isinstance(description, str) and 500 < len(description) < 20_000:
         yield "description", description
     for file in sorted(distribution.files or [], key=str):
-        if re.match(
-            r"(LICEN[CS]E|COPYING|NOTICE)", file.name, re.IGNORECASE
-        ) and ".dist-info" in str(file):
+        if re.match(r"(LICEN[CS]E|COPYING|NOTICE)", file.name, re.IGNORECASE) and ".dist-info" in str(file):
             path = Path(str(file.locate()))
             if path.is_file() and path.stat().st_size < 20_000:
                 yield file.name, path.read_text(encoding="utf-8", errors="replace")

@@ -27,14 +27,10 @@ def is_held_out(key: str, share: float) -> bool:
     return int.from_bytes(digest(key)[:8], "big") < share * 2**64
 
 
-def split_by_hash(
-    texts: Iterable[tuple[str, str]], valid_share: float
-) -> Iterator[Document]:
+def split_by_hash(texts: Iterable[tuple[str, str]], valid_share: float) -> Iterator[Document]:
     """Turn `(id, text)` pairs into documents; about `valid_share` of them go to the valid split."""
     for identifier, text in texts:
-        yield Document(
-            identifier, text, "valid" if is_held_out(text, valid_share) else "train"
-        )
+        yield Document(identifier, text, "valid" if is_held_out(text, valid_share) else "train")
 
 
 def deduplicate(documents: Iterable[Document]) -> Iterator[Document]:

@@ -41,9 +41,7 @@ def read_index_header(path: Path) -> IndexHeader:
         raise UserError(f"{path} is missing.{_WAY_OUT}")
     raw = path.open("rb").read(_HEADER.size)
     if len(raw) < _HEADER.size:
-        raise UserError(
-            f"{path} is truncated: {len(raw)} bytes, its header alone has {_HEADER.size}.{_WAY_OUT}"
-        )
+        raise UserError(f"{path} is truncated: {len(raw)} bytes, its header alone has {_HEADER.size}.{_WAY_OUT}")
     magic, version, code, num_sequences, num_bounds = _HEADER.unpack(raw)
     if magic != MAGIC or version != 1 or code not in _DTYPES:
         raise UserError(
@@ -59,13 +57,7 @@ def read_index_header(path: Path) -> IndexHeader:
     return header
 
 
-def check_pair(
-    prefix: Path,
-    tokens: int,
-    documents: int,
-    sha256: dict[str, str],
-    verify: bool = False,
-) -> IndexHeader:
+def check_pair(prefix: Path, tokens: int, documents: int, sha256: dict[str, str], verify: bool = False) -> IndexHeader:
     """Check a `.bin/.idx` pair against the manifest's counts and, where small or asked for, its checksums.
 
     Raises UserError naming the file, what is wrong with it, and the way out.
@@ -73,26 +65,16 @@ def check_pair(
     idx, bin_ = Path(f"{prefix}.idx"), Path(f"{prefix}.bin")
     header = read_index_header(idx)
     if header.num_sequences != documents:
-        raise UserError(
-            f"{idx} holds {header.num_sequences} documents, the manifest says {documents}.{_WAY_OUT}"
-        )
+        raise UserError(f"{idx} holds {header.num_sequences} documents, the manifest says {documents}.{_WAY_OUT}")
     if not bin_.is_file():
         raise UserError(f"{bin_} is missing.{_WAY_OUT}")
     expected_bytes, found_bytes = tokens * header.dtype.itemsize, bin_.stat().st_size
     if found_bytes != expected_bytes:
-        what = (
-            "truncated" if found_bytes < expected_bytes else "longer than it should be"
-        )
-        raise UserError(
-            f"{bin_} is {what}: {found_bytes} bytes, the manifest says {expected_bytes}.{_WAY_OUT}"
-        )
+        what = "truncated" if found_bytes < expected_bytes else "longer than it should be"
+        raise UserError(f"{bin_} is {what}: {found_bytes} bytes, the manifest says {expected_bytes}.{_WAY_OUT}")
     for path, kind in ((idx, "idx"), (bin_, "bin")):
-        if (verify or path.stat().st_size <= VERIFIED_BYTES) and file_sha256(
-            path
-        ) != sha256[kind]:
-            raise UserError(
-                f"{path} is corrupt: its SHA-256 is not the one in the manifest.{_WAY_OUT}"
-            )
+        if (verify or path.stat().st_size <= VERIFIED_BYTES) and file_sha256(path) != sha256[kind]:
+            raise UserError(f"{path} is corrupt: its SHA-256 is not the one in the manifest.{_WAY_OUT}")
     return header
 
 

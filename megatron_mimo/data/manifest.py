@@ -78,9 +78,7 @@ def read_manifest(folder: str | Path) -> Manifest:
             "\n    python tools/preprocess_data.py examples/nano/data.yaml"
         )
     try:
-        return dacite.from_dict(
-            Manifest, json.loads(path.read_text()), dacite.Config(strict=True)
-        )
+        return dacite.from_dict(Manifest, json.loads(path.read_text()), dacite.Config(strict=True))
     except (ValueError, dacite.DaciteError) as error:
         raise UserError(
             f"{path} is damaged: {error}\nMake the data folder anew:"
@@ -100,9 +98,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_json(folder / "manifest.json", dataclasses.asdict(manifest))
 
 
-def check_tokenizer(
-    manifest: Manifest, folder: str | Path, tokenizer: str | Path
-) -> None:
+def check_tokenizer(manifest: Manifest, folder: str | Path, tokenizer: str | Path) -> None:
     """Raise UserError unless the data in `folder` was made with the tokenizer in folder `tokenizer`."""
     found = tokenizer_sha256(tokenizer)
     if found != manifest.tokenizer.sha256:
@@ -114,15 +110,11 @@ def check_tokenizer(
         )
 
 
-def open_split(
-    folder: str | Path, source: SourceEntry, split: Split, verify: bool = False
-) -> TokenStream:
+def open_split(folder: str | Path, source: SourceEntry, split: Split, verify: bool = False) -> TokenStream:
     """Check one split's files and map its tokens; raises UserError on missing, truncated or corrupt files."""
     entry = source.train if split == "train" else source.valid
     prefix = Path(folder) / entry.prefix
     header = check_pair(prefix, entry.tokens, entry.documents, entry.sha256, verify)
     if not entry.tokens:
-        raise UserError(
-            f"{prefix}.bin holds no tokens: leave the source out, or give it more documents"
-        )
+        raise UserError(f"{prefix}.bin holds no tokens: leave the source out, or give it more documents")
     return TokenStream(prefix, np.dtype(header.dtype))

@@ -64,16 +64,10 @@ class PreprocessConfig:
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
         if not names or len(set(names)) != len(names):
-            raise ConfigError(
-                "sources",
-                names,
-                "give at least one source, each with a name of its own",
-            )
+            raise ConfigError("sources", names, "give at least one source, each with a name of its own")
 
 
-def preprocess(
-    config: PreprocessConfig, report: Callable[[str], None] = print
-) -> Manifest:
+def preprocess(config: PreprocessConfig, report: Callable[[str], None] = print) -> Manifest:
     """Make the data folder, or keep it where it is up to date; `report` takes lines of progress.
 
     Raises UserError, and changes nothing, when a finished folder was made in another way and `overwrite` is off.
@@ -89,15 +83,9 @@ def preprocess(
         if source.name not in entries:
             entries[source.name] = _write_source(source, folder, tokenizer)
             tree = {name: dataclasses.asdict(entry) for name, entry in entries.items()}
-            write_json(
-                folder / "progress.json", {"recipe_sha256": recipe, "sources": tree}
-            )
+            write_json(folder / "progress.json", {"recipe_sha256": recipe, "sources": tree})
         report(_describe(source.name, entries[source.name]))
-    manifest = Manifest(
-        tokenizer=_tokenizer_entry(folder, tokenizer),
-        sources=entries,
-        recipe_sha256=recipe,
-    )
+    manifest = Manifest(tokenizer=_tokenizer_entry(folder, tokenizer), sources=entries, recipe_sha256=recipe)
     write_manifest(folder, manifest)
     (folder / "progress.json").unlink(missing_ok=True)
     return manifest
@@ -106,25 +94,13 @@ def preprocess(
 def recipe_sha256(config: PreprocessConfig) -> str:
     """Hash of what decides the folder's content: settings, input files (name, size), this package's code, Python."""
     settings = dataclasses.asdict(config) | {"output_dir": None, "overwrite": None}
-    inputs = [
-        (path, Path(path).stat().st_size)
-        for source in config.sources
-        for path in source_files(source)
-    ]
-    tokenizer = (
-        tokenizer_sha256(config.tokenizer.path) if config.tokenizer.path else None
-    )
+    inputs = [(path, Path(path).stat().st_size) for source in config.sources for path in source_files(source)]
+    tokenizer = tokenizer_sha256(config.tokenizer.path) if config.tokenizer.path else None
     here = Path(__file__).parent
-    files = [
-        *sorted(here.glob("corpus*.py")),
-        here / "document.py",
-        here / "tokenizer.py",
-    ]
+    files = [*sorted(here.glob("corpus*.py")), here / "document.py", here / "tokenizer.py"]
     code = [digest(path.read_text()).hex() for path in files]
     return hashlib.sha256(
-        json.dumps(
-            [settings, inputs, tokenizer, code, platform.python_version()]
-        ).encode()
+        json.dumps([settings, inputs, tokenizer, code, platform.python_version()]).encode()
     ).hexdigest()
 
 
@@ -153,19 +129,14 @@ def _finished_sources(folder: Path, recipe: str) -> dict[str, SourceEntry]:
         progress = json.loads((folder / "progress.json").read_text())
         if progress["recipe_sha256"] != recipe:
             return {}
-        entries = {
-            name: dacite.from_dict(SourceEntry, entry)
-            for name, entry in progress["sources"].items()
-        }
+        entries = {name: dacite.from_dict(SourceEntry, entry) for name, entry in progress["sources"].items()}
         _check_sources(folder, entries)
         return entries
     except (OSError, ValueError, KeyError, dacite.DaciteError, UserError):
         return {}
 
 
-def _make_tokenizer(
-    config: PreprocessConfig, folder: Path, report: Callable[[str], None]
-) -> Tokenizer:
+def _make_tokenizer(config: PreprocessConfig, folder: Path, report: Callable[[str], None]) -> Tokenizer:
     """Copy the given tokenizer into the folder, or train one there."""
     target = folder / "tokenizer"
     if config.tokenizer.path is not None:
@@ -199,19 +170,12 @@ def _tokenizer_entry(folder: Path, tokenizer: Tokenizer) -> TokenizerEntry:
     )
 
 
-def _write_source(
-    source: SourceConfig, folder: Path, tokenizer: Tokenizer
-) -> SourceEntry:
+def _write_source(source: SourceConfig, folder: Path, tokenizer: Tokenizer) -> SourceEntry:
     """Tokenize one source into its two pairs of files and its held-out texts."""
-    from megatron_mimo.data.indexed_writer import (
-        IndexedWriter,
-    )  # megatron-core takes seconds to import
+    from megatron_mimo.data.indexed_writer import IndexedWriter  # megatron-core takes seconds to import
 
     vocab_size = tokenizer.get_vocab_size()
-    writers = {
-        split: IndexedWriter(folder / f"{source.name}_{split}", vocab_size)
-        for split in ("train", "valid")
-    }
+    writers = {split: IndexedWriter(folder / f"{source.name}_{split}", vocab_size) for split in ("train", "valid")}
     held_out: list[Document] = []
     for documents in _batched(source_documents(source)):
         all_ids = encode_documents(tokenizer, [document.text for document in documents])
@@ -219,11 +183,7 @@ def _write_source(
             writers[document.split].add(ids, len(document.text.encode()))
         held_out += [document for document in documents if document.split == "valid"]
     _write_held_out(folder, source, held_out)
-    return SourceEntry(
-        domain=source.domain,
-        train=writers["train"].finish(),
-        valid=writers["valid"].finish(),
-    )
+    return SourceEntry(domain=source.domain, train=writers["train"].finish(), valid=writers["valid"].finish())
 
 
 def _batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -237,29 +197,21 @@ def _batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
-def _write_held_out(
-    folder: Path, source: SourceConfig, documents: list[Document]
-) -> None:
+def _write_held_out(folder: Path, source: SourceConfig, documents: list[Document]) -> None:
     """`heldout/text/SOURCE.jsonl`: the valid split as text; for arithmetic also prompts and answers."""
     texts = [{"id": document.id, "text": document.text} for document in documents]
     _write_lines(folder / "heldout" / "text" / f"{source.name}.jsonl", texts)
     if source.embedded == "arithmetic":
         by_id = {problem.id: problem for problem in problems()}
         asked = [by_id[document.id] for document in documents]
-        lines = [
-            {"id": problem.id, "prompt": problem.prompt, "answer": str(problem.answer)}
-            for problem in asked
-        ]
+        lines = [{"id": problem.id, "prompt": problem.prompt, "answer": str(problem.answer)} for problem in asked]
         _write_lines(folder / "heldout" / "arithmetic.jsonl", lines)
 
 
 def _write_lines(path: Path, records: list[dict[str, str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(
-        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records),
-        encoding="utf-8",
-    )
+    temporary.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
     temporary.replace(path)
 
 

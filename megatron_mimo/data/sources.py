@@ -27,21 +27,13 @@ class SourceConfig:
 
     def __post_init__(self) -> None:
         if (self.embedded is None) == (self.jsonl is None):
-            raise ConfigError(
-                f"sources: {self.name}", None, "give exactly one of embedded and jsonl"
-            )
+            raise ConfigError(f"sources: {self.name}", None, "give exactly one of embedded and jsonl")
         if self.embedded is not None and self.embedded not in EMBEDDED_SOURCES:
             raise ConfigError(
-                f"sources: {self.name}: embedded",
-                self.embedded,
-                f"must be one of {', '.join(EMBEDDED_SOURCES)}",
+                f"sources: {self.name}: embedded", self.embedded, f"must be one of {', '.join(EMBEDDED_SOURCES)}"
             )
         if not 0 <= self.valid_share < 1:
-            raise ConfigError(
-                f"sources: {self.name}: valid_share",
-                self.valid_share,
-                "must be in [0, 1)",
-            )
+            raise ConfigError(f"sources: {self.name}: valid_share", self.valid_share, "must be in [0, 1)")
 
 
 def source_documents(source: SourceConfig) -> Iterable[Document]:
@@ -57,9 +49,7 @@ def source_files(source: SourceConfig) -> list[str]:
         return []
     files = sorted(glob.glob(source.jsonl, recursive=True))
     if not files:
-        raise UserError(
-            f"source {source.name}: no file matches {source.jsonl!r}; correct its jsonl pattern"
-        )
+        raise UserError(f"source {source.name}: no file matches {source.jsonl!r}; correct its jsonl pattern")
     return files
 
 
@@ -70,10 +60,7 @@ def _read_jsonl(source: SourceConfig) -> Iterator[tuple[str, str]]:
             for number, line in enumerate(lines, start=1):
                 try:
                     record = json.loads(line)
-                    yield (
-                        str(record.get("id", f"{path}:{number}")),
-                        str(record[source.text_field]),
-                    )
+                    yield (str(record.get("id", f"{path}:{number}")), str(record[source.text_field]))
                 except (ValueError, KeyError, AttributeError) as error:
                     raise UserError(
                         f"{path}, line {number}: not a JSON object with a {source.text_field!r} field ({error});"

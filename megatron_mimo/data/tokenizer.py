@@ -9,16 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tokenizers import (
-    AddedToken,
-    Regex,
-    Tokenizer,
-    decoders,
-    models,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from megatron_mimo.config import UserError
 
@@ -27,7 +18,9 @@ SPECIAL_TOKENS = [
     EOD_TOKEN, "<|im_start|>", "<|im_end|>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>",
     "<|repo_name|>", "<|file_sep|>",
 ]  # fmt: skip
-_PRE_TOKENIZATION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_PRE_TOKENIZATION = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 CHAT_TEMPLATE = (
     "{%- for message in messages %}"
     "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
@@ -56,9 +49,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
-    )
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     if tokenizer.get_vocab_size() != vocab_size:
         raise UserError(
             f"the texts gave a vocabulary of {tokenizer.get_vocab_size()} tokens instead of {vocab_size}:"
@@ -82,10 +73,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         "add_prefix_space": False,
         "chat_template": CHAT_TEMPLATE,
     }
-    _replace_text(
-        folder / "tokenizer_config.json",
-        json.dumps(config, indent=2, ensure_ascii=False) + "\n",
-    )
+    _replace_text(folder / "tokenizer_config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
     _replace_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
 
 
@@ -110,9 +98,7 @@ def eod_token_id(tokenizer: Tokenizer) -> int:
     """Id of the end-of-document token; raises UserError when the tokenizer has none."""
     token = tokenizer.token_to_id(EOD_TOKEN)
     if token is None:
-        raise UserError(
-            f"the tokenizer has no {EOD_TOKEN} token, which ends every document: use a Qwen-style one"
-        )
+        raise UserError(f"the tokenizer has no {EOD_TOKEN} token, which ends every document: use a Qwen-style one")
     return token
 
 
@@ -124,16 +110,11 @@ def tokenizer_sha256(folder: str | Path) -> str:
 def _tokenizer_file(folder: str | Path) -> Path:
     path = Path(folder) / "tokenizer.json"
     if not path.is_file():
-        raise UserError(
-            f"no tokenizer at {path}: point data.tokenizer at a Hugging Face tokenizer folder"
-        )
+        raise UserError(f"no tokenizer at {path}: point data.tokenizer at a Hugging Face tokenizer folder")
     return path
 
 
 def encode_documents(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text with the end-of-document token behind; text that looks like a special token stays text."""
     eod = eod_token_id(tokenizer)
-    return [
-        encoding.ids + [eod]
-        for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)
-    ]
+    return [encoding.ids + [eod] for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]

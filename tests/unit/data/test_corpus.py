@@ -7,12 +7,7 @@ import pytest
 from megatron_mimo.data.corpus import EMBEDDED_SOURCES, embedded_documents
 from megatron_mimo.data.corpus_arithmetic import Problem, problems
 from megatron_mimo.data.corpus_synthetic import synthetic_documents
-from megatron_mimo.data.document import (
-    Document,
-    cut_paragraphs,
-    deduplicate,
-    split_by_hash,
-)
+from megatron_mimo.data.document import Document, cut_paragraphs, deduplicate, split_by_hash
 
 
 def test_format_of_a_product_is_the_documented_one() -> None:
@@ -28,28 +23,15 @@ def test_every_step_of_every_problem_is_true() -> None:
         for step in steps:
             left, right = step.split("=")
             assert eval(left) == int(right), (problem, step)
-        assert (
-            answer
-            == f"Answer: \\boxed{{{eval(f'{problem.a}{problem.operator}{problem.b}')}}}"
-        )
+        assert answer == f"Answer: \\boxed{{{eval(f'{problem.a}{problem.operator}{problem.b}')}}}"
 
 
 def test_answer_can_be_read_off_the_steps() -> None:
     """The result's digits are the last column whole, then the ones digits of the columns before it."""
     for problem in problems():
-        num_columns = {
-            "+": 2,
-            "-": 2,
-            "*": len(str(problem.a * (problem.b // 10) * 10)),
-        }[problem.operator]
-        columns = [
-            step.split("=")[1]
-            for step in problem.solution.split("\n")[:-1][-num_columns:]
-        ]
-        assert (
-            int(columns[-1] + "".join(column[-1] for column in reversed(columns[:-1])))
-            == problem.answer
-        )
+        num_columns = {"+": 2, "-": 2, "*": len(str(problem.a * (problem.b // 10) * 10))}[problem.operator]
+        columns = [step.split("=")[1] for step in problem.solution.split("\n")[:-1][-num_columns:]]
+        assert int(columns[-1] + "".join(column[-1] for column in reversed(columns[:-1]))) == problem.answer
 
 
 def test_held_out_problems_are_in_no_training_document() -> None:
@@ -69,11 +51,7 @@ def test_held_out_problems_are_in_no_training_document() -> None:
 
 
 def test_programs_pass_their_own_tests() -> None:
-    programs = [
-        document.text
-        for document in synthetic_documents()
-        if document.id.startswith("program/")
-    ]
+    programs = [document.text for document in synthetic_documents() if document.id.startswith("program/")]
     assert len(programs) > 500
     for program in programs:
         task, _, code = program.partition("\n")
@@ -99,24 +77,14 @@ def test_every_source_has_a_domain() -> None:
 
 def test_split_share_and_stability() -> None:
     texts = [(str(i), f"text {i}") for i in range(20_000)]
-    valid = [
-        document.id
-        for document in split_by_hash(texts, 0.02)
-        if document.split == "valid"
-    ]
+    valid = [document.id for document in split_by_hash(texts, 0.02) if document.split == "valid"]
     assert 300 < len(valid) < 500
-    again = [
-        document.id
-        for document in split_by_hash(texts[::-1], 0.02)
-        if document.split == "valid"
-    ]
+    again = [document.id for document in split_by_hash(texts[::-1], 0.02) if document.split == "valid"]
     assert sorted(valid) == sorted(again)
 
 
 def test_deduplicate_keeps_the_first_and_drops_empty_texts() -> None:
-    texts = [
-        Document(str(i), text, "train") for i, text in enumerate(["a", " \n", "b", "a"])
-    ]
+    texts = [Document(str(i), text, "train") for i, text in enumerate(["a", " \n", "b", "a"])]
     assert [document.id for document in deduplicate(texts)] == ["0", "2"]
 
 

@@ -33,11 +33,7 @@ def test_round_trip_is_lossless(tokenizer: Tokenizer, text: str) -> None:
 
 def test_digits_stand_alone(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode("1786").tokens == ["1", "7", "8", "6"]
-    multiple = [
-        token
-        for token in tokenizer.get_vocab()
-        if any(c.isdigit() for c in token) and len(token) > 1
-    ]
+    multiple = [token for token in tokenizer.get_vocab() if any(c.isdigit() for c in token) and len(token) > 1]
     assert multiple == []
 
 
@@ -49,19 +45,12 @@ def test_vocabulary_is_exact_and_special_tokens_come_last(tokenizer: Tokenizer) 
 
 def test_documents_end_with_eod(tokenizer: Tokenizer) -> None:
     ids = tok.encode_documents(tokenizer, ["a", "bc"])
-    assert [document[-1] for document in ids] == [
-        tokenizer.token_to_id("<|endoftext|>")
-    ] * 2
+    assert [document[-1] for document in ids] == [tokenizer.token_to_id("<|endoftext|>")] * 2
     assert tokenizer.decode(ids[1]) == "bc"
 
 
-def test_training_is_deterministic(
-    tokenizer: Tokenizer, texts: list[str], tmp_path: Path
-) -> None:
-    for name, trained in (
-        ("a", tokenizer),
-        ("b", tok.train_tokenizer(texts, VOCAB_SIZE)),
-    ):
+def test_training_is_deterministic(tokenizer: Tokenizer, texts: list[str], tmp_path: Path) -> None:
+    for name, trained in (("a", tokenizer), ("b", tok.train_tokenizer(texts, VOCAB_SIZE))):
         tok.save_tokenizer(trained, tmp_path / name)
     assert tok.tokenizer_sha256(tmp_path / "a") == tok.tokenizer_sha256(tmp_path / "b")
 
@@ -70,15 +59,10 @@ def test_transformers_loads_the_folder(tokenizer: Tokenizer, tmp_path: Path) -> 
     transformers = pytest.importorskip("transformers")
     tok.save_tokenizer(tokenizer, tmp_path)
     loaded = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    assert (
-        loaded.encode("Question: 47+38=?\n")
-        == tokenizer.encode("Question: 47+38=?\n").ids
-    )
+    assert loaded.encode("Question: 47+38=?\n") == tokenizer.encode("Question: 47+38=?\n").ids
     assert loaded.eos_token == tok.EOD_TOKEN
     messages = [{"role": "user", "content": "Hi"}]
-    chat = loaded.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True
-    )
+    chat = loaded.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert chat == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     assert loaded.encode(chat)[0] == tokenizer.token_to_id("<|im_start|>")
 

@@ -1,0 +1,48 @@
+"""Batches for one rank: the rank's own sample indices in, tensors out."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from megatron_mimo.config import DataConfig
+from megatron_mimo.data.datasets import Sample, StageDataset, ValidationDataset
+
+Batch = dict[str, Tensor]
+"""`tokens`: int64 [n, s + 1], `source`: int64 [n]."""
+
+
+def build_loader(
+    dataset: StageDataset | ValidationDataset, index_batches: Iterable[list[int]], data: DataConfig
+) -> Iterator[Batch]:
+    """Yield one batch for each list of sample indices, in that order, through the loader `data` names.
+
+    Raises UserError for the DALI loader where DALI is not installed.
+    """
+    if data.loader == "dali":
+        from megatron_mimo.data.dali import build_dali_loader
+
+        return build_dali_loader(dataset, index_batches, data.num_workers)
+    return iter(
+        DataLoader(dataset, batch_sampler=_Batches(index_batches), num_workers=data.num_workers, collate_fn=collate)
+    )
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Stack n samples to `tokens` [n, s + 1] and `source` [n]."""
+    return {
+        "tokens": torch.from_numpy(np.stack([sample["tokens"] for sample in samples])),
+        "source": torch.tensor([sample["source"] for sample in samples], dtype=torch.int64),
+    }
+
+
+class _Batches:
+    """What DataLoader wants of a batch sampler: something to iterate over, without a length."""
+
+    def __init__(self, index_batches: Iterable[list[int]]) -> None:
+        self._index_batches = index_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._index_batches)

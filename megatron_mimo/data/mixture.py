@@ -1,0 +1,97 @@
+"""A stage's mixture: weights by source, and the order in which the sources take turns.
+
+The turns follow Tijdeman's rule ("The chairman assignment problem", 1980): in every prefix of n samples each of k
+sources has its exact share to within 1 - 1/(2k - 2) of a sample. Weights are decimal fractions, so the turns repeat
+after a short period, and the source of any sample is found without building an index of the whole stage.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from megatron_mimo.config import UserError
+from megatron_mimo.config.load import read_yaml
+
+LONGEST_PERIOD = 100_000
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Weights by source, exact and summing to 1."""
+
+    weights: dict[str, Fraction]
+
+    @property
+    def period(self) -> int:
+        """Number of samples after which the turns repeat, each source having had exactly its share."""
+        return math.lcm(*(weight.denominator for weight in self.weights.values()))
+
+
+def read_mixture(path: str | Path) -> Mixture:
+    """Read `sources: {NAME: weight, ...}`; weights are normalized to 1.
+
+    Raises UserError for unknown keys, weights that are no positive numbers, or have too many digits.
+    """
+    tree = read_yaml(Path(path))
+    sources = tree.get("sources")
+    if set(tree) != {"sources"} or not isinstance(sources, dict) or not sources:
+        raise UserError(
+            f"{path}: a mixture holds one key, sources, with a weight for each source; found {sorted(map(str, tree))}:"
+            "\n    sources:\n      text: 0.6\n      code: 0.4"
+        )
+    weights = {str(name): _weight(path, name, weight) for name, weight in sources.items()}
+    total = sum(weights.values())
+    mixture = Mixture({name: weight / total for name, weight in weights.items()})
+    if mixture.period > LONGEST_PERIOD:
+        raise UserError(f"{path}: the weights have too many digits: write them with at most four and a sum of 1")
+    return mixture
+
+
+def _weight(path: str | Path, name: Any, weight: Any) -> Fraction:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        raise UserError(f"{path}: sources.{name} = {weight!r}: expected a number above 0; leave out unused sources")
+    return Fraction(str(weight))
+
+
+class Turns:
+    """Which source gives sample i, and how many samples it gave before: for any i, in constant time."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        self.sources = list(mixture.weights)
+        self._order = _one_period(list(mixture.weights.values()), mixture.period)
+        took = self._order[:, None] == np.arange(len(self.sources))
+        self._before = np.vstack([np.zeros(len(self.sources), dtype=np.int64), np.cumsum(took, axis=0)])
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        """`(source, position in the source's own samples)` of sample `index`."""
+        periods, place = divmod(index, len(self._order))
+        source = int(self._order[place])
+        return source, periods * int(self._before[-1, source]) + int(self._before[place, source])
+
+    def counts(self, num_samples: int) -> np.ndarray:
+        """Samples each source has among the first `num_samples`, int64 [number of sources]."""
+        periods, place = divmod(num_samples, len(self._order))
+        return periods * self._before[-1] + self._before[place]
+
+
+def _one_period(weights: list[Fraction], period: int) -> np.ndarray:
+    """Tijdeman's rule in whole numbers: of the sources that are due, the one whose turn would be late first."""
+    shares = [int(weight * period) for weight in weights]
+    if len(shares) == 1:
+        return np.zeros(period, dtype=np.int64)
+    slack = 2 * len(shares) - 2
+    owed = [0] * len(shares)  # (weight x samples so far - samples taken) x period
+    order = np.empty(period, dtype=np.int64)
+    for place in range(period):
+        owed = [debt + share for debt, share in zip(owed, shares, strict=True)]
+        due = [source for source, debt in enumerate(owed) if slack * debt >= period]
+        chosen = min(
+            due, key=lambda source: (Fraction((slack - 1) * period - slack * owed[source], shares[source]), source)
+        )
+        order[place] = chosen
+        owed[chosen] -= period
+    return order
