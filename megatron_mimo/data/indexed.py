@@ -39,7 +39,8 @@ def read_index_header(path: Path) -> IndexHeader:
     """Read and check an `.idx` header; raises UserError when the file is missing, foreign, corrupt or truncated."""
     if not path.is_file():
         raise UserError(f"{path} is missing.{_WAY_OUT}")
-    raw = path.open("rb").read(_HEADER.size)
+    with path.open("rb") as stream:
+        raw = stream.read(_HEADER.size)
     if len(raw) < _HEADER.size:
         raise UserError(f"{path} is truncated: {len(raw)} bytes, its header alone has {_HEADER.size}.{_WAY_OUT}")
     magic, version, code, num_sequences, num_bounds = _HEADER.unpack(raw)

@@ -79,7 +79,7 @@ def read_manifest(folder: str | Path) -> Manifest:
         )
     try:
         return dacite.from_dict(Manifest, json.loads(path.read_text()), dacite.Config(strict=True))
-    except (ValueError, dacite.DaciteError) as error:
+    except (ValueError, AttributeError, dacite.DaciteError) as error:
         raise UserError(
             f"{path} is damaged: {error}\nMake the data folder anew:"
             "\n    python tools/preprocess_data.py DATA.yaml overwrite=true"
