@@ -169,3 +169,11 @@ def test_overshoot_counts_towards_the_next_stage() -> None:
 def test_negative_consumed_tokens_are_refused(mimo_7b: Schedule) -> None:
     with pytest.raises(ValueError, match="negative"):
         mimo_7b.learning_rate(-1)
+
+
+def test_a_jump_between_segments_happens_at_the_first_token_of_the_later_one() -> None:
+    curve = [LearningRateSegment(kind="constant", tokens=50, start=rate, end=rate) for rate in (1.0, 2.0)]
+    stage = StageConfig(name="one", tokens=100, seq_length=1, rotary_base=1, mixture="m", global_batch_size=1,
+                        learning_rate=curve)  # fmt: skip
+    schedule = Schedule([stage], [MTPLossWeight(mtp_loss_scaling_factor=0.3)])
+    assert [schedule.learning_rate(t) for t in (0, 49, 50, 99, 100)] == [1.0, 1.0, 2.0, 2.0, 2.0]
