@@ -18,6 +18,8 @@ class CheckpointConfig:
     asynchronous: bool = False
     """Write in a forked process while training goes on."""
     save_at_end: bool = True
+    verify_on_load: Literal["sizes", "sha256"] = "sha256"
+    """How thoroughly a checkpoint is examined before it is resumed; hashing reads every byte once more."""
 
     def __post_init__(self) -> None:
         if self.every_steps < 1 or self.keep_last < 1:

@@ -6,6 +6,7 @@ Shapes: `s`equence (local), `b`atch, `h`idden.
 from collections.abc import Callable
 from typing import Any
 
+from megatron.core import parallel_state, tensor_parallel
 from megatron.core.tensor_parallel import scatter_to_sequence_parallel_region
 from megatron.core.transformer.multi_token_prediction import MultiTokenPredictionLayer
 from megatron.core.utils import make_viewless_tensor
@@ -39,3 +40,17 @@ class ParallelMTPLayer(MultiTokenPredictionLayer):
             embedded = embedded.masked_fill(first, 0.0)
         hidden_states = make_viewless_tensor(inp=hidden_states, requires_grad=True, keep_graph=True)
         return input_ids, position_ids, embedded, hidden_states
+
+    def _checkpointed_forward(self, forward_func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Recompute from the two differentiable inputs; megatron-core would try to save the packed bounds as a tensor."""
+        hidden_states, decoder_input = kwargs.pop("hidden_states"), kwargs.pop("decoder_input")
+
+        def run(hidden_states: Tensor, decoder_input: Tensor) -> Tensor:
+            return forward_func(hidden_states, decoder_input, **kwargs)
+
+        if not self.config.fp8:
+            return tensor_parallel.checkpoint(run, False, hidden_states, decoder_input)
+        from megatron.core.extensions.transformer_engine import te_checkpoint
+
+        tracker, group = tensor_parallel.random.get_cuda_rng_tracker, parallel_state.get_tensor_model_parallel_group()
+        return te_checkpoint(run, False, tracker, group, hidden_states, decoder_input)

@@ -4,11 +4,14 @@ Shapes: `s`equence (whole), `b`atch (micro-batch), `D` MTP layers.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from megatron.core import parallel_state
+from megatron.core.packed_seq_params import PackedSeqParams
 from torch import Tensor
 
+from megatron_mimo.config import ConfigError
 from megatron_mimo.model.torch_layers import zigzag_positions
 
 
@@ -25,22 +28,52 @@ class Batch:
     loss_mask: Tensor
     """[1+D, b, s] fp32; 0 where labels[d] lies beyond the sample."""
     attention_mask: Tensor | None
-    """bool [b, 1, s, S], True where attention may look; None for plain causal attention."""
+    """bool [b, 1, s, S], True where attention may look; None for plain causal or packed attention."""
+    cu_seqlens: Tensor | None
+    """int32 [documents + 1] bounds of a packed row's documents; None otherwise."""
     source: Tensor
     """[b] index of the data source of each row."""
 
 
-def make_batch(rows: Tensor, source: Tensor, mtp_num_layers: int, eod_token_id: int | None) -> Batch:
-    """rows [b, s+1] -> the whole-sequence Batch. With `eod_token_id`, attention and positions stay inside documents."""
+DocumentAttention = Literal["ignore", "mask", "packed"]
+"""Documents that share a row: plain causal attention over all of them, a dense mask, or bounds (one row a batch)."""
+MAX_MASKED_SEQ_LENGTH = 2048
+"""A dense mask grows with the square of the sequence; beyond this length packed rows are cheaper."""
+
+
+def choose_document_attention(
+    intra_document: bool, backend: str, seq_length: int, micro_batch_size: int, context_parallel_size: int
+) -> DocumentAttention:
+    """How to keep attention inside documents; raises ConfigError where the backend cannot."""
+    if not intra_document:
+        return "ignore"
+    if backend == "transformer_engine" and (micro_batch_size > 1 or context_parallel_size > 1):
+        raise ConfigError(
+            "data.intra_document_attention",
+            True,
+            "Transformer Engine packs documents into one row on one context-parallel rank: set micro_batch_size=1 and"
+            " parallel.context_parallel_size=1, or data.intra_document_attention=false",
+        )
+    packable = micro_batch_size == 1 and context_parallel_size == 1
+    if backend == "transformer_engine" or (packable and seq_length > MAX_MASKED_SEQ_LENGTH):
+        return "packed"
+    return "mask"
+
+
+def make_batch(
+    rows: Tensor, source: Tensor, mtp_num_layers: int, eod_token_id: int, attention: DocumentAttention
+) -> Batch:
+    """rows [b, s+1], source [b] -> the whole-sequence Batch; positions restart with each document unless ignored."""
     tokens = rows[:, :-1].contiguous()
     b, s = tokens.shape
     labels, loss_mask = shifted_labels(rows, 1 + mtp_num_layers)
-    if eod_token_id is None:
-        position_ids, attention_mask = torch.arange(s).expand(b, s).contiguous(), None
-    else:
+    position_ids, attention_mask, cu_seqlens = torch.arange(s).expand(b, s).contiguous(), None, None
+    if attention != "ignore":
         document_ids = documents(tokens, eod_token_id)
-        position_ids, attention_mask = document_positions(document_ids), document_mask(document_ids)
-    return Batch(tokens, position_ids, labels, loss_mask, attention_mask, source)
+        position_ids = document_positions(document_ids)
+        attention_mask = document_mask(document_ids) if attention == "mask" else None
+        cu_seqlens = document_bounds(position_ids) if attention == "packed" else None
+    return Batch(tokens, position_ids, labels, loss_mask, attention_mask, cu_seqlens, source)
 
 
 def shifted_labels(rows: Tensor, depths: int) -> tuple[Tensor, Tensor]:
@@ -76,6 +109,27 @@ def document_mask(document_ids: Tensor) -> Tensor:
     return (causal & (document_ids[:, :, None] == document_ids[:, None, :])).unsqueeze(1)
 
 
+def document_bounds(position_ids: Tensor) -> Tensor:
+    """[1, s] positions of one packed row -> int32 [documents + 1] cumulative document lengths."""
+    assert position_ids.shape[0] == 1, "packed attention takes one row a micro-batch"
+    starts = (position_ids[0] == 0).nonzero().flatten()
+    return torch.cat([starts, starts.new_tensor([position_ids.shape[1]])]).int()
+
+
+def packed_documents(cu_seqlens: Tensor | None) -> PackedSeqParams | None:
+    """megatron-core's form of a packed row's bounds."""
+    if cu_seqlens is None:
+        return None
+    longest = int(cu_seqlens.diff().max())
+    return PackedSeqParams(
+        qkv_format="thd",
+        cu_seqlens_q=cu_seqlens,
+        cu_seqlens_kv=cu_seqlens,
+        max_seqlen_q=longest,
+        max_seqlen_kv=longest,
+    )
+
+
 def cut_for_context_parallel(batch: Batch) -> Batch:
     """The rank's zig-zag share of the sequence; masks keep all their columns, for every key is gathered."""
     size = parallel_state.get_context_parallel_world_size()
@@ -90,6 +144,7 @@ def cut_for_context_parallel(batch: Batch) -> Batch:
         labels=batch.labels[:, :, keep],
         loss_mask=batch.loss_mask[:, :, keep],
         attention_mask=None if mask is None else mask[:, :, keep],
+        cu_seqlens=batch.cu_seqlens,
         source=batch.source,
     )
 

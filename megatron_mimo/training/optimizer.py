@@ -6,6 +6,7 @@ import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
 from megatron.core.optimizer import MegatronOptimizer, get_megatron_optimizer
 from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig
+from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 
 from megatron_mimo.config import OptimizerConfig, PrecisionConfig
@@ -29,6 +30,20 @@ def wrap_data_parallel(chunks: list[MTPGPTModel]) -> list[DistributedDataParalle
     ]
 
 
+class ResumableDistributedOptimizer(DistributedOptimizer):
+    """DistributedOptimizer whose torch AdamW states survive a load.
+
+    megatron-core sets Adam's `step` apart from the sharded states, but walks over it as one of them, and its loader
+    leaves one shared `step` tensor in every state, which each parameter's update would advance.
+    """
+
+    def _set_main_param_and_optimizer_states(self, model_param: torch.nn.Parameter, tensors: dict[str, Any]) -> None:
+        group_index, group_order = self.model_param_group_index_map[model_param]
+        state = self.optimizer.state[self.optimizer.param_groups[group_index]["params"][group_order]]
+        state["step"] = state["step"].clone()
+        super()._set_main_param_and_optimizer_states(model_param, tensors | {"step": state["step"]})
+
+
 def build_optimizer(
     chunks: list[DistributedDataParallel], config: OptimizerConfig, precision: PrecisionConfig
 ) -> MegatronOptimizer:
@@ -50,13 +65,25 @@ def build_optimizer(
     )
     for part in distributed_parts(optimizer):
         if isinstance(part.optimizer, torch.optim.AdamW):
-            for group in part.optimizer.param_groups:
-                group["fused"] = True
+            part.__class__ = ResumableDistributedOptimizer
+            _prepare_torch_adamw(part.optimizer)
     return optimizer
 
 
+def _prepare_torch_adamw(adamw: torch.optim.AdamW) -> None:
+    """One fused kernel a group, and states that exist before the first step: loading and saving both need them."""
+    for group in adamw.param_groups:
+        group["fused"] = True
+        for parameter in group["params"]:
+            adamw.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+
+
 def distributed_parts(optimizer: MegatronOptimizer) -> list[DistributedOptimizer]:
-    """The distributed optimizers inside a possibly chained optimizer."""
+    """The distributed optimizers inside megatron-core's chained optimizer."""
     parts: list[Any] = getattr(optimizer, "chained_optimizers", [optimizer])
     return parts
 
@@ -65,3 +92,18 @@ def set_learning_rate(optimizer: MegatronOptimizer, learning_rate: float) -> Non
     """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
+
+
+def gradient_norm(optimizer: MegatronOptimizer) -> float:
+    """Norm of the whole model's reduced gradient, the same on every rank; call once, before `apply_update`."""
+    optimizer.prepare_grads()
+    return float(optimizer.get_grad_norm())
+
+
+def apply_update(optimizer: MegatronOptimizer, grad_norm: float, clip_grad: float) -> None:
+    """Scale the gradient down to `clip_grad` and step."""
+    for part in distributed_parts(optimizer):
+        parameters = part.get_parameters()
+        if parameters:
+            clip_grad_by_total_norm_fp32(parameters, clip_grad, grad_norm)
+    optimizer.step_with_ready_grads()

@@ -1,4 +1,4 @@
-"""One training step: forward and backward over micro-batches, gradient reduction, clipping, update.
+"""Forward and backward of one global batch over micro-batches, and its losses on every rank.
 
 Shapes: `s`equence, `b`atch (micro-batch), `D` MTP layers, `n` data sources.
 """
@@ -12,11 +12,10 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 from megatron.core.distributed import DistributedDataParallel, finalize_model_grads
-from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
-from megatron_mimo.training.batch import Batch
+from megatron_mimo.training.batch import Batch, packed_documents
 from megatron_mimo.training.loss import loss_statistics, weighted_loss_sum
 
 
@@ -84,7 +83,9 @@ class TrainStep:
 
     def _forward_step(self, micro_batches: Iterator[Batch], model: Any) -> tuple[Tensor, partial]:
         batch = next(micro_batches)
-        output = model(batch.tokens, batch.position_ids, batch.attention_mask, batch.labels)
+        output = model(
+            batch.tokens, batch.position_ids, batch.attention_mask, batch.labels, packed_documents(batch.cu_seqlens)
+        )
         return output, partial(self._loss, batch)
 
     def _loss(self, batch: Batch, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -111,9 +112,3 @@ def _replay(micro_batches: Iterator[Batch], count: int, chunks: list[Any]) -> li
     """Interleaved schedules read the same micro-batches once a model chunk."""
     batches = [next(micro_batches) for _ in range(count)]
     return [iter(batches) for _ in chunks]
-
-
-def apply_update(optimizer: MegatronOptimizer) -> tuple[bool, float]:
-    """Clip and step; returns (update applied, gradient norm before clipping)."""
-    applied, grad_norm, _ = optimizer.step()
-    return bool(applied), float(grad_norm)

@@ -1,0 +1,242 @@
+"""Checkpoints: megatron-core's `torch_dist` format, complete or absent, checked before they are trusted.
+
+A save goes to `step_N.tmp/` and is renamed once every file is written, hashed and listed, so a killed or full-disk
+save leaves the previous checkpoint alone. Loading works from any parallel layout into any other.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from megatron.core import dist_checkpointing, parallel_state
+from megatron.core.dist_checkpointing.mapping import ShardedObject
+from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
+from megatron.core.distributed import DistributedDataParallel
+from megatron.core.optimizer import MegatronOptimizer
+from megatron.core.tensor_parallel import get_cuda_rng_tracker
+
+from megatron_mimo.config import ModelConfig, PretrainConfig, UserError
+from megatron_mimo.model.initialize import sharded_tensors
+from megatron_mimo.training.checkpoint_files import (
+    complete_checkpoints,
+    file_hashes,
+    read_run_json,
+    remove_superseded,
+    step_folder,
+    write_json,
+)
+from megatron_mimo.training.state import Progress
+
+FREE_SPACE_MARGIN = 1.05
+
+
+class Checkpointer:
+    """Saves and restores one run's model, optimizer and RNG state; the caller's `run` facts travel in run.json."""
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        chunks: list[DistributedDataParallel],
+        optimizer: MegatronOptimizer,
+        facts: dict[str, Any],
+    ) -> None:
+        """`facts`: what run.json records beside config and progress (versions, tokenizer hash, layout)."""
+        self.config = config
+        self.folder = Path(config.output_dir) / "checkpoints"
+        self.chunks = chunks
+        self.optimizer = optimizer
+        self.facts = facts
+        self._queue = AsyncCallsQueue(persistent=False) if config.checkpoint.asynchronous else None
+
+    def save(self, progress: Progress, guard_state: dict[str, Any]) -> Path:
+        """Write the checkpoint of `progress`; raises UserError on a full disk, with earlier checkpoints untouched."""
+        self.finish_pending()
+        final = self.folder / step_folder(progress.step)
+        temporary = final.with_name(final.name + ".tmp")
+        state = self._state(is_loading=False)
+        self._prepare_folder(temporary, state)
+        run = self.facts | asdict(progress) | {"guard": guard_state}
+        run |= {"model": asdict(self.config.model), "config": asdict(self.config), "world_size": dist.get_world_size()}
+        with _write_errors(temporary):
+            if self._queue is None:
+                dist_checkpointing.save(state, str(temporary))
+                self._complete(temporary, final, run)
+            else:
+                request = dist_checkpointing.save(state, str(temporary), async_sharded_save=True)
+                assert request is not None
+                request.add_finalize_fn(lambda: self._complete(temporary, final, run))
+                self._queue.schedule_async_request(request)
+        return final
+
+    def poll(self) -> None:
+        """Complete a background save that has finished; cheap, called once a step by every rank."""
+        if self._queue is not None:
+            with _write_errors(self.folder):
+                self._queue.maybe_finalize_async_calls(blocking=False)
+
+    def finish_pending(self) -> None:
+        """Wait for a background save."""
+        if self._queue is not None:
+            with _write_errors(self.folder):
+                self._queue.maybe_finalize_async_calls(blocking=True)
+
+    def latest(self) -> Path | None:
+        """The newest checkpoint that is complete and undamaged; damaged ones are named and passed over."""
+        answer: list[str | None] = [None]
+        if dist.get_rank() == 0:
+            good = complete_checkpoints(self.folder, self.config.checkpoint.verify_on_load == "sha256")
+            answer = [str(good[-1]) if good else None]
+        dist.broadcast_object_list(answer, src=0)
+        return Path(answer[0]) if answer[0] else None
+
+    def load(self, path: Path) -> tuple[Progress, dict[str, Any]]:
+        """Restore everything from `path`; returns the progress and the guard's state saved there.
+
+        Raises UserError when the checkpoint holds another architecture or tokenizer.
+        """
+        run = read_run_json(path)
+        check_same_model(path, run["model"], self.config.model)
+        if run["tokenizer_sha256"] != self.facts["tokenizer_sha256"]:
+            raise UserError(
+                f"{path} was trained with another tokenizer (sha256 {run['tokenizer_sha256'][:12]}..., the data has"
+                f" {self.facts['tokenizer_sha256'][:12]}...); use the data it was trained on, or a new output_dir"
+            )
+        state = self._state(is_loading=True)
+        same_layout = run["world_size"] == dist.get_world_size() and run["layout"] == self.facts["layout"]
+        if not same_layout:
+            del state["rng"]
+        loaded: Any = dist_checkpointing.load(state, str(path))
+        for index, chunk in enumerate(self.chunks):
+            chunk.module.load_state_dict(loaded[f"model{index}"])
+        self.optimizer.load_state_dict(loaded["optimizer"])
+        if same_layout:
+            _set_rng_state(loaded["rng"])
+        position = {name: run[name] for name in asdict(Progress())}
+        return Progress(**position), run["guard"]
+
+    def _state(self, is_loading: bool) -> dict[str, Any]:
+        metadata = {
+            "distrib_optim_sharding_type": "fully_reshardable",
+            "dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True),
+        }
+        models = {
+            f"model{index}": chunk.module.sharded_state_dict(metadata=metadata)
+            for index, chunk in enumerate(self.chunks)
+        }
+        merged = {key: value for model in models.values() for key, value in model.items()} if len(models) == 1 else models
+        optimizer = self.optimizer.sharded_state_dict(merged, is_loading=is_loading, metadata=metadata)
+        return {**models, "optimizer": optimizer, "rng": _sharded_rng_state()}
+
+    def _prepare_folder(self, temporary: Path, state: dict[str, Any]) -> None:
+        needed = torch.tensor(_bytes_to_write(sharded_tensors(state)), dtype=torch.float64)
+        dist.all_reduce(needed, group=_cpu_group())
+        error: list[str | None] = [None]
+        if dist.get_rank() == 0:
+            error = [_make_empty(temporary, float(needed) * FREE_SPACE_MARGIN)]
+        dist.broadcast_object_list(error, src=0)
+        if error[0]:
+            raise UserError(error[0])
+
+    def _complete(self, temporary: Path, final: Path, run: dict[str, Any]) -> None:
+        """Hash every rank's own files, list them, and give the folder its final name."""
+        hashes: list[dict[str, Any]] = [{}] * dist.get_world_size()
+        dist.all_gather_object(hashes, file_hashes(temporary, dist.get_rank(), dist.get_world_size()))
+        error: list[str | None] = [None]
+        if dist.get_rank() == 0:
+            try:
+                write_json(temporary / "checksums.json", {k: v for part in hashes for k, v in sorted(part.items())})
+                write_json(temporary / "run.json", run)
+                os.replace(temporary, final)
+                remove_superseded(self.folder, self.config.checkpoint.keep_last, self.config.checkpoint.keep_every_tokens)
+            except OSError as failure:
+                error = [f"{failure}"]
+        dist.broadcast_object_list(error, src=0)
+        if error[0]:
+            raise OSError(error[0])
+
+
+def check_same_model(path: Path, saved: dict[str, Any], model: ModelConfig) -> None:
+    """Raise UserError naming every model setting in which the checkpoint differs."""
+    wanted = asdict(model)
+    differences = [
+        f"  model.{key}: checkpoint {saved.get(key)!r}, configuration {wanted.get(key)!r}"
+        for key in sorted(saved.keys() | wanted.keys())
+        if saved.get(key) != wanted.get(key)
+    ]
+    if differences:
+        raise UserError(
+            f"{path} holds another architecture:\n" + "\n".join(differences) + "\n"
+            "Set these keys as in the checkpoint, or choose a new output_dir."
+        )
+
+
+class _write_errors:
+    """Turns a failed write into a UserError and removes the unfinished folder."""
+
+    def __init__(self, temporary: Path) -> None:
+        self.temporary = temporary
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if error is None or not isinstance(error, Exception) or isinstance(error, UserError):
+            return
+        if self.temporary.name.endswith(".tmp"):
+            shutil.rmtree(self.temporary, ignore_errors=True)
+        raise UserError(
+            f"the checkpoint {self.temporary} could not be written: {error}\n"
+            "Earlier checkpoints are untouched. Free some space or mend the file system, then run the command again."
+        ) from error
+
+
+def _make_empty(temporary: Path, needed_bytes: float) -> str | None:
+    """Create an empty folder if the disk has room; returns what is wrong otherwise."""
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        return f"cannot create the checkpoint folder {temporary}: {error.strerror}; choose another output_dir"
+    free = shutil.disk_usage(temporary).free
+    if free >= needed_bytes:
+        return None
+    temporary.rmdir()
+    return (
+        f"no room for the checkpoint {temporary}: it needs {needed_bytes / 2**20:.1f} MiB, the disk has"
+        f" {free / 2**20:.1f} MiB free.\nEarlier checkpoints are untouched. Free some space, lower"
+        " checkpoint.keep_last, or move output_dir; then run the command again."
+    )
+
+
+def _bytes_to_write(tensors: Iterable[Any]) -> int:
+    return sum(
+        tensor.data.numel() * tensor.data.element_size()
+        for tensor in tensors
+        if tensor.data is not None and not any(_as_tuple(tensor.replica_id))
+    )
+
+
+def _as_tuple(replica_id: Any) -> tuple:
+    return replica_id if isinstance(replica_id, tuple) else (replica_id,)
+
+
+def _cpu_group() -> dist.ProcessGroup | None:
+    """The default group: it reduces CPU tensors over gloo in every backend this project starts."""
+    return None
+
+
+def _sharded_rng_state() -> ShardedObject:
+    """This rank's RNG states; they are restored only into the same layout."""
+    state = {"torch": torch.get_rng_state(), "tracker": get_cuda_rng_tracker().get_states()}
+    return ShardedObject("rng_state", state, (dist.get_world_size(),), (dist.get_rank(),))
+
+
+def _set_rng_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    get_cuda_rng_tracker().set_states(state["tracker"])
