@@ -1,0 +1,84 @@
+"""Losses on held-out sequences inside the loop."""
+
+from collections.abc import Iterator
+
+import torch
+from megatron.core import parallel_state
+
+from megatron_mimo.config import PretrainConfig, StageConfig
+from megatron_mimo.data.datasets import build_validation_datasets
+from megatron_mimo.data.loader import collate
+from megatron_mimo.data.manifest import Manifest
+from megatron_mimo.training.batch import (
+    Batch,
+    choose_document_attention,
+    cut_for_context_parallel,
+    make_batch,
+    to_device,
+)
+from megatron_mimo.training.metrics import EvaluationMetrics
+from megatron_mimo.training.state import Progress
+from megatron_mimo.training.step import TrainStep
+
+
+class Evaluator:
+    """Reads the first sequences of every source's held-out split, the same ones every time."""
+
+    def __init__(self, config: PretrainConfig, manifest: Manifest, backend: str, step: TrainStep) -> None:
+        self.config = config
+        self.manifest = manifest
+        self.backend = backend
+        self.step = step
+        self._next_tokens = config.evaluation.every_tokens or 0
+
+    def is_due(self, progress: Progress, stage_ended: bool) -> bool:
+        """True at the end of a stage and once every `evaluation.every_tokens`."""
+        every = self.config.evaluation.every_tokens
+        if self.config.evaluation.sequences == 0:
+            return False
+        reached = every is not None and progress.consumed_tokens >= self._next_tokens
+        if reached:
+            assert every is not None
+            self._next_tokens = (progress.consumed_tokens // every + 1) * every
+        return reached or stage_ended
+
+    def evaluate(self, progress: Progress, stage: StageConfig) -> EvaluationMetrics:
+        """Mean loss by source at the stage's sequence length."""
+        datasets = build_validation_datasets(self.config.data, stage.seq_length, self.config.evaluation.sequences)
+        samples = [dataset[index] for dataset in datasets.values() for index in range(len(dataset))]
+        ranks, size = parallel_state.get_data_parallel_world_size(), stage.micro_batch_size
+        count = -(-len(samples) // (size * ranks))
+        batches = self._batches(samples, stage, count)
+        report = self.step.evaluate(batches, count, (size, stage.seq_length))
+        names = list(self.manifest.sources)
+        depths = [report.by_source(names, depth) for depth in range(1 + self.config.model.mtp_num_layers)]
+        return EvaluationMetrics(
+            step=progress.step,
+            consumed_tokens=progress.consumed_tokens,
+            losses=depths[0],
+            mtp_losses={name: [depth[name] for depth in depths[1:]] for name in depths[0]},
+        )
+
+    def _batches(self, samples: list[dict], stage: StageConfig, count: int) -> Iterator[Batch]:
+        """This rank's micro-batches; the places beyond the last sample repeat the first ones with no weight."""
+        size, parallel = stage.micro_batch_size, self.config.parallel
+        rank, ranks = parallel_state.get_data_parallel_rank(), parallel_state.get_data_parallel_world_size()
+        attention = choose_document_attention(
+            self.config.data.intra_document_attention,
+            self.backend,
+            stage.seq_length,
+            size,
+            parallel.context_parallel_size,
+        )
+        for number in range(count):
+            places = [(number * ranks + rank) * size + offset for offset in range(size)]
+            rows = collate([samples[place % len(samples)] for place in places])
+            batch = make_batch(
+                rows["tokens"],
+                rows["source"],
+                self.config.model.mtp_num_layers,
+                self.manifest.tokenizer.eod_token_id,
+                attention,
+            )
+            batch.loss_mask *= torch.tensor([float(place < len(samples)) for place in places])[None, :, None]
+            yield to_device(cut_for_context_parallel(batch))

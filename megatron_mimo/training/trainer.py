@@ -1,0 +1,204 @@
+"""The pre-training loop: stages, steps, evaluation, checkpoints, guards. Reads like the recipe; the parts do the work."""
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from megatron.core import parallel_state
+
+from megatron_mimo.config import PretrainConfig
+from megatron_mimo.data.manifest import read_manifest
+from megatron_mimo.model.build import build_model, set_rotary_base
+from megatron_mimo.model.initialize import initialize_weights
+from megatron_mimo.model.spec import choose_backend
+from megatron_mimo.platform.environment import package_version
+from megatron_mimo.training.callbacks import Callback
+from megatron_mimo.training.checkpoint import Checkpointer
+from megatron_mimo.training.evaluation import Evaluator
+from megatron_mimo.training.feed import StageFeed, micro_batches_of_step
+from megatron_mimo.training.guards import LossGuard, TrainingStopped
+from megatron_mimo.training.measure import StepTimer, step_metrics
+from megatron_mimo.training.optimizer import (
+    apply_update,
+    build_optimizer,
+    distributed_parts,
+    gradient_norm,
+    set_learning_rate,
+    wrap_data_parallel,
+)
+from megatron_mimo.training.preemption import PreemptionHandler
+from megatron_mimo.training.profile import step_profiler
+from megatron_mimo.training.schedule import Schedule
+from megatron_mimo.training.state import Progress, advance, is_finished
+from megatron_mimo.training.step import LossReport, TrainStep
+from megatron_mimo.training.straggler import StragglerMonitor, straggler_table
+from megatron_mimo.training.watchdog import Watchdog
+
+FINISHED, PREEMPTED = "finished", "pre-empted"
+
+
+class Trainer:
+    """One run of a PretrainConfig on the process groups that exist; `fit` returns why it ended."""
+
+    def __init__(self, config: PretrainConfig, config_folder: Path, callbacks: Callback) -> None:
+        """`config_folder`: mixture paths are relative to it."""
+        self.config = config
+        self.config_folder = config_folder
+        self.callbacks = callbacks
+        self.schedule = Schedule(config.stages, config.mtp_loss)
+        self.guard = LossGuard(config.guard)
+        self.stragglers = StragglerMonitor(config.logging.straggler_every_steps)
+        self.manifest = read_manifest(config.data.path)
+        self.backend, self.backend_reason = choose_backend(config.precision)
+        first = config.stages[0]
+        chunks = build_model(config.model, config.parallel, config.precision, first.seq_length, first.rotary_base)
+        initialize_weights(chunks, config.model, config.seed)
+        self.chunks = wrap_data_parallel(chunks)
+        self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision)
+        self.step = TrainStep(self.chunks, 1 + config.model.mtp_num_layers, len(self.manifest.sources))
+        self.checkpoints = Checkpointer(config, self.chunks, self.optimizer, self._facts())
+        self.evaluator = Evaluator(config, self.manifest, self.backend, self.step)
+        self.progress = Progress()
+
+    def fit(self) -> str:
+        """Resume from the newest good checkpoint, or start; train to the end. Returns FINISHED or PREEMPTED.
+
+        Raises TrainingStopped when a guard gives up.
+        """
+        latest = self.checkpoints.latest()
+        if latest is not None:
+            self._restore(latest)
+        self.callbacks.on_start(self.config, self.progress.step, self.progress.consumed_tokens)
+        stacks = Path(self.config.output_dir) / "stacks"
+        with ExitStack() as stack:
+            preemption = stack.enter_context(PreemptionHandler())
+            watchdog = stack.enter_context(Watchdog(self.config.guard.hang_timeout_seconds, stacks, dist.get_rank()))
+            profiler = stack.enter_context(step_profiler(self.config, self.progress.step))
+            reason = FINISHED
+            while not self._is_done():
+                if self._train_stage(preemption, watchdog, profiler) == PREEMPTED:
+                    reason = PREEMPTED
+                    break
+            self._finish(reason, watchdog)
+        return reason
+
+    def _train_stage(self, preemption: PreemptionHandler, watchdog: Watchdog, profiler: Any) -> str | None:
+        """Steps until the stage ends, the run ends, a rollback moves elsewhere, or the scheduler wants the node."""
+        stage_index = self.progress.stage
+        stage = self.config.stages[stage_index]
+        set_rotary_base([chunk.module for chunk in self.chunks], stage.rotary_base)
+        feed = StageFeed(self.config, self.config_folder, self.schedule, self.progress, self.manifest, self.backend)
+        while self.progress.stage == stage_index and not self._is_done():
+            verdict = self._train_step(feed)
+            watchdog.beat()
+            profiler.step()
+            if verdict == "rollback":
+                self._roll_back()
+                return None
+            self._after_step(stage_index)
+            watchdog.beat()
+            if preemption.agreed_to_stop():
+                return PREEMPTED
+        return None
+
+    def _train_step(self, feed: StageFeed) -> str:
+        """One global batch: gradients, verdict, update; the position moves on unless the guard rolls back."""
+        before, timer = self.progress, StepTimer()
+        stage = self.config.stages[before.stage]
+        batch_size = self.schedule.global_batch_size(before.consumed_tokens)
+        self.step.mtp_loss_scaling_factor = self.schedule.mtp_loss_scaling_factor(before.consumed_tokens)
+        set_learning_rate(self.optimizer, self.schedule.learning_rate(before.consumed_tokens))
+        self.optimizer.zero_grad()
+        count = micro_batches_of_step(stage, batch_size)
+        report = self.step.backward(feed.batches(timer), count, (stage.micro_batch_size, stage.seq_length))
+        grad_norm = gradient_norm(self.optimizer)
+        verdict = self.guard.judge(report.by_depth[0], grad_norm)
+        if verdict == "ok":
+            apply_update(self.optimizer, grad_norm, self.config.optimizer.clip_grad)
+        elif dist.get_rank() == 0:
+            print(f"step {before.step + 1}: {verdict}: {self.guard.reason}", flush=True)
+        if verdict == "stop":
+            raise TrainingStopped(f"stopped at step {before.step + 1}: {self.guard.reason}")
+        if verdict != "rollback":
+            self.progress = advance(before, self.schedule)
+            self._report(report, before, grad_norm, timer, skipped=verdict == "skip")
+        return verdict
+
+    def _report(self, report: LossReport, before: Progress, grad_norm: float, timer: StepTimer, skipped: bool) -> None:
+        metrics = step_metrics(
+            self.config, self.schedule, list(self.manifest.sources), before, self.progress, report, grad_norm, timer
+        )
+        metrics.skipped = skipped
+        self.callbacks.on_step(metrics)
+        found = self.stragglers.record(timer.seconds, timer.data_seconds)
+        if found and dist.get_rank() == 0:
+            print(straggler_table(found), flush=True)
+
+    def _after_step(self, stage_index: int) -> None:
+        """What is due between two steps: evaluation, checkpoint, and at a stage's end both."""
+        stage_ended = self.progress.stage != stage_index or is_finished(self.progress, self.schedule)
+        if self.progress.stage != stage_index:
+            self.guard.start_stage()
+        if self.evaluator.is_due(self.progress, stage_ended):
+            stage = self.config.stages[stage_index]
+            self.callbacks.on_evaluation(self.evaluator.evaluate(self.progress, stage))
+        self.checkpoints.poll()
+        if self.progress.step % self.config.checkpoint.every_steps == 0:
+            self._save()
+
+    def _save(self) -> None:
+        self.callbacks.on_checkpoint(self.checkpoints.save(self.progress, self.guard.state_dict()))
+
+    def _roll_back(self) -> None:
+        """Return to the newest good checkpoint, or to the beginning where there is none yet."""
+        self.checkpoints.finish_pending()
+        latest = self.checkpoints.latest()
+        if latest is None:
+            raise TrainingStopped(f"no checkpoint to roll back to: {self.guard.reason}")
+        self.progress, guard_state = self.checkpoints.load(latest)
+        self.guard.rolled_back(guard_state)
+        self.callbacks.on_rollback(self.progress.step, self.progress.consumed_tokens)
+
+    def _restore(self, path: Path) -> None:
+        self.progress, guard_state = self.checkpoints.load(path)
+        self.guard.load_state_dict(guard_state)
+        if dist.get_rank() == 0:
+            print(f"resumed from {path}: step {self.progress.step}, {self.progress.consumed_tokens:,} tokens", flush=True)
+
+    def _is_done(self) -> bool:
+        limit = self.config.max_steps
+        return is_finished(self.progress, self.schedule) or (limit is not None and self.progress.step >= limit)
+
+    def _finish(self, reason: str, watchdog: Watchdog) -> None:
+        """The last save, if it is not already there, and the callbacks' farewell."""
+        wanted = reason == PREEMPTED or self.config.checkpoint.save_at_end
+        if wanted and self.progress.step > 0 and self.progress.step % self.config.checkpoint.every_steps != 0:
+            self._save()
+        self.checkpoints.finish_pending()
+        watchdog.beat()
+        self.callbacks.on_end(reason)
+
+    def chosen_backends(self) -> dict[str, str]:
+        """Layer, attention and norm backends with the reason for each, for the environment report."""
+        engine = self.backend == "transformer_engine"
+        return {
+            "layers": f"{self.backend} ({self.backend_reason})",
+            "attention": "Transformer Engine fused attention" if engine else "scaled_dot_product_attention (torch)",
+            "norm": "Transformer Engine RMSNorm" if engine else "torch.nn.functional.rms_norm",
+            "optimizer": type(distributed_parts(self.optimizer)[0].optimizer).__module__ + " AdamW, fp32 states",
+        }
+
+    def _facts(self) -> dict[str, Any]:
+        """What a checkpoint's run.json tells beside configuration and progress."""
+        packages = ("torch", "megatron-core", "transformer-engine", "numpy")
+        return {
+            "versions": {name: package_version(name) for name in ("megatron-mimo", *packages)},
+            "tokenizer_sha256": self.manifest.tokenizer.sha256,
+            "data": {name: asdict(source) for name, source in self.manifest.sources.items()},
+            "backend": self.backend,
+            "layout": asdict(self.config.parallel) | {"data_parallel_size": parallel_state.get_data_parallel_world_size()},
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        }
