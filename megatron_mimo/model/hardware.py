@@ -52,6 +52,11 @@ class GPU:
         rate = min(self.nvlink_bytes_per_second, self.network_bytes_per_second * members_per_node)
         return rate * LINK_EFFICIENCY_RATIO
 
+    def link_bytes_per_second(self, span: int) -> float:
+        """Rate between two neighbours, one direction, of a chain that spans `span` ranks."""
+        inside = span <= GPUS_PER_NODE
+        return (self.nvlink_bytes_per_second if inside else self.network_bytes_per_second) * LINK_EFFICIENCY_RATIO
+
 
 GPUS = {
     "h100": GPU(

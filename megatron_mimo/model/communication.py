@@ -1,0 +1,125 @@
+"""Bytes a rank sends in one training step, the time links need for them, and the part no computation hides.
+
+Volumes are those of ring algorithms: an all-gather or reduce-scatter of N bytes over p ranks sends N(p-1)/p a rank, an
+all-reduce twice that. What megatron-core overlaps with computation is stated with each kind. Latency is not modelled.
+Rank order is megatron-core's: tensor, context, data, pipeline parallel from the inside out. Symbols: see workload.py.
+"""
+
+from dataclasses import dataclass
+
+from megatron_mimo.model.activations import hidden_bytes
+from megatron_mimo.model.hardware import GPU
+from megatron_mimo.model.memory import GRADIENT_BYTES, rank_parameters
+from megatron_mimo.model.workload import Workload
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """One kind of communication of a rank in a step."""
+
+    kind: str
+    sent_bytes: float
+    seconds: float
+    exposed_seconds: float
+    how: str
+    """Collectives, and what hides them."""
+
+
+def tensor_parallel_traffic(work: Workload, gpu: GPU, pipeline_rank: int) -> Traffic:
+    """Collectives of whole hidden states around the tensor-parallel products.
+
+    In units of N(t-1)/t, N one hidden state, a layer sends with sequence parallelism 4 forward (all-gather and
+    reduce-scatter around attention and MLP) and 6 backward (the gathered inputs are not kept); those of its
+    column-parallel products run beside a matrix product (Korthikanti et al., section 4.2.2), so 2 stay exposed.
+    Without it, 4 forward and 4 backward as all-reduces, the backward ones beside the weight gradients. An embedding
+    costs 2, a head 3 (2 without), an MTP layer also its embedding and the products and output of its projection
+    [2h -> h]: 3 forward and 5 backward (1 and 4). Full recomputation repeats the forward ones of layers.
+    """
+    t, mtp = work.parallel.tensor_model_parallel_size, work.model.mtp_num_layers
+    sequence = work.parallel.sequence_parallel
+    backward, backward_exposed = (6, 2) if sequence else (4, 0)
+    forward = 8 if work.parallel.recompute == "full" else 4
+    project = (3 if sequence else 1) * forward // 4 + (5 if sequence else 4)
+    layers, ends = work.layers_per_rank, 2 if pipeline_rank == 0 else 0
+    if work.is_last(pipeline_rank):
+        layers += mtp
+        ends += (3 if sequence else 2) * (1 + mtp) + mtp * (2 + project)
+    unit = work.element_bytes * work.model.hidden_size * work.rank_tokens * (t - 1) / t
+    sent = unit * work.num_microbatches * (layers * (forward + backward) + ends)
+    exposed = unit * work.num_microbatches * (layers * (forward + backward_exposed) + ends)
+    rate = gpu.group_bytes_per_second(t, stride=1)
+    how = "all-gather + reduce-scatter" if work.parallel.sequence_parallel else "all-reduce"
+    return Traffic(
+        kind="tensor parallel",
+        sent_bytes=sent,
+        seconds=sent / rate,
+        exposed_seconds=exposed / rate,
+        how=how + "; forward exposed, backward mostly beside matrix products",
+    )
+
+
+def context_parallel_traffic(work: Workload, gpu: GPU, pipeline_rank: int, attention_seconds: float) -> Traffic:
+    """Keys and values of the other context-parallel ranks, and their gradients.
+
+    Transformer Engine passes them around a ring beside the attention core, whose time in the step is
+    `attention_seconds`: once forward, twice backward (Ring Attention, arXiv:2310.01889). The torch backend all-gathers
+    them before the core and reduce-scatters their gradients after it, both exposed.
+    """
+    parallel, model = work.parallel, work.model
+    others = parallel.context_parallel_size - 1
+    ring = work.backend == "transformer_engine"
+    key = model.num_query_groups * model.kv_channels / parallel.tensor_model_parallel_size
+    passes = (3 if ring else 2) + (1 if parallel.recompute == "full" else 0)
+    layers = work.layers_per_rank + (model.mtp_num_layers if work.is_last(pipeline_rank) else 0)
+    sent = work.num_microbatches * layers * passes * others * 2 * work.element_bytes * key * work.rank_tokens
+    rate = gpu.group_bytes_per_second(parallel.context_parallel_size, stride=parallel.tensor_model_parallel_size)
+    seconds = sent / rate
+    return Traffic(
+        kind="context parallel",
+        sent_bytes=sent,
+        seconds=seconds,
+        exposed_seconds=max(0.0, seconds - attention_seconds) if ring else seconds,
+        how="ring of keys and values beside the attention core" if ring else "all-gather of keys and values, exposed",
+    )
+
+
+def pipeline_traffic(work: Workload, gpu: GPU) -> Traffic:
+    """One hidden state forward and its gradient backward, a micro-batch and chunk, to the neighbour; all exposed.
+
+    With MTP layers the first and last rank also add up the gradients of their two embeddings once a step.
+    """
+    parallel = work.parallel
+    size = parallel.pipeline_model_parallel_size
+    stride = work.world_size // size
+    sent = 2 * work.num_microbatches * work.chunks_per_rank * hidden_bytes(work) if size > 1 else 0.0
+    if size > 1 and work.model.mtp_num_layers:
+        vocabulary = work.model.vocab_size * work.model.hidden_size
+        sent += GRADIENT_BYTES * vocabulary / parallel.tensor_model_parallel_size
+    seconds = sent / gpu.link_bytes_per_second(size * stride)
+    return Traffic(
+        kind="pipeline parallel",
+        sent_bytes=sent,
+        seconds=seconds,
+        exposed_seconds=seconds,
+        how="point to point, exposed",
+    )
+
+
+def data_parallel_traffic(work: Workload, gpu: GPU, pipeline_rank: int, overlap_seconds: float) -> Traffic:
+    """Reduce-scatter of fp32 gradients and all-gather of weights over data- and context-parallel ranks.
+
+    Buckets go out during the last micro-batch's backward pass and come in during the first one's forward pass: hidden
+    as long as one micro-batch's `overlap_seconds` last, except for the last bucket, about one layer of the rank.
+    """
+    ranks = work.data_parallel_size * work.parallel.context_parallel_size
+    parameters = rank_parameters(work, pipeline_rank)
+    sent = (GRADIENT_BYTES + work.element_bytes) * parameters * (ranks - 1) / ranks
+    rate = gpu.group_bytes_per_second(ranks, stride=work.parallel.tensor_model_parallel_size)
+    seconds = sent / rate
+    return Traffic(
+        kind="data parallel",
+        sent_bytes=sent,
+        seconds=seconds,
+        exposed_seconds=max(seconds / max(1, work.layers_per_rank), seconds - overlap_seconds),
+        how="fp32 reduce-scatter, weight all-gather, beside one micro-batch",
+    )

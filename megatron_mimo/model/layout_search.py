@@ -1,0 +1,116 @@
+"""Search for the parallel layouts of a run that fit on a GPU and finish first, by trying every one."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from megatron_mimo.config import ConfigError, ParallelConfig, PretrainConfig, StageConfig
+from megatron_mimo.model.hardware import GPU, GPUS_PER_NODE
+from megatron_mimo.model.layouts import Plan, StageEstimate, check_request, estimate_stage
+from megatron_mimo.model.workload import Workload
+
+TENSOR_SIZES = (1, 2, 4, GPUS_PER_NODE)
+"""Tensor parallelism stays on a node's NVLink."""
+PIPELINE_SIZES = (1, 2, 3, 4, 6, 8)
+CHUNKS = (None, 2, 3, 4)
+CONTEXT_SIZES = (1, 2, 4, 8)
+RECOMPUTE_CHOICES = ("none", "selective", "full")
+MICRO_BATCH_SIZES = (1, 2, 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """The best layouts, fastest first, and why the others were left out."""
+
+    plans: list[Plan]
+    rejected: list["Rejection"]
+
+
+@dataclass(kw_only=True)
+class Rejection:
+    """Layouts left out for one reason, most frequent first in a result."""
+
+    reason: str
+    example: str
+    """The message for the first of them."""
+    layouts: int = 0
+
+
+def search_layouts(
+    config: PretrainConfig, world_size: int, gpu: GPU, efficiency: float, count: int = 5
+) -> SearchResult:
+    """The `count` fastest layouts of the whole run, each with its best recomputation and micro-batch sizes.
+
+    One layout serves all stages, as one configuration does; micro-batch sizes are chosen stage by stage. Raises
+    ConfigError for a request that no layout can serve, such as an unknown number format of the GPU.
+    """
+    check_request(config, world_size, gpu, efficiency)
+    best: dict[tuple[int, ...], Plan] = {}
+    rejected: dict[str, Rejection] = {}
+    for parallel in candidates(world_size):
+        try:
+            plan = _fastest_that_fits(replace(config, parallel=parallel), world_size, gpu, efficiency)
+        except ConfigError as error:
+            rejected.setdefault(error.key, Rejection(reason=error.key, example=str(error))).layouts += 1
+            continue
+        key = (*sizes(parallel), parallel.virtual_pipeline_model_parallel_size or 1)
+        if key not in best or plan.days < best[key].days:
+            best[key] = plan
+    plans = sorted(best.values(), key=lambda plan: plan.days)
+    reasons = sorted(rejected.values(), key=lambda rejection: -rejection.layouts)
+    return SearchResult(plans=plans[:count], rejected=reasons)
+
+
+def sizes(parallel: ParallelConfig) -> tuple[int, int, int]:
+    """(TP, PP, CP)."""
+    return (
+        parallel.tensor_model_parallel_size,
+        parallel.pipeline_model_parallel_size,
+        parallel.context_parallel_size,
+    )
+
+
+def candidates(world_size: int) -> Iterator[ParallelConfig]:
+    """Every layout that divides `world_size` ranks; tensor parallelism always comes with sequence parallelism."""
+    for t, p, chunks, c, recompute in itertools.product(
+        TENSOR_SIZES, PIPELINE_SIZES, CHUNKS, CONTEXT_SIZES, RECOMPUTE_CHOICES
+    ):
+        if world_size % (t * p * c) or (chunks and p == 1):
+            continue
+        yield ParallelConfig(
+            tensor_model_parallel_size=t,
+            pipeline_model_parallel_size=p,
+            virtual_pipeline_model_parallel_size=chunks,
+            context_parallel_size=c,
+            sequence_parallel=t > 1,
+            recompute=recompute,
+        )
+
+
+def _fastest_that_fits(config: PretrainConfig, world_size: int, gpu: GPU, efficiency: float) -> Plan:
+    stages = [_best_micro_batch(config, stage, world_size, gpu, efficiency) for stage in config.stages]
+    return Plan(parallel=config.parallel, stages=stages)
+
+
+def _best_micro_batch(
+    config: PretrainConfig, stage: StageConfig, world_size: int, gpu: GPU, efficiency: float
+) -> StageEstimate:
+    """The fastest micro-batch size that fits; raises ConfigError when none divides or none fits."""
+    divides: list[StageEstimate] = []
+    errors: list[ConfigError] = []
+    for size in MICRO_BATCH_SIZES:
+        try:
+            resized = replace(stage, micro_batch_size=size)
+            divides.append(estimate_stage(resized, Workload.of(config, resized, world_size), gpu, efficiency))
+        except ConfigError as error:
+            errors.append(error)
+    if not divides:
+        raise errors[0]
+    usable = gpu.usable_memory_bytes
+    fits = [estimate for estimate in divides if estimate.peak_memory.total <= usable]
+    if not fits:
+        need = min(estimate.peak_memory.total for estimate in divides) / 1e9
+        raise ConfigError(
+            f"stage {stage.name}: memory", f"{need:.1f} GB", f"{gpu.name} has {usable / 1e9:.1f} GB usable"
+        )
+    return min(fits, key=lambda estimate: (estimate.step_seconds, estimate.peak_memory.total))
