@@ -145,6 +145,7 @@ class ReferenceMiMo(nn.Module):
         source = hidden if self.config.mtp_hidden_state == "before_final_norm" else normed
         states = [normed]
         for depth, mtp_layer in enumerate(model.mtp_layers, start=1):
+            assert isinstance(mtp_layer, MTPLayer)
             embedding = self._later_embedding(tokens, depth, position_ids)
             states.append(mtp_layer.predict(source, embedding, position_ids, visible))
         return self.lm_head(torch.stack(states))

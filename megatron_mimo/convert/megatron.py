@@ -1,0 +1,163 @@
+"""Read the weights of a `torch_dist` checkpoint, one tensor at a time, without a process group.
+
+The format: `.metadata` (a pickle) says which chunk of which tensor lies at which offset of which `.distcp` file; each
+chunk there is a `torch.save` archive. megatron-core stacks equal decoder layers into one tensor with a leading
+layer axis (`decoder.layers.mlp.linear_fc2.weight` [L, ...]); here they are seen layer by layer.
+
+Neither part can run foreign code: the metadata is unpickled with a closed list of record types, the chunks with
+`weights_only=True`.
+"""
+
+import io
+import json
+import math
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorStorageMetadata
+
+from megatron_mimo.config import UserError
+
+_RECORD_TYPES = {
+    "pathlib": {"PosixPath"},
+    "pathlib._local": {"PosixPath"},
+    "torch": {"Size"},
+    "torch.serialization": {"_get_layout"},
+    "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
+    "torch.distributed.checkpoint.planner": {"SavePlan", "TensorWriteData", "WriteItem", "WriteItemType"},
+    "torch.distributed.checkpoint.metadata": {
+        "BytesStorageMetadata",
+        "ChunkStorageMetadata",
+        "Metadata",
+        "MetadataIndex",
+        "StorageMeta",
+        "TensorProperties",
+        "TensorStorageMetadata",
+        "_MEM_FORMAT_ENCODING",
+    },
+}
+"""The only names `.metadata` may refer to, beside tensor dtypes."""
+
+_STACKED_LAYERS = re.compile(r"(.*\blayers)\.(?!\d)(.+)")
+_OTHER_NAMES = {"decoder.final_layernorm.weight": "final_layernorm.weight"}
+"""megatron-core's stock model keeps the final norm inside the decoder block."""
+
+
+class TorchDistCheckpoint:
+    """A complete checkpoint folder: `run` is its run.json, `shapes` its model tensors, `read` gives one of them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raise UserError for a folder that is missing, incomplete or not of this format."""
+        self.folder = folder
+        self.run = read_run_json(folder)
+        self._metadata = _read_metadata(folder / ".metadata")
+        self._places: dict[str, tuple[str, int | None]] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        for key, stored in self._metadata.state_dict_metadata.items():
+            if isinstance(stored, TensorStorageMetadata) and not key.startswith("optimizer."):
+                self._add(key, tuple(stored.size))
+
+    def _add(self, key: str, shape: tuple[int, ...]) -> None:
+        """Enter one stored tensor under the names of the layers it holds."""
+        stacked = _STACKED_LAYERS.fullmatch(key)
+        if stacked is None:
+            name = _OTHER_NAMES.get(key, key)
+            self._places[name], self.shapes[name] = (key, None), shape
+            return
+        for layer in range(shape[0]):
+            name = f"{stacked[1]}.{layer}.{stacked[2]}"
+            self._places[name], self.shapes[name] = (key, layer), shape[1:]
+
+    def read(self, name: str) -> Tensor:
+        """The whole tensor `name`; raises UserError where its file is damaged or parts of it are missing."""
+        key, layer = self._places[name]
+        stored = self._metadata.state_dict_metadata[key]
+        assert isinstance(stored, TensorStorageMetadata)
+        tensor = torch.empty(self.shapes[name], dtype=stored.properties.dtype)
+        covered = 0
+        for chunk in stored.chunks:
+            if layer is None or chunk.offsets[0] <= layer < chunk.offsets[0] + chunk.sizes[0]:
+                covered += self._copy_chunk(tensor, key, chunk, layer)
+        if covered != tensor.numel():
+            raise UserError(
+                f"{self.folder}: {name} has {covered} of {tensor.numel()} values; the checkpoint is incomplete, take another"
+            )
+        return tensor
+
+    def _copy_chunk(self, tensor: Tensor, key: str, chunk: ChunkStorageMetadata, layer: int | None) -> int:
+        """Copy one stored chunk to its place in `tensor`; returns the number of values copied."""
+        offsets, sizes, values = list(chunk.offsets), list(chunk.sizes), self._load(key, chunk)
+        if layer is not None:
+            values, offsets, sizes = values[layer - offsets[0]], offsets[1:], sizes[1:]
+        tensor[tuple(slice(o, o + size) for o, size in zip(offsets, sizes, strict=True))] = values
+        return math.prod(sizes)
+
+    def _load(self, key: str, chunk: ChunkStorageMetadata) -> Tensor:
+        place = self._metadata.storage_data[MetadataIndex(key, chunk.offsets)]
+        path = self.folder / Path(place.relative_path).name
+        try:
+            with path.open("rb") as file:
+                file.seek(place.offset)
+                values = torch.load(io.BytesIO(file.read(place.length)), map_location="cpu", weights_only=True)
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            raise UserError(f"{path} is damaged at {key}; take another checkpoint ({_first_line(error)})") from error
+        if not isinstance(values, Tensor) or values.shape != chunk.sizes:
+            raise UserError(f"{path} is damaged at {key}: it does not hold a tensor {list(chunk.sizes)}")
+        return values
+
+
+def read_run_json(folder: Path) -> dict[str, Any]:
+    """`run.json` of a checkpoint folder, which is written last: raises UserError where it is missing or malformed."""
+    if not folder.is_dir():
+        raise UserError(f"there is no checkpoint folder {folder}")
+    path = folder / "run.json"
+    if not path.is_file():
+        raise UserError(
+            f"{folder} has no run.json: it is not a checkpoint of this project, or its save was interrupted;"
+            " choose a complete checkpoints/step_... folder"
+        )
+    try:
+        run = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(run, dict):
+        raise UserError(f"{path} must hold a JSON object")
+    return run
+
+
+class _RecordUnpickler(pickle.Unpickler):
+    """An unpickler that knows plain records and dtypes, and no function that could do harm."""
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        is_dtype = module_name == "torch" and isinstance(getattr(torch, global_name, None), torch.dtype)
+        if not is_dtype and global_name not in _RECORD_TYPES.get(module_name, ()):
+            raise pickle.UnpicklingError(f"{module_name}.{global_name} is not part of the format")
+        return super().find_class(module_name, global_name)
+
+
+def _read_metadata(path: Path) -> Metadata:
+    try:
+        with path.open("rb") as file:
+            metadata = _RecordUnpickler(file).load()
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        KeyError,
+        TypeError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise UserError(f"{path} is not the metadata of a torch_dist checkpoint: {_first_line(error)}") from error
+    if not isinstance(metadata, Metadata):
+        raise UserError(f"{path} is not the metadata of a torch_dist checkpoint")
+    return metadata
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,89 @@
+"""The README.md of an exported model, made from the checkpoint's run.json alone."""
+
+from typing import Any
+
+from megatron_mimo.config import ModelConfig
+
+_CARD = """---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [mimo, multi-token-prediction]
+---
+
+# {name}
+
+A MiMo model pre-trained with megatron-mimo: {layers} layers, hidden size {hidden}, {heads} attention heads in
+{groups} groups, vocabulary {vocab}, {mtp} multi-token prediction (MTP) layer(s).
+It has seen {tokens:,} tokens in {step:,} steps; the last stage was `{stage}`.
+
+## Training stages
+
+| stage | tokens | sequence length | RoPE base | mixture |
+|---|---|---|---|---|
+{stages}
+
+## Use
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(PATH, trust_remote_code=True)
+model = AutoModelForCausalLM.from_pretrained(PATH, trust_remote_code=True)
+inputs = tokenizer("One plus one is", return_tensors="pt")
+print(tokenizer.decode(model.generate(inputs.input_ids, max_new_tokens=32)[0]))
+```
+
+`model(input_ids, output_mtp_logits=True).mtp_logits` gives the MTP layers' predictions.
+
+With vLLM, drafting with the MTP layer:
+
+```
+vllm serve PATH --trust-remote-code --speculative-config '{{"method": "mtp", "num_speculative_tokens": 1}}'
+```
+{notes}
+## Made with
+
+{versions}
+"""
+
+
+def model_card(run: dict[str, Any], model: ModelConfig) -> str:
+    """Markdown text for a run.json that `export.read_export` has accepted."""
+    config = run["config"]
+    notes = "".join(f"- {note}\n" for note in compatibility_notes(model))
+    return _CARD.format(
+        name=config.get("name", "MiMo"),
+        layers=model.num_layers,
+        hidden=model.hidden_size,
+        heads=model.num_attention_heads,
+        groups=model.num_query_groups,
+        vocab=model.vocab_size,
+        mtp=model.mtp_num_layers,
+        tokens=run.get("consumed_tokens", 0),
+        step=run.get("step", 0),
+        stage=run["stage"],
+        stages="\n".join(_stage_row(stage) for stage in config["stages"]),
+        notes=f"\n## Limits\n\n{notes}" if notes else "",
+        versions="\n".join(f"- {name} {version}" for name, version in run.get("versions", {}).items())
+        or "- megatron-mimo",
+    )
+
+
+def _stage_row(stage: dict[str, Any]) -> str:
+    name, mixture = stage["name"], stage.get("mixture", "")
+    return f"| {name} | {stage['tokens']:,} | {stage['seq_length']} | {stage['rotary_base']:,} | `{mixture}` |"
+
+
+def compatibility_notes(model: ModelConfig) -> list[str]:
+    """What inference engines will not do with this model as it was trained, one sentence each."""
+    notes = []
+    if model.mtp_num_layers and (model.mtp_hidden_state != "before_final_norm" or not model.mtp_zero_first_embedding):
+        notes.append(
+            f"The MTP layers were trained with mtp_hidden_state={model.mtp_hidden_state} and mtp_zero_first_embedding="
+            f"{model.mtp_zero_first_embedding}; vLLM computes them otherwise, so its drafts will rarely be accepted."
+        )
+    if model.mtp_num_layers > 1:
+        notes.append(f"Stock vLLM drafts with the first of the {model.mtp_num_layers} MTP layers only.")
+    if model.kv_channels * model.num_attention_heads != model.hidden_size:
+        notes.append("vLLM requires kv_channels x num_attention_heads == hidden_size, which does not hold here.")
+    return notes
