@@ -1,0 +1,38 @@
+"""The DALI loader against the torch loader: the same batches in the same order, or a clear error."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from megatron_mimo.config import DataConfig, UserError
+from megatron_mimo.data.datasets import build_stage_dataset
+from megatron_mimo.data.loader import build_loader
+
+INDEX_BATCHES = [[0, 1], [4, 5, 6, 7], [2], [31, 30]]
+
+
+@pytest.mark.parametrize("num_workers", [0, 3])
+def test_same_batches_as_torch(num_workers: int, data_config: DataConfig, write_mixture: Callable[[str], Path]) -> None:
+    pytest.importorskip("nvidia.dali")
+    mixture = write_mixture("sources: {letters: 0.5, words: 0.3, numbers: 0.2}")
+    dataset = build_stage_dataset(data_config, mixture, 16, 32, seed=1)
+    dali = dataclasses.replace(data_config, loader="dali", num_workers=num_workers)
+    expected = list(build_loader(dataset, INDEX_BATCHES, data_config))
+    found = list(build_loader(dataset, INDEX_BATCHES, dali))
+    assert len(found) == len(expected) == 4
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) and one[key].dtype == other[key].dtype for key in one)
+
+
+def test_missing_dali(
+    data_config: DataConfig, write_mixture: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nvidia.dali", None)
+    dataset = build_stage_dataset(data_config, write_mixture("sources: {letters: 1}"), 16, 32, seed=1)
+    with pytest.raises(UserError, match="data.loader=torch"):
+        build_loader(dataset, INDEX_BATCHES, dataclasses.replace(data_config, loader="dali"))
