@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from megatron_mimo.config import UserError
 
@@ -43,12 +43,6 @@ class HuggingFaceScorer:
         logits = self.model(input_ids=tokens, use_cache=False).logits[:, :-1]
         losses = F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none")
         return -losses.view(len(ids), -1).cpu().numpy()
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """Tokenizer of an exported folder."""
-    check_exported(folder)
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 
 
 def check_exported(folder: Path) -> None:

@@ -1,0 +1,116 @@
+"""vLLM's OpenAI-compatible server on an exported folder: start it, wait until it answers, ask it, stop it."""
+
+import json
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from megatron_mimo.config import UserError
+from megatron_mimo.serve.speculative import mtp_speculative_config, read_model_config, vllm_environment
+
+START_SECONDS = 300
+STOP_SECONDS = 20
+
+
+def server_command(folder: Path, host: str, port: int, extra: list[str]) -> list[str]:
+    """The command line of the server. `vllm serve` is the same program, but fails in CPU builds of vLLM."""
+    name = read_model_config(folder).get("model_type", "model")
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
+    command += ["--served-model-name", name, "--trust-remote-code", "--host", host, "--port", str(port)]
+    speculative_config = mtp_speculative_config(folder)
+    if speculative_config is not None:
+        command += ["--speculative-config", json.dumps(speculative_config)]
+    if not torch.cuda.is_available():
+        command += ["--enforce-eager"]  # compiling takes longer than it gains on the CPU
+    return command + extra
+
+
+@contextmanager
+def running_server(folder: Path, host: str, port: int, extra: list[str], log_path: Path) -> Iterator[str]:
+    """Start the server, yield its URL once it is healthy, stop it and its children at the end.
+
+    Output goes to `log_path`. Raises UserError when the port is taken, or the server ends or stays silent while it starts.
+    """
+    check_port_is_free(host, port)
+    url = f"http://{host}:{port}"
+    with log_path.open("w") as log:
+        process = subprocess.Popen(
+            server_command(folder, host, port, extra),
+            env=vllm_environment(),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            _wait_until_healthy(process, url, log_path)
+            yield url
+        finally:
+            _stop(process)
+
+
+def check_port_is_free(host: str, port: int) -> None:
+    """Raise UserError where `host:port` cannot be listened on."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(
+                f"cannot listen on {host}:{port} ({error.strerror}): choose another port with --port"
+            ) from error
+
+
+def complete(url: str, model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
+    """One greedy completion; the server's JSON answer. Raises UserError with the server's text where it refuses."""
+    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
+    request = urllib.request.Request(
+        f"{url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=120) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        raise UserError(f"{url} refused the request ({error.code}): {error.read().decode()}") from error
+
+
+def curl_line(url: str, model: str, prompt: str) -> str:
+    """A shell command that asks the server the same."""
+    body = json.dumps({"model": model, "prompt": prompt, "max_tokens": 128, "temperature": 0})
+    return f"curl {url}/v1/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+
+
+def _wait_until_healthy(process: subprocess.Popen, url: str, log_path: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise UserError(f"the server ended while it started (exit code {process.returncode}):\n{_tail(log_path)}")
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise UserError(f"the server did not answer within {START_SECONDS} seconds:\n{_tail(log_path)}")
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """SIGTERM lets the server end its engine process; SIGKILL follows where it does not."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _tail(log_path: Path, lines: int = 15) -> str:
+    text = log_path.read_text(encoding="utf-8", errors="replace")
+    return "\n".join(["    " + line for line in text.splitlines()[-lines:]] + [f"(whole log: {log_path})"])

