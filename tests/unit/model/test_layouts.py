@@ -1,0 +1,147 @@
+"""Step times against published throughput and the pipeline's own arithmetic; the search against its constraints."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from megatron_mimo.config import ConfigError, ModelConfig, ParallelConfig, PrecisionConfig, PretrainConfig, load
+from megatron_mimo.model.hardware import DEFAULT_MFU, GPUS
+from megatron_mimo.model.layout_search import search_layouts, sizes
+from megatron_mimo.model.layouts import estimate_run, estimate_stage
+from megatron_mimo.model.workload import Workload
+
+H100 = GPUS["h100"]
+MIMO_7B = Path(__file__).parents[3] / "examples" / "mimo_7b" / "pretrain.yaml"
+
+
+@pytest.fixture(scope="module")
+def config() -> PretrainConfig:
+    return load(PretrainConfig, [str(MIMO_7B)])
+
+
+def estimate(config: PretrainConfig, world_size: int = 256, efficiency: float = 0.5, **changes):
+    parallel = replace(config.parallel, **changes)
+    stage = config.stages[0]
+    work = Workload.of(replace(config, parallel=parallel), stage, world_size)
+    return estimate_stage(stage, work, H100, efficiency)
+
+
+def test_default_efficiency_predicts_a_published_fp8_throughput(config: PretrainConfig) -> None:
+    """Megatron-Bridge 25.11: Llama3-8B, FP8, 8k, on 8 H100: 14 451 tokens/s/GPU."""
+    llama = ModelConfig(
+        num_layers=32,
+        hidden_size=4096,
+        ffn_hidden_size=14336,
+        num_attention_heads=32,
+        num_query_groups=8,
+        kv_channels=128,
+        vocab_size=128256,
+        mtp_num_layers=0,
+    )
+    work = Workload(
+        model=llama,
+        parallel=ParallelConfig(),
+        precision=PrecisionConfig(fp8_recipe="tensorwise"),
+        backend="transformer_engine",
+        seq_length=8192,
+        micro_batch_size=1,
+        global_batch_size=128,
+        world_size=8,
+    )
+    result = estimate_stage(config.stages[0], work, H100, DEFAULT_MFU)
+    assert result.tokens_per_second / 8 == pytest.approx(14451, rel=0.05)
+
+
+def test_without_losses_the_mfu_is_the_efficiency(config: PretrainConfig) -> None:
+    result = estimate(config, world_size=1, tensor_model_parallel_size=1, sequence_parallel=False)
+    assert result.mfu == pytest.approx(0.5)
+    assert not any(result.lost.values())
+
+
+def test_days_are_tokens_over_rate(config: PretrainConfig) -> None:
+    """23.784T tokens, not the 25T of the report's text; 54.45 and 76.79 GFLOP a token at 8k and 32k."""
+    assert config.total_tokens == 23_784_000_000_000
+    plan = estimate_run(config, 256, H100, 0.5)
+    by_hand = sum(
+        tokens * gigaflops * 1e9 / (256 * stage.mfu * 989.5e12) / 86400
+        for tokens, gigaflops, stage in zip((17.784e12, 4e12, 2e12), (54.45, 54.45, 76.79), plan.stages, strict=True)
+    )
+    assert plan.days == pytest.approx(by_hand, rel=1e-3)
+
+
+def test_losses_and_the_models_own_work_make_up_the_step(config: PretrainConfig) -> None:
+    layouts: list[dict[str, Any]] = [
+        {"recompute": "full"},
+        {"pipeline_model_parallel_size": 3, "virtual_pipeline_model_parallel_size": 2},
+        {"pipeline_model_parallel_size": 2, "recompute": "selective"},
+    ]
+    for changes in layouts:
+        world_size = 2 * 32 * changes.get("pipeline_model_parallel_size", 1)
+        result = estimate(config, world_size, **changes)
+        assert result.mfu / 0.5 + sum(result.lost.values()) == pytest.approx(1)
+
+
+def test_pipeline_bubble_and_its_interleaving(config: PretrainConfig) -> None:
+    """Bubble over busy time is (P-1)/(VM) (arXiv:2104.04473): M = 2560 / 32 = 80 here."""
+    plain = estimate(config, 192, pipeline_model_parallel_size=3).lost["pipeline bubble"]
+    interleaved = estimate(config, 192, pipeline_model_parallel_size=3, virtual_pipeline_model_parallel_size=4).lost[
+        "pipeline bubble"
+    ]
+    assert plain == pytest.approx(2 / 80, rel=0.05)
+    assert interleaved == pytest.approx(plain / 4, rel=0.05)
+
+
+def test_last_pipeline_rank_is_the_slow_one(config: PretrainConfig) -> None:
+    """It has two heads (3.5 layers' products each) and the MTP layer beside its share of the decoder."""
+    result = estimate(config, 256, pipeline_model_parallel_size=4)
+    assert result.lost["pipeline imbalance"] > 0.25
+
+
+def test_configured_layout_that_does_not_divide_is_an_error(config: PretrainConfig) -> None:
+    with pytest.raises(ConfigError, match="stage stage3: global_batch_size = 640.*data-parallel size = 256"):
+        estimate_run(config, 512, H100, 0.5)
+    with pytest.raises(ConfigError, match="does not divide the 255 ranks"):
+        estimate_run(config, 255, H100, 0.5)
+
+
+def test_fp8_on_a_gpu_without_it_is_an_error(config: PretrainConfig) -> None:
+    fp8 = replace(config, precision=replace(config.precision, fp8_recipe="delayed"))
+    with pytest.raises(ConfigError, match="A100 SXM 80GB has no FP8"):
+        search_layouts(fp8, 64, GPUS["a100"], 0.5)
+
+
+def test_search_finds_runnable_layouts_fastest_first(config: PretrainConfig) -> None:
+    result = search_layouts(config, 256, H100, 0.45)
+    days = [plan.days for plan in result.plans]
+    assert len(days) == 5 and days == sorted(days)
+    for plan in result.plans:
+        assert plan.fits(H100)
+        # What the search says can run, the run's own checks accept.
+        chosen = [
+            replace(stage, micro_batch_size=estimated.work.micro_batch_size)
+            for stage, estimated in zip(config.stages, plan.stages, strict=True)
+        ]
+        replace(config, parallel=plan.parallel, stages=chosen).check_world_size(256)
+    assert any("memory" in rejection.reason for rejection in result.rejected)
+
+
+def test_search_beats_the_configured_layout_where_that_fits(config: PretrainConfig) -> None:
+    first = replace(config, stages=config.stages[:1])
+    configured = estimate_run(first, 256, H100, 0.45)
+    assert configured.fits(H100)
+    assert search_layouts(first, 256, H100, 0.45).plans[0].days <= configured.days
+
+
+def test_long_context_needs_context_parallelism_or_more_tensor_parallelism(config: PretrainConfig) -> None:
+    long = replace(
+        config,
+        stages=config.stages[2:],
+        data=replace(config.data, intra_document_attention=False),
+    )
+    plans = search_layouts(long, 256, H100, 0.45, count=50).plans
+    assert {sizes(plan.parallel)[2] for plan in plans} > {1}
+    for plan in plans:
+        t, p, c = sizes(plan.parallel)
+        assert t * p * c > 1
