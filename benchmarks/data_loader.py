@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -75,7 +75,8 @@ def _measure(args: argparse.Namespace) -> Iterator[tuple[str, float]]:
     def rate(batches: Iterable[Any]) -> float:
         return tokens_per_second(batches, args.batch_size * args.seq_length, args.seconds)
 
-    for loader, num_workers in (("torch", 0), ("torch", 1), ("dali", 1)):
+    settings: list[tuple[Literal["torch", "dali"], int]] = [("torch", 0), ("torch", 1), ("dali", 1)]
+    for loader, num_workers in settings:
         data = DataConfig(path=args.data, tokenizer=f"{args.data}/tokenizer", loader=loader, num_workers=num_workers)
         dataset = build_stage_dataset(data, args.mixture, args.seq_length, NUM_SAMPLES, seed=0)
         name = f"megatron_mimo, {loader}, {num_workers} workers"

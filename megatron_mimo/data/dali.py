@@ -36,7 +36,8 @@ def _arrays(dataset: Dataset, index_batches: Iterable[list[int]]) -> Iterator[tu
 def _build_pipeline(arrays: Iterator[tuple[np.ndarray, np.ndarray]], num_threads: int) -> Any:
     """A pipeline of batch size 1 whose one sample is a whole micro-batch, so that batches may grow (batch ramp)."""
     try:
-        from nvidia.dali import Pipeline, fn
+        from nvidia.dali import fn
+        from nvidia.dali.pipeline import Pipeline
     except ImportError as error:
         raise UserError(
             f"data.loader=dali needs NVIDIA DALI, which cannot be imported ({error})."

@@ -27,7 +27,8 @@ def error_of(data: DataConfig, mixture: Path, verify: bool = False) -> str:
     with pytest.raises(UserError) as caught:
         build_stage_dataset(data, mixture, seq_length=16, num_samples=10, seed=0, verify=verify)
     text = str(caught.value)
-    assert len(text.splitlines()) < 10 and len(text) < 1000
+    assert len(text.splitlines()) < 10
+    assert len(text) < 1000
     return text
 
 
@@ -64,7 +65,9 @@ def test_damaged_file(case: str, damaged: DataConfig, write_mixture: Callable[[s
     path = Path(damaged.path) / f"letters_train.{kind}"
     damage(path)
     text = error_of(damaged, write_mixture(MIXTURE))
-    assert str(path) in text and cause in text and "preprocess_data.py" in text
+    assert str(path) in text
+    assert cause in text
+    assert "preprocess_data.py" in text
 
 
 def test_damage_in_a_source_that_is_not_mixed_in_does_no_harm(
@@ -92,27 +95,34 @@ def test_damaged_held_out_split(damaged: DataConfig) -> None:
 
 def test_folder_without_manifest(tmp_path: Path, write_mixture: Callable[[str], Path]) -> None:
     text = error_of(DataConfig(path=str(tmp_path), tokenizer=str(tmp_path)), write_mixture(MIXTURE))
-    assert str(tmp_path) in text and "no manifest.json" in text.replace("there is ", "") and "data.path" in text
+    assert str(tmp_path) in text
+    assert "no manifest.json" in text.replace("there is ", "")
+    assert "data.path" in text
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"tokenizer": {}, "sources": {}}'])
 def test_damaged_manifest(content: str, damaged: DataConfig, write_mixture: Callable[[str], Path]) -> None:
     (Path(damaged.path) / "manifest.json").write_text(content)
     text = error_of(damaged, write_mixture(MIXTURE))
-    assert "manifest.json is damaged" in text and "overwrite=true" in text
+    assert "manifest.json is damaged" in text
+    assert "overwrite=true" in text
 
 
 def test_tokenizer_of_other_data(damaged: DataConfig, write_mixture: Callable[[str], Path]) -> None:
     path = Path(damaged.tokenizer) / "tokenizer.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": "2.0"}))
     text = error_of(damaged, write_mixture(MIXTURE))
-    assert "does not match the data" in text and damaged.tokenizer in text and "data.tokenizer" in text
+    assert "does not match the data" in text
+    assert damaged.tokenizer in text
+    assert "data.tokenizer" in text
 
 
 def test_source_that_the_data_lacks(data_config: DataConfig, write_mixture: Callable[[str], Path]) -> None:
     mixture = write_mixture("sources: {letters: 0.5, poems: 0.5}")
     text = error_of(data_config, mixture)
-    assert str(mixture) in text and "'poems'" in text and "letters, words, numbers" in text
+    assert str(mixture) in text
+    assert "'poems'" in text
+    assert "letters, words, numbers" in text
 
 
 def test_held_out_split_shorter_than_a_sequence(data_config: DataConfig) -> None:

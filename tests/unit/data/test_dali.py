@@ -34,5 +34,5 @@ def test_missing_dali(
 ) -> None:
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
     dataset = build_stage_dataset(data_config, write_mixture("sources: {letters: 1}"), 16, 32, seed=1)
-    with pytest.raises(UserError, match="data.loader=torch"):
+    with pytest.raises(UserError, match=r"data\.loader=torch"):
         build_loader(dataset, INDEX_BATCHES, dataclasses.replace(data_config, loader="dali"))

@@ -53,13 +53,15 @@ def test_an_epoch_reads_every_token_once(stream: TokenStream) -> None:
         assert sorted(int(token) for sample in samples for token in sample[:-1]) == list(range(1000))
         assert all(np.array_equal(sample, (sample[0] + np.arange(9)) % 1000) for sample in samples)
     starts = [[int(source[epoch * 125 + i][0]) for i in range(125)] for epoch in range(2)]
-    assert starts[0] != starts[1] and starts[0] != sorted(starts[0])
+    assert starts[0] != starts[1]
+    assert starts[0] != sorted(starts[0])
 
 
 def test_leftover_is_shorter_than_a_sequence(stream: TokenStream) -> None:
     source = ShuffledSource(stream, seq_length=300, key="k")
     read = Counter(int(token) for i in range(source.samples_per_epoch) for token in source[i][:-1])
-    assert max(read.values()) == 1 and len(read) == 900
+    assert max(read.values()) == 1
+    assert len(read) == 900
 
 
 def test_source_shorter_than_a_sequence_repeats(stream: TokenStream) -> None:
@@ -74,7 +76,8 @@ def test_samples_come_from_their_source(data_config: DataConfig, write_mixture: 
     counted: Counter[str] = Counter()
     for index in range(len(dataset)):
         sample = dataset[index]
-        assert sample["tokens"].shape == (S + 1,) and sample["tokens"].dtype == np.int64
+        assert sample["tokens"].shape == (S + 1,)
+        assert sample["tokens"].dtype == np.int64
         name = dataset.sources[sample["source"]]
         counted[name] += 1
         text = tokenizer.decode(sample["tokens"].tolist())
@@ -131,7 +134,8 @@ def test_loader_reads_an_endless_sampler_lazily(data_config: DataConfig, write_m
     dataset = build_stage_dataset(data_config, write_mixture(MIXTURE), S, 10**12, seed=1)
     batches = build_loader(dataset, ([i, i + 1] for i in itertools.count(10**11, 2)), data_config)
     batch = next(batches)
-    assert batch["tokens"].shape == (2, S + 1) and batch["source"].shape == (2,)
+    assert batch["tokens"].shape == (2, S + 1)
+    assert batch["source"].shape == (2,)
     assert batch["tokens"][1].tolist() == dataset[10**11 + 1]["tokens"].tolist()
 
 

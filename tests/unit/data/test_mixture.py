@@ -64,7 +64,8 @@ def test_bad_mixture_file(text: str, cause: str, write_mixture: Callable[[str], 
     path = write_mixture(text)
     with pytest.raises(UserError) as caught:
         read_mixture(path)
-    assert cause in str(caught.value) and str(path) in str(caught.value)
+    assert cause in str(caught.value)
+    assert str(path) in str(caught.value)
 
 
 def test_missing_mixture_file(tmp_path: Path) -> None:

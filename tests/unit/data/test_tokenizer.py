@@ -68,7 +68,7 @@ def test_transformers_loads_the_folder(tokenizer: Tokenizer, tmp_path: Path) -> 
 
 
 def test_too_little_text_for_the_vocabulary() -> None:
-    with pytest.raises(UserError, match="smaller tokenizer.vocab_size"):
+    with pytest.raises(UserError, match=r"smaller tokenizer\.vocab_size"):
         tok.train_tokenizer(["abc"], VOCAB_SIZE)
 
 
