@@ -1,0 +1,82 @@
+"""Every layout trains the same model: losses of one process, over both stages of the tiny run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.launch import torchrun
+from support.tiny import tiny_tree, write_run
+
+PROGRAM = str(Path(__file__).parent / "programs" / "train_layouts.py")
+STEPS = 20
+TP, PP, VP, CP = (
+    "tensor_model_parallel_size",
+    "pipeline_model_parallel_size",
+    "virtual_pipeline_model_parallel_size",
+    "context_parallel_size",
+)
+LAYOUTS: dict[int, dict[str, dict[str, Any]]] = {
+    1: {"one process": {}, "recompute": {"recompute": "full"}},
+    2: {
+        "TP2": {TP: 2},
+        "TP2 + SP": {TP: 2, "sequence_parallel": True},
+        "PP2": {PP: 2},
+        "PP2 interleaved": {PP: 2, VP: 2},
+        "CP2": {CP: 2},
+        "DP2": {},
+    },
+    4: {"TP2 x PP2": {TP: 2, PP: 2, "sequence_parallel": True}, "DP2 x CP2": {CP: 2}},
+}
+
+
+def train_layouts(folder: Path, data: Path, processes: int, **settings: Any) -> dict[str, list[dict]]:
+    """Losses of every step by layout name, from one torchrun of `processes`."""
+    jobs = {}
+    for name, parallel in LAYOUTS[processes].items():
+        tree = tiny_tree(data, folder / name, STEPS) | {"parallel": parallel} | settings
+        jobs[name] = {"tree": tree, "folder": str(write_run(folder / name, tree).parent)}
+    jobs_path, results_path = folder / "jobs.json", folder / "results.json"
+    jobs_path.write_text(json.dumps(jobs))
+    run = torchrun(processes, PROGRAM, str(jobs_path), str(results_path))
+    assert run.returncode == 0, run.stderr[-3000:]
+    results = {}
+    for part in folder.glob("results.json.rank*"):
+        results |= json.loads(part.read_text())
+    assert results.keys() == jobs.keys()
+    return results
+
+
+@pytest.fixture(scope="module")
+def single_process(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> dict[str, list[dict]]:
+    return train_layouts(tmp_path_factory.mktemp("single"), tiny_data, 1)
+
+
+def worst(curve: list[dict], expected: list[dict], value: Callable[[dict], list[float]]) -> float:
+    """Largest absolute difference of any step."""
+    assert len(curve) == len(expected) == STEPS
+    return max(
+        abs(a - b) for row, other in zip(curve, expected, strict=True) for a, b in zip(value(row), value(other), strict=True)
+    )
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_every_layout_gives_the_losses_of_one_process(
+    processes: int, single_process: dict[str, list[dict]], tmp_path: Path, tiny_data: Path
+) -> None:
+    expected = single_process["one process"]
+    for name, curve in train_layouts(tmp_path, tiny_data, processes).items():
+        assert worst(curve, expected, lambda row: row["losses"]) < 1e-4, name
+        # The gradient norm sees what the losses of a few steps hide: parameters counted twice or not at all.
+        assert worst(curve, expected, lambda row: [row["grad_norm"]]) < 1e-3, name
+
+
+def test_recomputation_changes_nothing(single_process: dict[str, list[dict]]) -> None:
+    assert single_process["recompute"] == single_process["one process"]
+
+
+def test_the_tiny_run_learns(single_process: dict[str, list[dict]]) -> None:
+    curve = single_process["one process"]
+    assert curve[-1]["losses"][0] < curve[0]["losses"][0] - 1.0
+    assert curve[-1]["losses"][1] < curve[0]["losses"][1] - 0.5
