@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from megatron_mimo.config.errors import require_at_least
+
 
 @dataclass(kw_only=True)
 class DataConfig:
@@ -17,7 +19,10 @@ class DataConfig:
     num_workers: int = 1
     """Background reader threads (dali) or processes (torch) a rank; 0 reads in the training process."""
     intra_document_attention: bool = True
-    """Keep attention, positions and losses inside documents that share a sequence."""
+    """Keep attention and positions inside documents that share a sequence."""
+
+    def __post_init__(self) -> None:
+        require_at_least(0, "data", num_workers=self.num_workers)
 
 
 @dataclass(kw_only=True)
@@ -28,3 +33,7 @@ class EvaluationConfig:
     """Consumed tokens between evaluations; null evaluates at the end of each stage only."""
     sequences: int = 32
     """Held-out sequences read per source; 0 switches evaluation off."""
+
+    def __post_init__(self) -> None:
+        require_at_least(0, "evaluation", sequences=self.sequences)
+        require_at_least(1, "evaluation", every_tokens=self.every_tokens)

@@ -12,3 +12,10 @@ class ConfigError(UserError):
         super().__init__(f"config error: {key} = {value!r}: {way_out}")
         self.key = key
         self.value = value
+
+
+def require_at_least(minimum: float, section: str, **settings: float | None) -> None:
+    """Raise ConfigError for the first of `settings` below `minimum`; None means switched off and passes."""
+    for name, value in settings.items():
+        if value is not None and value < minimum:
+            raise ConfigError(f"{section}.{name}", value, f"must be at least {minimum}")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from megatron_mimo.config.data import DataConfig, EvaluationConfig
-from megatron_mimo.config.errors import ConfigError
+from megatron_mimo.config.errors import ConfigError, require_at_least
 from megatron_mimo.config.model import ModelConfig
 from megatron_mimo.config.parallel import ParallelConfig
 from megatron_mimo.config.precision import PrecisionConfig
@@ -38,6 +38,7 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         check_recipe(self.stages, self.mtp_loss)
         self.parallel.check_against(self.model)
+        require_at_least(1, "run", num_threads=self.num_threads, max_steps=self.max_steps)
         if self.parallel.context_parallel_size > 1 and self.data.intra_document_attention:
             if self.precision.backend == "transformer_engine":
                 raise ConfigError(

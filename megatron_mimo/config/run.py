@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from megatron_mimo.config.errors import ConfigError
+from megatron_mimo.config.errors import ConfigError, require_at_least
 
 
 @dataclass(kw_only=True)
@@ -22,8 +22,13 @@ class CheckpointConfig:
     """How thoroughly a checkpoint is examined before it is resumed; hashing reads every byte once more."""
 
     def __post_init__(self) -> None:
-        if self.every_steps < 1 or self.keep_last < 1:
-            raise ConfigError("checkpoint.every_steps", self.every_steps, "every_steps and keep_last must be at least 1")
+        require_at_least(
+            1,
+            "checkpoint",
+            every_steps=self.every_steps,
+            keep_last=self.keep_last,
+            keep_every_tokens=self.keep_every_tokens,
+        )
 
 
 @dataclass(kw_only=True)
@@ -43,6 +48,18 @@ class GuardConfig:
     requeue_exit_code: int = 85
     """Exit code after SIGTERM or SIGUSR1 saved a checkpoint: ask the scheduler to start the job again."""
 
+    def __post_init__(self) -> None:
+        require_at_least(
+            1,
+            "guard",
+            spike_window_steps=self.spike_window_steps,
+            max_consecutive_events=self.max_consecutive_events,
+            requeue_exit_code=self.requeue_exit_code,
+        )
+        require_at_least(
+            0, "guard", spike_deviations=self.spike_deviations, hang_timeout_seconds=self.hang_timeout_seconds
+        )
+
 
 @dataclass(kw_only=True)
 class LoggingConfig:
@@ -54,3 +71,10 @@ class LoggingConfig:
     straggler_every_steps: int = 100
     profile_steps: list[int] | None = None
     """First and last step to record with torch.profiler into the run folder; null for none."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "logging", every_steps=self.every_steps)
+        require_at_least(0, "logging", straggler_every_steps=self.straggler_every_steps)
+        wanted = self.profile_steps
+        if wanted is not None and (len(wanted) != 2 or not 1 <= wanted[0] <= wanted[1]):
+            raise ConfigError("logging.profile_steps", wanted, "give the first and the last step, for example [10, 12]")

@@ -55,6 +55,9 @@ class StageConfig:
     batch_ramp: BatchRamp | None = None
 
     def __post_init__(self) -> None:
+        for key in ("seq_length", "global_batch_size", "micro_batch_size", "rotary_base"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"stage {self.name}: {key}", getattr(self, key), "must be at least 1")
         covered = sum(segment.tokens for segment in self.learning_rate)
         if covered != self.tokens:
             raise ConfigError(
@@ -100,6 +103,10 @@ class MTPLossWeight:
 
     mtp_loss_scaling_factor: float
     until_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.mtp_loss_scaling_factor < 0:
+            raise ConfigError("mtp_loss.mtp_loss_scaling_factor", self.mtp_loss_scaling_factor, "must be 0 or more")
 
 
 @dataclass(kw_only=True)

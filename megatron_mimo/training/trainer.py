@@ -68,14 +68,14 @@ class Trainer:
 
         Raises TrainingStopped when a guard gives up.
         """
-        latest = self.checkpoints.latest()
-        if latest is not None:
-            self._restore(latest)
-        self.callbacks.on_start(self.config, self.progress.step, self.progress.consumed_tokens)
         stacks = Path(self.config.output_dir) / "stacks"
         with ExitStack() as stack:
             preemption = stack.enter_context(PreemptionHandler())
             watchdog = stack.enter_context(Watchdog(self.config.guard.hang_timeout_seconds, stacks, dist.get_rank()))
+            latest = self.checkpoints.latest()
+            if latest is not None:
+                self._restore(latest)
+            self.callbacks.on_start(self.config, self.progress.step, self.progress.consumed_tokens)
             profiler = stack.enter_context(step_profiler(self.config, self.progress.step))
             reason = FINISHED
             while not self._is_done():
@@ -91,12 +91,14 @@ class Trainer:
         stage = self.config.stages[stage_index]
         set_rotary_base([chunk.module for chunk in self.chunks], stage.rotary_base)
         feed = StageFeed(self.config, self.config_folder, self.schedule, self.progress, self.manifest, self.backend)
+        watchdog.beat()
         while self.progress.stage == stage_index and not self._is_done():
             verdict = self._train_step(feed)
             watchdog.beat()
             profiler.step()
             if verdict == "rollback":
                 self._roll_back()
+                watchdog.beat()
                 return None
             self._after_step(stage_index)
             watchdog.beat()

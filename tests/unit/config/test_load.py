@@ -299,7 +299,7 @@ def stage_configs(draw: st.DrawFn, number: int) -> StageConfig:
                        batch_ramp=draw(st.none() | st.just(BatchRamp(start=1, increment=1, tokens=1))))  # fmt: skip
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_configuration_survives_the_round_trip(data: st.DataObject) -> None:
     """Through real YAML text: odd strings ("null", "1e5", "yes", newlines) and any float come back equal."""

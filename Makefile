@@ -1,0 +1,36 @@
+# make test: everything CI runs. make help lists the rest.
+SHELL := /bin/bash
+BIN := .venv/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: help install lint test test-unit test-distributed test-slow lock quickstart
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+install: ## virtual environment .venv with the pinned packages
+	@tools/setup_environment.sh
+
+lint: install ## ruff (format, lint), pyright, shellcheck
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/shellcheck tools/*.sh examples/*.sh examples/*/*.sh .ci/run
+
+test-unit: install ## fast tests, no process groups
+	$(PYTEST) tests/unit
+
+test-distributed: install ## several processes over gloo, golden losses
+	$(PYTEST) tests/distributed tests/golden
+
+test-slow: install ## end to end: nano chain, vLLM, bad input, Slurm where it is installed
+	$(PYTEST) tests/integration
+
+test: lint test-unit test-distributed test-slow ## lint, then every test, fast ones first
+
+quickstart: ## train, export, serve and evaluate MiMo-nano on this machine
+	examples/nano/quickstart.sh
+
+lock: ## resolve requirements/cpu.txt anew from cpu.in (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --override requirements/cpu-overrides.txt --no-header \
+	  --no-annotate requirements/cpu.in | grep -v "sys_platform == 'never'" > requirements/cpu.txt

