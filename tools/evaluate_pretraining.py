@@ -85,7 +85,7 @@ def evaluate(model: Path, data: Path, num_problems: int | None) -> dict[str, Any
 def training_documents(manifest: Manifest, data: Path) -> Iterator[bytes]:
     """The text that the shards of the train split hold, decoded; raises UserError where it is not all of it."""
     tokenizer = load_tokenizer(data / "tokenizer")
-    for name, source in manifest.sources.items():
+    for source in manifest.sources.values():
         tokens = np.asarray(open_split(data, source, "train").tokens)
         ends = np.flatnonzero(tokens == manifest.tokenizer.eod_token_id)
         ids = [piece[:-1].tolist() for piece in np.split(tokens, ends + 1)[:-1]]

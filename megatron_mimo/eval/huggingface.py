@@ -23,11 +23,11 @@ class HuggingFaceScorer:
         self.model = model.eval()
 
     @classmethod
-    def load(cls, folder: Path, dtype: torch.dtype = torch.float32) -> "HuggingFaceScorer":
-        """Load an exported folder; the code it carries is run, so load only folders you trust."""
+    def load(cls, folder: Path) -> "HuggingFaceScorer":
+        """Load an exported folder in the dtype of its weights; its own code is run: load only folders you trust."""
         check_exported(folder)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=dtype)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype="auto")
         return cls(model.to(device))
 
     @property
@@ -37,7 +37,7 @@ class HuggingFaceScorer:
 
     @torch.inference_mode()
     def __call__(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Token ids `[b, s]` -> natural log-probabilities of `ids[:, 1:]`, `[b, s-1]`."""
+        """Token ids `[b, s]` -> natural log-probabilities of `ids[:, 1:]`, `[b, s-1]`, softmax in fp32."""
         device = next(self.model.parameters()).device
         tokens = torch.from_numpy(ids).to(device)
         logits = self.model(input_ids=tokens, use_cache=False).logits[:, :-1]

@@ -16,6 +16,8 @@ from megatron_mimo.eval.kneser_ney import KneserNey
 from megatron_mimo.serve.vllm_engine import Generation, PromptGroup
 
 KNESER_NEY_ORDER = 5
+PROBLEM_SOURCE = "arithmetic"
+"""Its held-out documents are the problems with their solutions."""
 ARITHMETIC_MAX_TOKENS = 192
 TEXT_PROMPTS, TEXT_PROMPT_TOKENS, TEXT_MAX_TOKENS = 64, 256, 64
 
@@ -61,11 +63,11 @@ def per_byte(bits: Mapping[str, float], held_out: HeldOut) -> dict[str, float]:
 
 
 def prompt_groups(problems: list[Problem], documents: Mapping[str, list[list[int]]]) -> list[PromptGroup]:
-    """What vLLM completes: every problem, and the first half (at most 256 tokens) of held-out documents (token ids)."""
+    """What vLLM completes: every problem, and the first half (at most 256 tokens) of other documents (token ids)."""
     groups = [PromptGroup("problems", [problem.prompt for problem in problems], ARITHMETIC_MAX_TOKENS)]
     for source, tokenized in documents.items():
         prompts = [ids[: min(len(ids) // 2, TEXT_PROMPT_TOKENS)] for ids in tokenized if len(ids) > 1]
-        if prompts:
+        if prompts and source != PROBLEM_SOURCE:
             groups.append(PromptGroup(f"{source} documents", list(prompts[:TEXT_PROMPTS]), TEXT_MAX_TOKENS))
     return groups
 

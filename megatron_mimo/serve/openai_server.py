@@ -39,7 +39,8 @@ def server_command(folder: Path, host: str, port: int, extra: list[str]) -> list
 def running_server(folder: Path, host: str, port: int, extra: list[str], log_path: Path) -> Iterator[str]:
     """Start the server, yield its URL once it is healthy, stop it and its children at the end.
 
-    Output goes to `log_path`. Raises UserError when the port is taken, or the server ends or stays silent while it starts.
+    Output goes to `log_path`. Raises UserError when the port is taken, or the server ends or stays
+    silent while it starts.
     """
     check_port_is_free(host, port)
     url = f"http://{host}:{port}"

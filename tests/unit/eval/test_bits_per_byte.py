@@ -94,5 +94,5 @@ def test_batched_model_equals_a_token_by_token_loop() -> None:
 
 def test_names_what_is_missing_in_a_folder(tmp_path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({}))
-    with pytest.raises(UserError, match="tokenizer.json not found"):
+    with pytest.raises(UserError, match=r"tokenizer\.json not found"):
         HuggingFaceScorer.load(tmp_path)

@@ -1,0 +1,81 @@
+"""vLLM's counters of drafted tokens against models whose drafts are known to be always right, or always wrong."""
+
+import socket
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+
+from megatron_mimo.config import ModelConfig
+from megatron_mimo.convert.huggingface import check_tokenizer, write_hugging_face
+from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
+from megatron_mimo.model.reference import ReferenceMiMo
+from megatron_mimo.serve.openai_server import complete, running_server
+from megatron_mimo.serve.vllm_engine import PromptGroup, generate
+
+pytest.importorskip("vllm")
+pytestmark = pytest.mark.slow
+ANSWER, OTHER = 65, 66
+MODEL = ModelConfig(
+    num_layers=1, hidden_size=64, ffn_hidden_size=64, num_attention_heads=2, num_query_groups=1, kv_channels=32,
+    vocab_size=384,
+)  # fmt: skip
+
+
+def constant_model(folder: Path, draft_agrees: bool) -> Path:
+    """A model that says ANSWER after anything, and whose MTP layer agrees, or always proposes OTHER.
+
+    Every embedding carries a 1 in its first place and all layers pass it on unchanged; the head reads ANSWER off a
+    positive first place and OTHER off a negative one.
+    """
+    model = ReferenceMiMo(MODEL, rotary_base=10_000)
+    tensors = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
+    for name, tensor in tensors.items():
+        if "norm" in name:
+            tensor.fill_(1.0)
+    tensors["model.embed_tokens.weight"][:, 0] = 1.0
+    tensors["lm_head.weight"][ANSWER, 0], tensors["lm_head.weight"][OTHER, 0] = 1.0, -1.0
+    tensors["model.mtp_layers.0.input_proj.weight"][0, 0] = 1.0 if draft_agrees else -1.0
+    tokenizer = folder.parent / "tokenizer"
+    save_tokenizer(train_tokenizer([f"some words to merge {i}" for i in range(400)], vocab_size=300), tokenizer)
+    write_hugging_face(
+        folder, MODEL, tensors.items(), rotary_base=10_000, seq_length=128, tokenizer=check_tokenizer(tokenizer, MODEL)
+    )  # fmt: skip
+    return folder
+
+
+def test_a_draft_that_is_always_right_is_always_accepted(tmp_path: Path) -> None:
+    folder = constant_model(tmp_path / "model", draft_agrees=True)
+    groups = [PromptGroup("text", ["a", "some words"], max_tokens=21), PromptGroup("ids", [[5, 6, 7]], max_tokens=11)]
+    generations = generate(folder, groups)
+    text, ids = generations["text"], generations["ids"]
+    assert len(set(text.texts)) == 1
+    assert len(ids.texts) == 1
+    assert (text.generated_tokens, ids.generated_tokens) == (42, 11)
+    assert 0 < ids.draft_tokens < text.draft_tokens  # the counters are those of the group, not of the engine
+    assert text.accepted_tokens == text.draft_tokens
+    assert ids.accepted_tokens == ids.draft_tokens
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_server_answers_and_rejects_drafts_that_are_always_wrong(tmp_path: Path, free_port: int) -> None:
+    folder = constant_model(tmp_path / "model", draft_agrees=False)
+    with running_server(folder, "127.0.0.1", free_port, [], tmp_path / "log") as url:
+        answer = complete(url, "mimo", "some words", max_tokens=8)
+        metrics = urllib.request.urlopen(f"{url}/metrics").read().decode()
+    assert answer["usage"]["completion_tokens"] == 8
+    assert len(set(answer["choices"][0]["text"])) == 1
+    assert counter(metrics, "vllm:spec_decode_num_draft_tokens_total") >= 6
+    assert counter(metrics, "vllm:spec_decode_num_accepted_tokens_total") == 0
+
+
+def counter(metrics: str, name: str) -> float:
+    """Value of a Prometheus counter in the text form."""
+    return next(float(line.rsplit(" ", 1)[1]) for line in metrics.splitlines() if line.startswith(name))
