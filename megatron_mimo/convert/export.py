@@ -25,10 +25,12 @@ class RunSettings:
     """What of run.json the exported folder depends on."""
 
     model: ModelConfig
+    stage_name: str
+    """The stage of the last step; RoPE base and sequence length are its own."""
     rotary_base: int
     seq_length: int
     tokenizer: Path
-    tokenizer_sha256: str | None
+    tokenizer_sha256: str
 
 
 def export_checkpoint(
@@ -58,28 +60,31 @@ def export_checkpoint(
         rotary_base=settings.rotary_base,
         seq_length=settings.seq_length,
         tokenizer=tokenizer,
-        model_card=model_card(checkpoint.run, settings.model),
+        model_card=model_card(checkpoint.run, settings.model, settings.stage_name),
         max_shard_bytes=max_shard_bytes,
     )
     return compatibility_notes(settings.model)
 
 
 def read_settings(run: dict[str, Any], source: str) -> RunSettings:
-    """Raise UserError where run.json lacks a key; RoPE base and context are those of the stage it was saved in."""
+    """Raise UserError where run.json lacks a key or contradicts itself."""
     try:
-        model, config, stage_name = run["model"], run["config"], run["stage"]
-        stage = next((stage for stage in config["stages"] if stage["name"] == stage_name), None)
-        if stage is None:
-            raise UserError(f"{source}: stage {stage_name!r} is not among the stages of its configuration")
+        stage = run["config"]["stages"][_last_trained_stage(run)]
         return RunSettings(
-            model=from_tree(ModelConfig, model, source),
+            model=from_tree(ModelConfig, run["model"], source),
+            stage_name=stage["name"],
             rotary_base=stage["rotary_base"],
             seq_length=stage["seq_length"],
-            tokenizer=Path(config["data"]["tokenizer"]),
-            tokenizer_sha256=run.get("tokenizer_sha256"),
+            tokenizer=Path(run["config"]["data"]["tokenizer"]),
+            tokenizer_sha256=run["tokenizer_sha256"],
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, IndexError, TypeError) as error:
         raise UserError(f"{source} is not a run.json of this project: {error!r}") from error
+
+
+def _last_trained_stage(run: dict[str, Any]) -> int:
+    """run.json holds the stage of the NEXT step; at a boundary the model has not seen that stage's RoPE base yet."""
+    return run["stage"] - 1 if run["stage"] > 0 and run["samples_in_stage"] == 0 else run["stage"]
 
 
 def _counted(tensors: Iterator[tuple[str, Tensor]], progress: Progress) -> Iterator[tuple[str, Tensor]]:

@@ -112,7 +112,7 @@ def config_json(
 
 
 def check_tokenizer(folder: Path, model: ModelConfig, sha256: str | None = None) -> TokenizerFiles:
-    """Raise UserError unless `folder` holds a tokenizer that fits the model and, if given, has that tokenizer.json hash."""
+    """Raise UserError unless `folder` holds a tokenizer that fits the model and, if given, that hash."""
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise UserError(f"there is no tokenizer.json in {folder}; name the tokenizer's folder with --tokenizer")

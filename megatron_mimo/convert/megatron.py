@@ -9,10 +9,10 @@ Neither part can run foreign code: the metadata is unpickled with a closed list 
 """
 
 import io
-import json
 import math
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorStorageMetadata
 
 from megatron_mimo.config import UserError
+from megatron_mimo.training.checkpoint_files import read_run_json
 
 _RECORD_TYPES = {
     "pathlib": {"PosixPath"},
@@ -84,7 +85,8 @@ class TorchDistCheckpoint:
                 covered += self._copy_chunk(tensor, key, chunk, layer)
         if covered != tensor.numel():
             raise UserError(
-                f"{self.folder}: {name} has {covered} of {tensor.numel()} values; the checkpoint is incomplete, take another"
+                f"{self.folder}: {name} has {covered} of {tensor.numel()} values;"
+                " the checkpoint is incomplete, take another"
             )
         return tensor
 
@@ -102,31 +104,17 @@ class TorchDistCheckpoint:
         try:
             with path.open("rb") as file:
                 file.seek(place.offset)
-                values = torch.load(io.BytesIO(file.read(place.length)), map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+                archive = io.BytesIO(file.read(place.length))
+            # torch.load does not compare checksums.
+            if zipfile.ZipFile(archive).testzip() is not None:
+                raise zipfile.BadZipFile("a checksum does not match")
+            archive.seek(0)
+            values = torch.load(archive, map_location="cpu", weights_only=True)
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
             raise UserError(f"{path} is damaged at {key}; take another checkpoint ({_first_line(error)})") from error
         if not isinstance(values, Tensor) or values.shape != chunk.sizes:
             raise UserError(f"{path} is damaged at {key}: it does not hold a tensor {list(chunk.sizes)}")
         return values
-
-
-def read_run_json(folder: Path) -> dict[str, Any]:
-    """`run.json` of a checkpoint folder, which is written last: raises UserError where it is missing or malformed."""
-    if not folder.is_dir():
-        raise UserError(f"there is no checkpoint folder {folder}")
-    path = folder / "run.json"
-    if not path.is_file():
-        raise UserError(
-            f"{folder} has no run.json: it is not a checkpoint of this project, or its save was interrupted;"
-            " choose a complete checkpoints/step_... folder"
-        )
-    try:
-        run = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(run, dict):
-        raise UserError(f"{path} must hold a JSON object")
-    return run
 
 
 class _RecordUnpickler(pickle.Unpickler):

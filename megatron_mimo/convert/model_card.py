@@ -1,5 +1,6 @@
 """The README.md of an exported model, made from the checkpoint's run.json alone."""
 
+from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import ModelConfig
@@ -21,6 +22,12 @@ It has seen {tokens:,} tokens in {step:,} steps; the last stage was `{stage}`.
 | stage | tokens | sequence length | RoPE base | mixture |
 |---|---|---|---|---|
 {stages}
+
+## Training data
+
+| source | domain | documents | tokens |
+|---|---|---|---|
+{sources}
 
 ## Use
 
@@ -47,9 +54,10 @@ vllm serve PATH --trust-remote-code --speculative-config '{{"method": "mtp", "nu
 """
 
 
-def model_card(run: dict[str, Any], model: ModelConfig) -> str:
-    """Markdown text for a run.json that `export.read_export` has accepted."""
+def model_card(run: dict[str, Any], model: ModelConfig, stage_name: str) -> str:
+    """Markdown text from a run.json that `export.read_settings` has accepted; `stage_name` saw the last step."""
     config = run["config"]
+    installed = {name: version for name, version in run.get("versions", {}).items() if version != "not installed"}
     notes = "".join(f"- {note}\n" for note in compatibility_notes(model))
     return _CARD.format(
         name=config.get("name", "MiMo"),
@@ -61,17 +69,22 @@ def model_card(run: dict[str, Any], model: ModelConfig) -> str:
         mtp=model.mtp_num_layers,
         tokens=run.get("consumed_tokens", 0),
         step=run.get("step", 0),
-        stage=run["stage"],
+        stage=stage_name,
         stages="\n".join(_stage_row(stage) for stage in config["stages"]),
+        sources="\n".join(_source_row(name, source) for name, source in run.get("data", {}).items()),
         notes=f"\n## Limits\n\n{notes}" if notes else "",
-        versions="\n".join(f"- {name} {version}" for name, version in run.get("versions", {}).items())
-        or "- megatron-mimo",
+        versions="\n".join(f"- {name} {version}" for name, version in installed.items()),
     )
 
 
 def _stage_row(stage: dict[str, Any]) -> str:
-    name, mixture = stage["name"], stage.get("mixture", "")
-    return f"| {name} | {stage['tokens']:,} | {stage['seq_length']} | {stage['rotary_base']:,} | `{mixture}` |"
+    mixture = Path(stage["mixture"]).stem
+    return f"| {stage['name']} | {stage['tokens']:,} | {stage['seq_length']} | {stage['rotary_base']:,} | {mixture} |"
+
+
+def _source_row(name: str, source: dict[str, Any]) -> str:
+    train = source["train"]
+    return f"| {name} | {source['domain']} | {train['documents']:,} | {train['tokens']:,} |"
 
 
 def compatibility_notes(model: ModelConfig) -> list[str]:

@@ -58,7 +58,7 @@ def _write_index(folder: Path, shards: list[list[str]], total_bytes: int) -> Non
     weight_map: dict[str, str] = {}
     for index, names in enumerate(shards):
         file_name = f"model-{index + 1:05d}-of-{len(shards):05d}.safetensors"
-        (folder / _partial_name(index)).rename(folder / file_name)
+        (folder / _partial_name(index)).rename(folder / file_name).chmod(0o644)
         weight_map |= dict.fromkeys(names, file_name)
     content = {"metadata": {"total_size": total_bytes}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(content, indent=2) + "\n")

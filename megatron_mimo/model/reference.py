@@ -26,7 +26,7 @@ class RMSNorm(nn.Module):
 
 
 def rotate(x: Tensor, position_ids: Tensor, rotary_base: float) -> Tensor:
-    """Rotary position embedding (RoPE) of x [b, n, s, d]: pair i is (x_i, x_{i+d/2}), turned by position * base^(-2i/d)."""
+    """Rotary position embedding (RoPE) of x [b, n, s, d]: turns pair (x_i, x_{i+d/2}) by position * base^(-2i/d)."""
     head_size = x.shape[-1]
     dtype = torch.promote_types(x.dtype, torch.float32)
     exponents = torch.arange(0, head_size, 2, dtype=dtype, device=x.device) / head_size
@@ -92,7 +92,7 @@ class DecoderLayer(nn.Module):
 
 
 class MTPLayer(DecoderLayer):
-    """Multi-token prediction: from the main model's hidden state and one later token, the state that predicts the next."""
+    """Multi-token prediction: the main model's hidden state and one later token -> the state that predicts the next."""
 
     def __init__(self, config: ModelConfig, rotary_base: float) -> None:
         super().__init__(config, rotary_base)

@@ -131,4 +131,5 @@ def test_prompt_logprobs_equal_the_reference(exported, engine) -> None:
             for i in range(1, len(prompt))
         ]
     print(f"largest difference of {len(differences)} prompt logprobs: {max(differences):.1e}")
-    assert len(differences) == 6 * 15 and max(differences) < 2e-2
+    assert len(differences) == 6 * 15
+    assert max(differences) < 2e-2

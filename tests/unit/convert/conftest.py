@@ -1,6 +1,7 @@
 """Checkpoints and tokenizers made on the spot, by PyTorch's own checkpoint writer and by the tokenizers library."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -77,7 +78,7 @@ def sharded(tensor: torch.Tensor):
 
 
 @pytest.fixture
-def write_checkpoint(process_group, tmp_path: Path) -> Callable[..., Path]:
+def write_checkpoint(process_group, tokenizer_folder: Path, tmp_path: Path) -> Callable[..., Path]:
     """`write(megatron_tensors, stack=True, **changes to run.json)` -> checkpoint folder."""
 
     def write(tensors: dict[str, torch.Tensor], *, stack: bool = True, **changes: object) -> Path:
@@ -90,7 +91,9 @@ def write_checkpoint(process_group, tmp_path: Path) -> Callable[..., Path]:
             "config": {"name": "unit", "stages": STAGES, "data": {"tokenizer": "nowhere"}},
             "step": 7,
             "consumed_tokens": 1234,
-            "stage": "two",
+            "stage": 1,
+            "samples_in_stage": 5,
+            "tokenizer_sha256": hashlib.sha256((tokenizer_folder / "tokenizer.json").read_bytes()).hexdigest(),
         }
         (folder / "run.json").write_text(json.dumps(run | changes))
         return folder

@@ -65,7 +65,8 @@ def test_logits_equal_the_reference(exported, tokens, attention: str) -> None:
     folder, reference = exported
     outputs = load(folder, attn_implementation=attention)(tokens, output_mtp_logits=True)
     expected = reference(tokens)
-    assert outputs.logits.dtype == torch.float32 and expected.std() > 0.1
+    assert outputs.logits.dtype == torch.float32
+    assert expected.std() > 0.1
     torch.testing.assert_close(outputs.logits, expected[0], atol=1e-5, rtol=0)
     for depth in (1, 2):
         kept = tokens.shape[1] - depth
@@ -123,7 +124,8 @@ def test_mtp_logits_refuse_a_cache(exported, tokens) -> None:
 def test_the_folder_says_everything_a_loader_asks_for(exported, nano, tokenizer_folder) -> None:
     folder, reference = exported
     config = json.loads((folder / "config.json").read_text())
-    assert config["architectures"] == ["MiMoForCausalLM"] and config["model_type"] == "mimo"
+    assert config["architectures"] == ["MiMoForCausalLM"]
+    assert config["model_type"] == "mimo"
     assert (config["rope_theta"], config["torch_dtype"], config["num_nextn_predict_layers"]) == (
         640_000.0,
         "float32",
@@ -132,7 +134,8 @@ def test_the_folder_says_everything_a_loader_asks_for(exported, nano, tokenizer_
     assert config["eos_token_id"] == AutoTokenizer.from_pretrained(folder, trust_remote_code=True).eos_token_id
     index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
     shards = sorted(folder.glob("*.safetensors"))
-    assert len(shards) > 1 and {path.name for path in shards} == set(index.values())
+    assert len(shards) > 1
+    assert {path.name for path in shards} == set(index.values())
     stored = {name: tensor for path in shards for name, tensor in load_file(path).items()}
     assert stored.keys() == index.keys() == reference.state_dict().keys()
     assert all(torch.equal(stored[name], tensor) for name, tensor in reference.state_dict().items())
@@ -157,10 +160,13 @@ def test_a_failed_write_leaves_nothing(nano, tokenizer_folder, tmp_path: Path) -
 
 
 def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="No space left"), huggingface.new_folder(tmp_path / "model") as folder:
-        (folder / "part").write_text("...")
-        with open("/dev/full", "w") as full:
-            full.write("x" * 100_000)
+    def fill(destination: Path) -> None:
+        with huggingface.new_folder(destination) as folder:
+            (folder / "part").write_text("...")
+            Path("/dev/full").write_text("x" * 100_000)
+
+    with pytest.raises(UserError, match="No space left"):
+        fill(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -180,7 +186,7 @@ def test_shards_of_two_number_formats_are_refused(tmp_path: Path) -> None:
 
 
 def test_tokenizers_that_do_not_fit(nano, tokenizer_folder, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no tokenizer.json"):
+    with pytest.raises(UserError, match=r"no tokenizer\.json"):
         huggingface.check_tokenizer(tmp_path, nano)
     with pytest.raises(UserError, match="not the tokenizer the model was trained with"):
         huggingface.check_tokenizer(tokenizer_folder, nano, sha256="0" * 64)

@@ -38,9 +38,9 @@ def test_the_stock_name_of_the_final_norm_is_accepted(write_checkpoint, megatron
 def test_incomplete_checkpoint(write_checkpoint, megatron_weights, tmp_path: Path) -> None:
     folder = write_checkpoint(megatron_weights)
     (folder / "run.json").unlink()
-    with pytest.raises(UserError, match="no run.json"):
+    with pytest.raises(UserError, match="not a complete checkpoint"):
         TorchDistCheckpoint(folder)
-    with pytest.raises(UserError, match="there is no checkpoint folder"):
+    with pytest.raises(UserError, match="not a complete checkpoint"):
         TorchDistCheckpoint(tmp_path / "elsewhere")
 
 
@@ -48,14 +48,25 @@ def test_truncated_and_missing_files(write_checkpoint, megatron_weights) -> None
     folder = write_checkpoint(megatron_weights)
     (data,) = folder.glob("*.distcp")
     os.truncate(data, 1000)
-    with pytest.raises(UserError, match="is damaged at output_layer.weight"):
+    with pytest.raises(UserError, match=r"is damaged at output_layer\.weight"):
         TorchDistCheckpoint(folder).read("output_layer.weight")
     data.unlink()
-    with pytest.raises(UserError, match="is damaged at output_layer.weight"):
+    with pytest.raises(UserError, match=r"is damaged at output_layer\.weight"):
         TorchDistCheckpoint(folder).read("output_layer.weight")
     os.truncate(folder / ".metadata", 200)
     with pytest.raises(UserError, match="not the metadata"):
         TorchDistCheckpoint(folder)
+
+
+def test_a_flipped_bit_is_noticed(write_checkpoint, megatron_weights) -> None:
+    folder = write_checkpoint(megatron_weights)
+    (data,) = folder.glob("*.distcp")
+    content = bytearray(data.read_bytes())
+    first_value = megatron_weights["output_layer.weight"][0, :4].numpy().tobytes()
+    content[content.index(first_value)] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(UserError, match=r"is damaged at output_layer\.weight"):
+        TorchDistCheckpoint(folder).read("output_layer.weight")
 
 
 def test_a_missing_chunk_is_noticed(write_checkpoint, megatron_weights, nano) -> None:

@@ -146,7 +146,7 @@ def test_position_zero_rule_changes_every_document_start() -> None:
 
 
 def test_a_document_does_not_see_its_neighbours() -> None:
-    """Packed documents give the logits they give alone (the last d positions of depth d look past the document's end)."""
+    """Packed documents give the logits they give alone, but for depth d's last d positions, which look past the end."""
     model, lengths = random_model(dtype=torch.float64), (9, 4, 11)
     tokens = random_tokens(batch=1)
     positions = torch.cat([torch.arange(length) for length in lengths])[None]
