@@ -50,34 +50,38 @@ def config(output_dir: Path = Path("run"), **changes) -> PretrainConfig:
         kv_channels=4,
         vocab_size=16,
     )
-    values = dict(
-        name="tiny", output_dir=str(output_dir), model=model, stages=[stage], data=DataConfig(path="d", tokenizer="t")
-    )
+    values = {
+        "name": "tiny",
+        "output_dir": str(output_dir),
+        "model": model,
+        "stages": [stage],
+        "data": DataConfig(path="d", tokenizer="t"),
+    }
     return PretrainConfig(**(values | {"logging": LoggingConfig(every_steps=4)} | changes))
 
 
 def step(number: int, **changes) -> StepMetrics:
-    values = dict(
-        step=number,
-        consumed_tokens=number * STEP_TOKENS,
-        stage="stage1",
-        loss=1 / number,
-        mtp_losses=[2 / number],
-        grad_norm=1.5,
-        learning_rate=1.07e-4,
-        global_batch_size=10,
-        seq_length=100,
-        rotary_base=10_000,
-        mtp_loss_scaling_factor=0.3,
-        step_seconds=0.5,
-        tokens_per_second=STEP_TOKENS / 0.5,
-        tflops_per_gpu=0.25,
-        mfu=None,
-        memory_bytes=2**30,
-        skipped=False,
-        source_losses={"code": 1.0},
-        source_tokens={"code": STEP_TOKENS},
-    )
+    values = {
+        "step": number,
+        "consumed_tokens": number * STEP_TOKENS,
+        "stage": "stage1",
+        "loss": 1 / number,
+        "mtp_losses": [2 / number],
+        "grad_norm": 1.5,
+        "learning_rate": 1.07e-4,
+        "global_batch_size": 10,
+        "seq_length": 100,
+        "rotary_base": 10_000,
+        "mtp_loss_scaling_factor": 0.3,
+        "step_seconds": 0.5,
+        "tokens_per_second": STEP_TOKENS / 0.5,
+        "tflops_per_gpu": 0.25,
+        "mfu": None,
+        "memory_bytes": 2**30,
+        "skipped": False,
+        "source_losses": {"code": 1.0},
+        "source_tokens": {"code": STEP_TOKENS},
+    }
     return StepMetrics(**(values | changes))
 
 

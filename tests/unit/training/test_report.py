@@ -127,7 +127,8 @@ def test_half_written_last_line_is_left_out(run):
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "step", "step": 31, "consu')
     history = read_history(run / "metrics.jsonl")
-    assert history.last is not None and history.last["step"] == STEPS
+    assert history.last is not None
+    assert history.last["step"] == STEPS
 
 
 class Outside(HTMLParser):
