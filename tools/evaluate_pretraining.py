@@ -76,6 +76,7 @@ def evaluate(model: Path, data: Path, num_problems: int | None) -> dict[str, Any
         "training_bytes": sum(map(len, training)),
         "held_out_bytes": sizes,
         "bits_per_byte": bits_per_byte,
+        "problems_in_training_text": pretraining.problems_seen(problems, training),
         "arithmetic": pretraining.problem_scores(problems, generations["problems"].texts),
         "speculation": pretraining.speculation(generations),
         "seconds": time.monotonic() - START,
@@ -118,7 +119,7 @@ def tables(results: dict[str, Any]) -> str:
             f"arithmetic {name:5} {row['correct']:4} of {row['total']:4} = {row['accuracy']:6.1%}"
             f"   (95 % interval {row['low']:.1%} to {row['high']:.1%})"
         )
-    lines.append("")
+    lines.append(f"problems that stand in the training text: {results['problems_in_training_text']}\n")
     for name, row in results["speculation"].items():
         rate = "none drafted" if row["acceptance_rate"] is None else f"{row['acceptance_rate']:6.1%} accepted"
         lines.append(

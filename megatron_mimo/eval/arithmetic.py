@@ -1,7 +1,8 @@
 """Held-out arithmetic problems: greedy completions, one answer each, accuracy with a confidence interval.
 
 The file holds one problem a line, `{"id", "prompt", "answer"}`. A completion is right when the FIRST
-`\\boxed{...}` in it holds exactly the answer: a model that runs on into a question of its own is judged by what it was asked.
+`\\boxed{...}` in it holds exactly the answer: a model that runs on into a question of its
+own is judged by what it was asked.
 """
 
 import json

@@ -99,5 +99,11 @@ def problem_scores(problems: list[Problem], completions: list[str]) -> dict[str,
     return scores
 
 
+def problems_seen(problems: list[Problem], training: list[bytes]) -> int:
+    """Problems whose prompt stands word for word in a training document; 0 for a held-out set."""
+    text = b"\0".join(training)
+    return sum(problem.prompt.strip().encode() in text for problem in problems)
+
+
 def _with_total(values: dict[str, Any]) -> dict[str, Any]:
     return {"all": sum(values.values())} | values
