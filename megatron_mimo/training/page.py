@@ -29,9 +29,11 @@ p { margin: .3rem 0; max-width: 90ch; } section > p { margin: -.5rem 0 .6rem; } 
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 14px; }
 .grid.narrow { grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); }
 .card { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 12px 14px; min-width: 0; }
+.card:has(th:nth-child(7)) { grid-column: 1 / -1; }
 .card > h3 { margin-top: 0; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(128px, 1fr)); gap: 10px; margin: 1.3rem 0 0; }
-.tile b { display: block; font-size: 1.2rem; font-weight: 650; font-variant-numeric: tabular-nums; }
+.tile b { display: block; font-size: 1.1rem; font-weight: 650; white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
 .tile span { color: var(--ink-soft); font-size: .82rem; }
 .bar { height: 5px; border-radius: 3px; background: var(--rule); margin: .9rem 0 0; overflow: hidden; }
 .bar i { display: block; height: 100%; background: var(--accent); }
@@ -41,8 +43,8 @@ svg text { font-family: inherit !important; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .28rem .7rem .28rem 0; border-bottom: 1px solid var(--rule); vertical-align: top; }
 tr:last-child td, tr:last-child th { border-bottom: 0; }
-table.pairs th { width: 38%; white-space: normal; }
-th { color: var(--ink-soft); font-weight: 550; white-space: nowrap; }
+table.pairs th { width: 38%; }
+th { color: var(--ink-soft); font-weight: 550; vertical-align: bottom; }
 td.number, th.number { text-align: right; }
 pre { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 12px 14px; margin: 0;
   overflow-x: auto; font: 12.5px/1.5 ui-monospace, Consolas, monospace; }
@@ -98,7 +100,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [[format_value(row.get(column, "")) for column in columns] for row in rows]
     # Text goes to the left, a column of nothing but numbers to the right.
     right = [all(NUMBER.fullmatch(line[index]) for line in lines) for index in range(len(columns))]
-    head = _cells("th", columns, right)
+    head = _cells("th", [label(column) for column in columns], right)
     body = "".join(f"<tr>{_cells('td', line, right)}</tr>" for line in lines)
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>' if rows else ""
 
@@ -110,8 +112,15 @@ def _cells(tag: str, texts: Sequence[str], right: Sequence[bool]) -> str:
 
 def pairs(values: Mapping[str, Any]) -> str:
     """A two-column table of names and values."""
-    lines = [f"<tr><th>{escape(key)}</th><td>{escape(format_value(value))}</td></tr>" for key, value in values.items()]
+    lines = [
+        f"<tr><th>{escape(label(key))}</th><td>{escape(format_value(value))}</td></tr>" for key, value in values.items()
+    ]
     return f'<div class="scroll"><table class="pairs">{"".join(lines)}</table></div>' if lines else ""
+
+
+def label(name: str) -> str:
+    """A field's name as a heading, which may break between its words."""
+    return name.replace("_", " ")
 
 
 def format_value(value: Any) -> str:

@@ -149,14 +149,15 @@ def _mixture(config: PretrainConfig, history: History, output_dir: Path) -> str:
         rows = [
             {
                 "source": source,
-                "asked %": f"{100 * asked[source]:.2f}" if source in asked else "-",
+                **({"asked %": f"{100 * asked.get(source, 0.0):.2f}"} if asked else {}),
                 "actual %": f"{100 * consumed.get(source, 0) / total:.2f}",
                 "tokens": format_count(consumed.get(source, 0)),
             }
             for source in sorted(asked | consumed, key=lambda name: -consumed.get(name, 0))
+            if asked.get(source) or consumed.get(source)
         ]
         contents.append(page.titled(f"{stage}: {format_count(total)} tokens", page.table(rows)))
-    note = "Tokens that entered training steps, counted one by one, beside the shares the mixture file asks for."
+    note = "Tokens that entered training steps, and the shares asked for where the mixture file is in reach."
     return page.section("Mixture", page.cards(*contents, narrow=True), note=note)
 
 
