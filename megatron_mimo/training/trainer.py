@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 
-from megatron_mimo.config import PretrainConfig
-from megatron_mimo.data.manifest import read_manifest
+from megatron_mimo.config import ConfigError, PretrainConfig
+from megatron_mimo.data.manifest import Manifest, read_manifest
 from megatron_mimo.model.build import build_model, set_rotary_base
 from megatron_mimo.model.initialize import initialize_weights
 from megatron_mimo.model.spec import choose_backend
@@ -52,6 +52,7 @@ class Trainer:
         self.guard = LossGuard(config.guard)
         self.stragglers = StragglerMonitor(config.logging.straggler_every_steps)
         self.manifest = read_manifest(config.data.path)
+        check_vocabulary(config, self.manifest)
         self.backend, self.backend_reason = choose_backend(config.precision)
         first = config.stages[0]
         chunks = build_model(config.model, config.parallel, config.precision, first.seq_length, first.rotary_base)
@@ -204,3 +205,12 @@ class Trainer:
             "layout": asdict(self.config.parallel) | {"data_parallel_size": parallel_state.get_data_parallel_world_size()},
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         }
+
+
+def check_vocabulary(config: PretrainConfig, manifest: Manifest) -> None:
+    """Raise ConfigError when the data holds token ids that the embedding has no row for."""
+    tokens = manifest.tokenizer.vocab_size
+    if config.model.vocab_size < tokens:
+        raise ConfigError(
+            "model.vocab_size", config.model.vocab_size, f"the data's tokenizer has {tokens} tokens; make it at least that"
+        )

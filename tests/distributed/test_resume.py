@@ -1,0 +1,116 @@
+"""A killed run continues as if nothing had happened: same layout bit for bit, another layout to 1e-5."""
+
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from support.launch import environment, torchrun, torchrun_command
+from support.tiny import tiny_tree, write_run
+
+STEPS = 40
+KILLS = 5
+MODULE = ("-m", "megatron_mimo.pretrain")
+
+
+def run_tree(data: Path, folder: Path, **settings: Any) -> dict[str, Any]:
+    return tiny_tree(data, folder / "run", STEPS) | {"checkpoint": {"every_steps": 4, "keep_last": 2}} | settings
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl without what a clock or the machine decides."""
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    timed = {"step_seconds", "tokens_per_second", "tflops_per_gpu", "memory_bytes"}
+    return [{key: value for key, value in line.items() if key not in timed} for line in lines]
+
+
+def train(folder: Path, tree: dict[str, Any], processes: int) -> None:
+    run = torchrun(processes, *MODULE, str(write_run(folder, tree)))
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    train(folder, run_tree(tiny_data, folder), 2)
+    return curve(folder)
+
+
+def steps_logged(folder: Path) -> int:
+    path = folder / "run" / "metrics.jsonl"
+    steps = [json.loads(line)["step"] for line in path.read_text().splitlines()] if path.exists() else []
+    return max(steps, default=0)
+
+
+def kill_a_rank(folder: Path, config: Path, after_step: int, generator: random.Random) -> bool:
+    """Start the run, `kill -9` one of its ranks once `after_step` is logged; False if it finished before."""
+    process = subprocess.Popen(
+        torchrun_command(2, *MODULE, str(config)),
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while process.poll() is None and steps_logged(folder) < after_step:
+        time.sleep(0.02)
+    ranks = [p for p in psutil.Process(process.pid).children() if "megatron_mimo.pretrain" in " ".join(p.cmdline())]
+    if process.poll() is None and ranks:
+        generator.choice(ranks).send_signal(signal.SIGKILL)
+    return process.wait(timeout=120) != 0
+
+
+def test_kill_9_of_random_ranks_leaves_the_curve_unchanged(
+    uninterrupted: list[dict[str, Any]], tmp_path: Path, tiny_data: Path
+) -> None:
+    generator = random.Random(2)
+    config = write_run(tmp_path, run_tree(tiny_data, tmp_path))
+    # 5 random steps that leave more than 10 steps after the last resume.
+    for after_step in sorted(generator.sample(range(3, STEPS - 12), KILLS)):
+        assert kill_a_rank(tmp_path, config, after_step, generator), "the run ended before it could be killed"
+    train(tmp_path, run_tree(tiny_data, tmp_path), 2)
+    assert curve(tmp_path) == uninterrupted
+    assert not list((tmp_path / "run" / "checkpoints").glob("*.tmp")) or steps_logged(tmp_path) == STEPS
+
+
+@pytest.mark.parametrize(
+    ("processes", "parallel"),
+    [
+        (1, {}),
+        (2, {"tensor_model_parallel_size": 2, "sequence_parallel": True}),
+        (2, {"pipeline_model_parallel_size": 2}),
+    ],
+    ids=["one process", "TP2", "PP2"],
+)
+def test_resume_in_another_layout(
+    processes: int, parallel: dict[str, Any], uninterrupted: list[dict[str, Any]], tmp_path: Path, tiny_data: Path
+) -> None:
+    """Trained on DP2 to step 12, continued elsewhere: several steps, because a wrong Adam step shows late."""
+    train(tmp_path, run_tree(tiny_data, tmp_path, max_steps=12), 2)
+    train(tmp_path, run_tree(tiny_data, tmp_path, parallel=parallel), processes)
+    resumed = [line for line in curve(tmp_path) if line["kind"] == "step"]
+    expected = [line for line in uninterrupted if line["kind"] == "step"]
+    assert len(resumed) == len(expected) == STEPS
+    for line, other in zip(resumed, expected, strict=True):
+        assert abs(line["loss"] - other["loss"]) < 1e-5 * other["loss"], line["step"]
+        assert abs(line["mtp_losses"][0] - other["mtp_losses"][0]) < 1e-5 * other["mtp_losses"][0], line["step"]
+        assert line["source_tokens"] == other["source_tokens"]
+        assert line["learning_rate"] == other["learning_rate"]
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, tiny_data: Path) -> None:
+    """One flipped byte in the newest checkpoint: the run says so and continues from the one before."""
+    train(tmp_path, run_tree(tiny_data, tmp_path, max_steps=9), 1)
+    newest = tmp_path / "run" / "checkpoints" / "step_00000009"
+    victim = max(newest.glob("*.distcp"), key=lambda path: path.stat().st_size)
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    run = torchrun(1, *MODULE, str(write_run(tmp_path, run_tree(tiny_data, tmp_path, max_steps=11))))
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "passing over the damaged checkpoint" in run.stderr
+    assert "does not match its checksum" in run.stderr
+    assert "step_00000008: step 8," in run.stdout
