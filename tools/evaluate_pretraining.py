@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers.utils.logging import disable_progress_bar
 
 from megatron_mimo.config import UserError
 from megatron_mimo.data.manifest import Manifest, check_tokenizer, open_split, read_manifest
@@ -39,7 +40,9 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--problems", type=int, help="solve the first N problems only")
     options = parser.parse_args()
+    disable_progress_bar()
     try:
+        make_parent(options.output)
         results = evaluate(options.model, options.data, options.problems)
         write(options.output, results)
     except UserError as error:
@@ -128,9 +131,16 @@ def tables(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def make_parent(path: Path) -> None:
+    """Make the folder of the output before the work begins; raises UserError where that cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {path.parent}: {error.strerror}; choose another --output") from error
+
+
 def write(path: Path, results: dict[str, Any]) -> None:
     """Write the JSON under a temporary name and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)

@@ -38,7 +38,7 @@ def constant_model(folder: Path, draft_agrees: bool) -> Path:
     tensors["lm_head.weight"][ANSWER, 0], tensors["lm_head.weight"][OTHER, 0] = 1.0, -1.0
     tensors["model.mtp_layers.0.input_proj.weight"][0, 0] = 1.0 if draft_agrees else -1.0
     tokenizer = folder.parent / "tokenizer"
-    save_tokenizer(train_tokenizer([f"some words to merge {i}" for i in range(400)], vocab_size=300), tokenizer)
+    save_tokenizer(train_tokenizer(["some words"], vocab_size=268), tokenizer)
     write_hugging_face(
         folder, MODEL, tensors.items(), rotary_base=10_000, seq_length=128, tokenizer=check_tokenizer(tokenizer, MODEL)
     )  # fmt: skip
