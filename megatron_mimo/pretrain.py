@@ -7,9 +7,11 @@ message explains, 85 (guard.requeue_exit_code) saved and stopped for the schedul
 import json
 import os
 import shlex
+import shutil
 import sys
 import time
 import warnings
+from copy import deepcopy
 from pathlib import Path
 
 from megatron_mimo.config import PretrainConfig, UserError, load, to_yaml
@@ -55,7 +57,7 @@ def run(config: PretrainConfig, config_path: Path, arguments: list[str], rank: i
     with distributed(config):
         requeue_marker = output_dir / "REQUEUE"
         if rank == 0:
-            write_run_files(output_dir, config, command)
+            write_run_files(output_dir, config, config_path.parent, command)
             requeue_marker.unlink(missing_ok=True)
             print(f"resume with: {command}", flush=True)
         try:
@@ -82,12 +84,23 @@ def resume_command(arguments: list[str]) -> str:
     return f"{program} {shlex.join(arguments)}"
 
 
-def write_run_files(output_dir: Path, config: PretrainConfig, command: str) -> None:
-    """config.yaml and command.txt of the run folder; raises UserError where it cannot be written."""
+def write_run_files(output_dir: Path, config: PretrainConfig, config_folder: Path, command: str) -> None:
+    """config.yaml, its mixtures and command.txt: the run folder alone can start the run again.
+
+    Raises UserError where the folder cannot be written or a mixture is missing.
+    """
+    copy = deepcopy(config)
     try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        (output_dir / "config.yaml").write_text(to_yaml(config))
+        (output_dir / "mixtures").mkdir(parents=True, exist_ok=True)
+        for stage in copy.stages:
+            mixture = f"mixtures/{stage.name}.yaml"
+            if (config_folder / stage.mixture).resolve() != (output_dir / mixture).resolve():
+                shutil.copyfile(config_folder / stage.mixture, output_dir / mixture)
+            stage.mixture = mixture
+        (output_dir / "config.yaml").write_text(to_yaml(copy))
         (output_dir / "command.txt").write_text(command + "\n")
+    except FileNotFoundError as error:
+        raise UserError(f"the mixture file {error.filename} is missing; stages[].mixture names it") from error
     except OSError as error:
         raise UserError(f"cannot write the run folder {output_dir}: {error.strerror}; choose another output_dir") from error
 

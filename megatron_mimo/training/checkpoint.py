@@ -31,6 +31,7 @@ from megatron_mimo.training.checkpoint_files import (
     step_folder,
     write_json,
 )
+from megatron_mimo.training.preemption import signals_deferred
 from megatron_mimo.training.state import Progress
 
 FREE_SPACE_MARGIN = 1.05
@@ -63,7 +64,7 @@ class Checkpointer:
         self._prepare_folder(temporary, state)
         run = self.facts | asdict(progress) | {"guard": guard_state}
         run |= {"model": asdict(self.config.model), "config": asdict(self.config), "world_size": dist.get_world_size()}
-        with _write_errors(temporary):
+        with signals_deferred(), _write_errors(temporary):
             if self._queue is None:
                 dist_checkpointing.save(state, str(temporary))
                 self._complete(temporary, final, run)

@@ -6,6 +6,8 @@ them, so the ranks agree: one asked rank stops all after the same step.
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -13,6 +15,19 @@ import torch
 import torch.distributed as dist
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+@contextmanager
+def signals_deferred() -> Iterator[None]:
+    """Start child processes deaf to SIGNALS: Slurm signals every process of a step, and a checkpoint writer must live.
+
+    A blocked signal stays blocked in children, whereas a handler is lost in those that exec.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class PreemptionHandler:
