@@ -19,6 +19,14 @@ Recompute = Literal["none", "selective", "full"]
 
 FP32_BYTES = 4
 
+INSIDE_ATTENTION_CORE = (
+    "softmax log-sum-exp",
+    "additive mask",
+    "attention weights",
+    "attention output of each document",
+)
+"""What selective recomputation does not keep; little, since a fused core keeps no scores."""
+
 
 def layer_tensors(work: Workload) -> dict[str, float]:
     """Bytes kept of one decoder layer without recomputation, by tensor; their sum is the layer's activation memory."""
@@ -31,9 +39,7 @@ def layer_bytes(work: Workload, recompute: Recompute) -> float:
         return hidden_bytes(work)
     tensors = layer_tensors(work)
     if recompute == "selective":
-        # A fused core keeps no scores: all that repeating it saves is the softmax statistics and the additive mask.
-        tensors.pop("softmax log-sum-exp")
-        tensors.pop("additive mask", None)
+        return sum(size for name, size in tensors.items() if name not in INSIDE_ATTENTION_CORE)
     return sum(tensors.values())
 
 
@@ -71,8 +77,7 @@ def input_bytes(work: Workload) -> float:
     """Bytes of one micro-batch's inputs: token and position ids, labels, rotary angles, the torch backend's mask."""
     ids = 8 * (3 + work.model.mtp_num_layers) * work.rank_tokens
     angles = FP32_BYTES * work.model.kv_channels * work.rank_tokens / work.micro_batch_size
-    masked = work.backend == "torch" and work.intra_document_attention
-    return ids + angles + (work.rank_tokens * work.seq_length if masked else 0)
+    return ids + angles + (work.rank_tokens * work.seq_length if work.document_attention == "mask" else 0)
 
 
 def _attention_tensors(work: Workload) -> dict[str, float]:
@@ -98,8 +103,13 @@ def _attention_tensors(work: Workload) -> dict[str, float]:
     else:
         # The value is a view into the joint projection's output, which therefore stays beside the rotated copies.
         tensors["query, key, value"] = a * (query + key) + a * (query + 2 * key)
-    if cp > 1 or work.intra_document_attention:
-        masks = work.micro_batch_size if work.intra_document_attention else 1
+    if work.attention_by_products:
+        del tensors["softmax log-sum-exp"]
+        tensors["attention weights"] = a * m.num_attention_heads / t * tokens * work.seq_length
+    elif work.document_attention == "packed":
+        tensors["attention output of each document"] = a * query
+    elif cp > 1 or work.document_attention == "mask":
+        masks = work.micro_batch_size if work.document_attention == "mask" else 1
         tensors["additive mask"] = a * masks * (work.seq_length / cp) * work.seq_length
     return tensors
 

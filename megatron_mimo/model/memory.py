@@ -27,9 +27,10 @@ FP8_WEIGHT_BYTES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryEstimate:
-    """Bytes of one pipeline rank at the peak of a step. The peak is the later `phase` of the two that can be highest:
+    """Bytes of one pipeline rank at the peak of a step. `phase` says when that is:
 
-    "head": all activations are kept and the heads' logits live; "layer": the topmost layer runs backward.
+    "head": all activations are kept and the heads' logits live; "layer": the topmost layer runs backward;
+    "reduction" (CPU alone): gloo copies the gradients before it reduces them.
     """
 
     pipeline_rank: int
@@ -105,10 +106,13 @@ def layers_in_flight(work: Workload, pipeline_rank: int) -> float:
 def estimate_memory(work: Workload, pipeline_rank: int) -> MemoryEstimate:
     """Peak bytes of a rank of `pipeline_rank`; hardware.py sets aside what CUDA and NCCL take."""
     parameters = rank_parameters(work, pipeline_rank)
-    phases = [_layer_phase(work, pipeline_rank)]
+    kept = kept_bytes(work, pipeline_rank)
+    phases = [("layer", kept, 0.0, _layer_workspace(work, pipeline_rank))]
     if work.is_last(pipeline_rank):
-        phases.append(_head_phase(work))
-    phase, logits, workspace = max(phases, key=lambda item: item[1] + item[2])
+        phases.append(("head", kept, *_logits_and_workspace(work)))
+    if work.device == "cpu":
+        phases.append(("reduction", 0.0, 0.0, float(GRADIENT_BYTES * parameters)))
+    phase, activations, logits, workspace = max(phases, key=lambda item: sum(item[1:]))
     return MemoryEstimate(
         pipeline_rank=pipeline_rank,
         parameters=parameters,
@@ -116,7 +120,7 @@ def estimate_memory(work: Workload, pipeline_rank: int) -> MemoryEstimate:
         weights=_weight_bytes(work, parameters, pipeline_rank),
         gradients=GRADIENT_BYTES * parameters,
         optimizer=_optimizer_bytes(work, parameters),
-        activations=kept_bytes(work, pipeline_rank),
+        activations=activations,
         logits=logits,
         workspace=workspace + input_bytes(work),
     )
@@ -155,7 +159,7 @@ def kept_bytes(work: Workload, pipeline_rank: int) -> float:
     return kept
 
 
-def _head_phase(work: Workload) -> tuple[str, float, float]:
+def _logits_and_workspace(work: Workload) -> tuple[float, float]:
     """All heads have run forward: the softmaxes live, beside the last logits or a head's weight gradient."""
     heads = 1 + work.model.mtp_num_layers
     tensors = head_tensors(work)
@@ -168,12 +172,15 @@ def _head_phase(work: Workload) -> tuple[str, float, float]:
     backward = softmaxes - tensors["softmax"] + logits_copy + weight_gradient
     # Gradients of the shared head wait for each other before they are added up.
     last = logits_copy + heads * weight_gradient
+    if work.device == "cpu" and t == 1:
+        # Loss and log-softmax are kernels of their own there, and each makes a gradient.
+        backward = softmaxes + 2 * tensors["softmax"]
     peak = max(forward, backward, last)
     live = softmaxes if peak == forward else 0.0
-    return "head", inputs + live, peak - live + _gathered_input(work)
+    return inputs + live, peak - live + _gathered_input(work)
 
 
-def _layer_phase(work: Workload, pipeline_rank: int) -> tuple[str, float, float]:
+def _layer_workspace(work: Workload, pipeline_rank: int) -> float:
     """The topmost layer runs backward, net of what its own operations have released by then.
 
     Through the down projection: gradients of its output [T, h], input [T, f/t] and weight; one operation later: of the
@@ -192,7 +199,7 @@ def _layer_phase(work: Workload, pipeline_rank: int) -> tuple[str, float, float]
     if has_mtp:
         # The embedding's gradient from the MTP layers waits for the one from the bottom of the decoder.
         workspace += a * model.vocab_size * model.hidden_size / t
-    return "layer", 0.0, workspace
+    return workspace
 
 
 def _gathered_input(work: Workload) -> float:

@@ -7,9 +7,21 @@ Symbols of the planner's modules: `h`idden, `f`fn, `n` heads, `g` key/value head
 from dataclasses import dataclass
 from typing import Literal
 
-from megatron_mimo.config import ModelConfig, ParallelConfig, PrecisionConfig, PretrainConfig, StageConfig
+from megatron_mimo.config import (
+    ConfigError,
+    ModelConfig,
+    ParallelConfig,
+    PrecisionConfig,
+    PretrainConfig,
+    StageConfig,
+)
 
 Backend = Literal["torch", "transformer_engine"]
+DocumentAttention = Literal["ignore", "mask", "packed"]
+MAX_MASKED_SEQ_LENGTH = 2048
+"""training/batch.py's bound, which this module cannot import: beyond it the torch backend packs single rows."""
+MAX_PRODUCT_LENGTH = 1024
+"""torch_layers.py's bound, likewise: up to it a CPU computes bf16 attention by plain products, not by a fused core."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +37,21 @@ class Workload:
     global_batch_size: int
     world_size: int
     intra_document_attention: bool = False
+    device: Literal["gpu", "cpu"] = "gpu"
+    """The CPU (gloo) keeps other tensors; it is what the memory model is measured on."""
 
     @classmethod
     def of(cls, config: PretrainConfig, stage: StageConfig, world_size: int) -> "Workload":
         """The step of `stage`; `backend: auto` is taken as Transformer Engine, the backend of a GPU machine.
 
-        Raises ConfigError when the stage's batches or sequences do not divide over the ranks.
+        Raises ConfigError when the stage's batches or sequences do not divide over the ranks, or when the backend
+        cannot keep attention inside documents at this micro-batch size.
         """
         parallel = config.parallel
         parallel.check_against(config.model)
         data_parallel_size = parallel.data_parallel_size(world_size)
         stage.check_against(data_parallel_size, parallel.tensor_model_parallel_size, parallel.context_parallel_size)
-        return cls(
+        work = cls(
             model=config.model,
             parallel=parallel,
             precision=config.precision,
@@ -47,6 +62,28 @@ class Workload:
             world_size=world_size,
             intra_document_attention=config.data.intra_document_attention,
         )
+        if work.document_attention == "packed" and (stage.micro_batch_size > 1 or parallel.context_parallel_size > 1):
+            raise ConfigError(
+                "data.intra_document_attention",
+                True,
+                "Transformer Engine packs documents at micro_batch_size=1 and parallel.context_parallel_size=1 only",
+            )
+        return work
+
+    @property
+    def document_attention(self) -> DocumentAttention:
+        """How documents that share a row are kept apart, as training/batch.py chooses it."""
+        if not self.intra_document_attention:
+            return "ignore"
+        single = self.micro_batch_size == 1 and self.parallel.context_parallel_size == 1
+        packed = self.backend == "transformer_engine" or (single and self.seq_length > MAX_MASKED_SEQ_LENGTH)
+        return "packed" if packed else "mask"
+
+    @property
+    def attention_by_products(self) -> bool:
+        """Whether the attention core keeps its weights [n, s, S]: short bf16 rows on a CPU."""
+        short = self.device == "cpu" and self.element_bytes == 2 and self.seq_length <= MAX_PRODUCT_LENGTH
+        return short and self.document_attention != "packed"
 
     @property
     def data_parallel_size(self) -> int:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from megatron_mimo.config import ModelConfig, ParallelConfig, PrecisionConfig
+from megatron_mimo.config import ConfigError, ModelConfig, ParallelConfig, PrecisionConfig
 from megatron_mimo.model import activations, memory
 from megatron_mimo.model.workload import Workload
 
@@ -134,24 +134,25 @@ def _kept_by_autograd(build, model: ModelConfig, work: Workload) -> int:
     [("fp32", False, 0), ("fp32", True, 1), ("bf16", False, 2), ("bf16", True, 1)],
 )
 def test_activations_of_the_torch_backend_are_what_autograd_keeps(
-    build, recompute, dtype, masked: bool, mtp_num_layers: int
+    build, recompute, dtype, seq_length: int, masked: bool, mtp_num_layers: int
 ) -> None:
-    model = dataclasses.replace(SMALL, mtp_num_layers=mtp_num_layers)
+    model = dataclasses.replace(SMALL, num_layers=2, mtp_num_layers=mtp_num_layers)
     work = workload(
         model,
         world_size=1,
         backend="torch",
         precision=PrecisionConfig(dtype=dtype, backend="torch"),
-        seq_length=128,
+        seq_length=seq_length,
         micro_batch_size=2,
         global_batch_size=2,
         recompute=recompute,
         intra_document_attention=masked,
+        device="cpu",
     )
     heads = (1 + mtp_num_layers) * sum(activations.head_tensors(work).values())
     predicted = memory.kept_bytes(work, 0) + heads
-    if recompute == "full":
-        # Checkpointing keeps the inputs of a layer that are not activations: rotary angles and mask.
+    if recompute != "none":
+        # Checkpointing keeps inputs that are not activations: mask and rotary angles.
         predicted += activations.input_bytes(work)
     assert predicted == pytest.approx(_kept_by_autograd(build, model, work), rel=0.01)
 
@@ -220,3 +221,31 @@ def test_two_heads_are_the_last_ranks_largest_activation() -> None:
     estimate = memory.estimate_memory(workload(recompute="full"), 0)
     assert estimate.phase == "head"
     assert estimate.logits == pytest.approx(2 * (8192 * 151680 * 4 + 8192 * 4096 * 2))
+
+
+@pytest.mark.parametrize("backend", ["torch", "transformer_engine"])
+@pytest.mark.parametrize(("seq_length", "micro_batch_size"), [(2048, 1), (2048, 2), (4096, 1), (4096, 2)])
+@pytest.mark.parametrize("intra_document", [True, False])
+def test_documents_are_kept_apart_as_training_does_it(backend, seq_length, micro_batch_size, intra_document) -> None:
+    from megatron_mimo.training.batch import choose_document_attention
+
+    work = workload(
+        backend=backend,
+        seq_length=seq_length,
+        micro_batch_size=micro_batch_size,
+        intra_document_attention=intra_document,
+    )
+    try:
+        chosen = choose_document_attention(intra_document, backend, seq_length, micro_batch_size, 1)
+    except ConfigError:
+        assert work.document_attention == "packed" and micro_batch_size > 1
+    else:
+        assert work.document_attention == chosen
+
+
+def test_bounds_copied_from_modules_that_import_megatron_are_theirs() -> None:
+    from megatron_mimo.model import torch_layers, workload
+    from megatron_mimo.training import batch
+
+    assert workload.MAX_MASKED_SEQ_LENGTH == batch.MAX_MASKED_SEQ_LENGTH
+    assert workload.MAX_PRODUCT_LENGTH == torch_layers.MAX_PRODUCT_LENGTH
