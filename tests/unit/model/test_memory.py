@@ -130,8 +130,15 @@ def _kept_by_autograd(build, model: ModelConfig, work: Workload) -> int:
 
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
 @pytest.mark.parametrize(
-    ("dtype", "masked", "mtp_num_layers"),
-    [("fp32", False, 0), ("fp32", True, 1), ("bf16", False, 2), ("bf16", True, 1)],
+    ("dtype", "seq_length", "masked", "mtp_num_layers"),
+    [
+        ("fp32", 128, False, 0),
+        ("fp32", 128, True, 1),
+        ("bf16", 128, False, 2),
+        ("bf16", 128, True, 1),
+        ("bf16", 1152, False, 1),
+        ("bf16", 1152, True, 2),
+    ],
 )
 def test_activations_of_the_torch_backend_are_what_autograd_keeps(
     build, recompute, dtype, seq_length: int, masked: bool, mtp_num_layers: int
