@@ -100,7 +100,7 @@ def render_head(report: dict[str, Any]) -> str:
     return (
         f"{report['run']} on {report['gpus']} x {gpu['name']}\n"
         f"  parameters       {count['total']:,} (main {count['main']:,}, MTP {count['mtp']:,}), of the built model\n"
-        f"  tokens           {report['tokens'] / 1e12:.3f}T, the sum of the stages (MiMo-7B's phases add up to 23.784T,"
+        f"  tokens           {report['tokens']:,}, the sum of the stages (MiMo-7B's phases add up to 23.784T,"
         " not to the 25T of the report's text)\n"
         f"  a GPU            {gpu['usable_memory_bytes'] / GB:.1f} of {gpu['memory_bytes'] / GB:.0f} GB usable,"
         f" {gpu['bf16_tflops']:g} TFLOP/s bf16, NVLink {gpu['nvlink_bytes_per_second'] / GB:.0f} GB/s,"
