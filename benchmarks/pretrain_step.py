@@ -30,7 +30,7 @@ CASES = {
 """Name -> what it is, sequence length, sequences a step."""
 
 
-def nano_model(mtp_num_layers: int):  # noqa: ANN201
+def nano_model(mtp_num_layers: int):
     from megatron_mimo.config import PretrainConfig, load
 
     model = load(PretrainConfig, [str(ROOT / "examples/nano/pretrain.yaml")]).model
@@ -79,7 +79,7 @@ def megatron_step(s: int, b: int, mtp_num_layers: int, stock: bool) -> Callable[
     return run
 
 
-def stock_model(config, vocab_size: int, s: int):  # noqa: ANN001, ANN201
+def stock_model(config, vocab_size: int, s: int):
     """megatron-core's own GPTModel with its local layers, behind our model's signature."""
     from megatron.core.models.gpt import GPTModel
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
@@ -87,7 +87,7 @@ def stock_model(config, vocab_size: int, s: int):  # noqa: ANN001, ANN201
     class StockModel(GPTModel):
         hidden = torch.triu(torch.ones(1, 1, s, s, dtype=torch.bool), diagonal=1)
 
-        def forward(self, tokens, position_ids, attention_mask, labels, packed_seq_params=None):  # noqa: ANN001, ANN202
+        def forward(self, tokens, position_ids, attention_mask, labels, packed_seq_params=None):
             return super().forward(tokens, position_ids, self.hidden, labels=labels[0])[None]
 
     return StockModel(

@@ -62,7 +62,7 @@ def run(config: PretrainConfig, config_path: Path, arguments: list[str], rank: i
             print(f"resume with: {command}", flush=True)
         try:
             trainer = Trainer(config, config_path.parent, default_callbacks(output_dir, is_reporting_rank()))
-            write_environment(output_dir, trainer, rank)
+            write_environment(output_dir, trainer.chosen_backends(), rank)
             reason = trainer.fit()
         except Exception:
             print(f"rank {rank} failed; resume with: {command}", file=sys.stderr, flush=True)
@@ -80,7 +80,9 @@ def resume_command(arguments: list[str]) -> str:
     program = f"{Path(sys.executable).name} -m megatron_mimo.pretrain"
     if "TORCHELASTIC_RUN_ID" in os.environ:
         nodes = int(os.environ["GROUP_WORLD_SIZE"])
-        program = f"torchrun --nnodes {nodes} --nproc-per-node {os.environ['LOCAL_WORLD_SIZE']} -m megatron_mimo.pretrain"
+        program = (
+            f"torchrun --nnodes {nodes} --nproc-per-node {os.environ['LOCAL_WORLD_SIZE']} -m megatron_mimo.pretrain"
+        )
     return f"{program} {shlex.join(arguments)}"
 
 
@@ -102,16 +104,18 @@ def write_run_files(output_dir: Path, config: PretrainConfig, config_folder: Pat
     except FileNotFoundError as error:
         raise UserError(f"the mixture file {error.filename} is missing; stages[].mixture names it") from error
     except OSError as error:
-        raise UserError(f"cannot write the run folder {output_dir}: {error.strerror}; choose another output_dir") from error
+        raise UserError(
+            f"cannot write the run folder {output_dir}: {error.strerror}; choose another output_dir"
+        ) from error
 
 
-def write_environment(output_dir: Path, trainer: "Trainer", rank: int) -> None:  # noqa: F821
+def write_environment(output_dir: Path, chosen_backends: dict[str, str], rank: int) -> None:
     """environment.json, and the same as one screen of text at the start of the log."""
     from megatron_mimo.platform.environment import environment_report, environment_text
 
     if rank != 0:
         return
-    report = environment_report(trainer.chosen_backends())
+    report = environment_report(chosen_backends)
     (output_dir / "environment.json").write_text(json.dumps(report, indent=1))
     print(environment_text(report), flush=True)
 

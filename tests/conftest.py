@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from support.tiny import make_tiny_data
 
 

@@ -25,7 +25,7 @@ IN_WORDS |= {list: "a list", dict: "a mapping of keys to values"}
 
 
 def load(config_class: type[Config], arguments: list[str]) -> Config:
-    """Build `config_class` from `[FILE, override, ...]`; raises UserError with the file or override and key at fault."""
+    """Build `config_class` from `[FILE, override, ...]`; raises UserError naming file or override and key."""
     if not arguments:
         raise UserError(f"usage: CONFIG.yaml [key=value ...]   (the keys are those of {config_class.__name__})")
     path, overrides = Path(arguments[0]), arguments[1:]
@@ -92,7 +92,7 @@ def _list_index(node: list[Any], part: str, override: str) -> int:
 
 
 def from_tree(config_class: type[Config], tree: dict[str, Any], source: str, overrides: Sequence[str] = ()) -> Config:
-    """Build the dataclass from a raw tree; raises UserError naming the key and `source`, or the override of that key."""
+    """Build the dataclass from a raw tree; raises UserError naming the key and `source` or override."""
     try:
         return _build(config_class, tree, "")
     except UserError as error:

@@ -27,7 +27,7 @@ class ModelConfig:
     mtp_num_layers: int = 1
     """Number of MTP layers; 0 trains without multi-token prediction."""
     mtp_hidden_state: MTPHiddenState = "before_final_norm"
-    """Which hidden state of the main model feeds the MTP layers. MiMo's inference code takes it before the final norm."""
+    """Main model's hidden state that feeds the MTP layers; MiMo's inference code takes it before the final norm."""
     mtp_zero_first_embedding: bool = True
     """Zero the next-token embedding where position == 0, as MiMo's inference code does."""
 

@@ -19,12 +19,14 @@ class LearningRateSegment:
         if self.tokens < 1:
             raise ConfigError("learning_rate.tokens", self.tokens, "a segment needs at least one token")
         if self.kind == "constant" and self.start != self.end:
-            raise ConfigError("learning_rate.end", self.end, f"a constant segment ends where it starts, at {self.start}")
+            raise ConfigError(
+                "learning_rate.end", self.end, f"a constant segment ends where it starts, at {self.start}"
+            )
 
 
 @dataclass(kw_only=True)
 class BatchRamp:
-    """Linear growth of the global batch from `start` sequences to the stage's batch over the first `tokens` of the stage."""
+    """Linear growth from `start` sequences to the stage's global batch over the first `tokens` of the stage."""
 
     start: int
     increment: int
@@ -77,7 +79,9 @@ class StageConfig:
                 f"stage {self.name}: batch_ramp", ramp, "must start at or below global_batch_size and fit in the stage"
             )
 
-    def check_against(self, data_parallel_size: int, tensor_model_parallel_size: int, context_parallel_size: int) -> None:
+    def check_against(
+        self, data_parallel_size: int, tensor_model_parallel_size: int, context_parallel_size: int
+    ) -> None:
         """Raise ConfigError where a batch cannot be split over the ranks, or a sequence over TP and CP."""
         step = self.micro_batch_size * data_parallel_size
         sizes = {"global_batch_size": self.global_batch_size}

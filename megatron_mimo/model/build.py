@@ -58,7 +58,7 @@ def transformer_config(
         context_parallel_size=parallel.context_parallel_size,
         sequence_parallel=parallel.sequence_parallel,
         calculate_per_token_loss=True,
-        # With two pipeline ranks, batched messages of both directions meet the same peer and are mistaken for each other.
+        # Between two pipeline ranks, batched messages of both directions are mistaken for each other.
         overlap_p2p_comm=interleaved,
         batch_p2p_comm=not interleaved,
         deallocate_pipeline_outputs=torch.cuda.is_available(),
@@ -119,6 +119,7 @@ def build_model(
 def set_rotary_base(chunks: list[MTPGPTModel], rotary_base: int) -> None:
     """Replace the rotary embedding: the switch at a stage boundary (report section 3.3)."""
     for chunk in chunks:
+        assert chunk.config.kv_channels is not None
         chunk.rotary_base = rotary_base
         chunk.rotary_pos_emb = RotaryEmbedding(
             kv_channels=chunk.config.kv_channels,

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from megatron.core.models.gpt import GPTModel
-from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.transformer.spec_utils import build_module
 from torch import Tensor
 
@@ -23,7 +22,9 @@ class MTPGPTModel(GPTModel):
     before it (`mtp_before_final_norm`).
     """
 
-    def __init__(self, *args: Any, mtp_before_final_norm: bool, mtp_zero_first_embedding: bool, final_norm: Any, **kw: Any):
+    def __init__(
+        self, *args: Any, mtp_before_final_norm: bool, mtp_zero_first_embedding: bool, final_norm: Any, **kw: Any
+    ):
         super().__init__(*args, **kw)
         self.mtp_before_final_norm = mtp_before_final_norm
         if self.post_process:
@@ -41,13 +42,14 @@ class MTPGPTModel(GPTModel):
         position_ids: Tensor,
         attention_mask: Tensor | None,
         labels: Tensor,
-        packed_seq_params: PackedSeqParams | None = None,
+        packed_seq_params: Any = None,
         return_logits: bool = False,
     ) -> Tensor:
         """Per-token losses in nats, fp32 [1+D, b, s], on the last pipeline stage; hidden states [s, b, h] elsewhere.
 
         tokens, position_ids: [b, s]. labels: [1+D, b, s], labels[d] = the token d+1 places ahead; MTP layer d is fed
-        the embedding of labels[d-1]. attention_mask: bool [b, 1, s, S] or None. With `return_logits` the last stage
+        the embedding of labels[d-1]. attention_mask: bool [b, 1, s, S] or None;
+        packed_seq_params: megatron-core's PackedSeqParams of a packed row, or None. With `return_logits` the last stage
         returns logits [1+D, b, s, v] instead.
         """
         decoder_input, rotary_pos_emb, *_ = self._preprocess(tokens, position_ids, packed_seq_params=packed_seq_params)

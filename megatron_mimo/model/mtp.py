@@ -31,7 +31,7 @@ class ParallelMTPLayer(MultiTokenPredictionLayer):
         hidden_states: Tensor,
         packed_seq_params: Any = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """input_ids [b,s]: the next tokens; position_ids [b,s]: positions of the current ones; hidden_states [s,b,h]."""
+        """input_ids [b,s]: next tokens; position_ids [b,s]: of the current ones; hidden_states [s,b,h]."""
         embedded = embedding(input_ids=input_ids, position_ids=position_ids)
         if self.zero_first_embedding:
             first = (position_ids == 0).transpose(0, 1).unsqueeze(-1)
@@ -42,7 +42,7 @@ class ParallelMTPLayer(MultiTokenPredictionLayer):
         return input_ids, position_ids, embedded, hidden_states
 
     def _checkpointed_forward(self, forward_func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Recompute from the two differentiable inputs; megatron-core would try to save the packed bounds as a tensor."""
+        """Recompute from the differentiable inputs; megatron-core would save the packed bounds as a tensor."""
         hidden_states, decoder_input = kwargs.pop("hidden_states"), kwargs.pop("decoder_input")
 
         def run(hidden_states: Tensor, decoder_input: Tensor) -> Tensor:

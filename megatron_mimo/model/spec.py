@@ -1,6 +1,7 @@
 """Which module plays which part: layer specs from a backend (torch or Transformer Engine)."""
 
 import importlib.util
+from typing import Any
 
 import torch
 from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
@@ -25,7 +26,7 @@ FP8_CAPABILITY = {"delayed": (8, 9), "tensorwise": (8, 9), "blockwise": (9, 0), 
 
 
 def choose_backend(precision: PrecisionConfig) -> tuple[str, str]:
-    """The backend's name ("torch" or "transformer_engine") and the reason; raises ConfigError for an impossible wish."""
+    """The backend's name ("torch" or "transformer_engine") and why; raises ConfigError for an impossible wish."""
     has_engine = importlib.util.find_spec("transformer_engine") is not None
     has_gpu = torch.cuda.is_available()
     if precision.fp8_recipe != "none":
@@ -71,9 +72,10 @@ def spec_provider(backend: str) -> BackendSpecProvider:
 
 def layer_spec(provider: BackendSpecProvider) -> ModuleSpec:
     """One decoder layer: RMSNorm, grouped-query attention with QKV bias, RMSNorm, SwiGLU."""
+    add_residual: Any = get_bias_dropout_add
     fused = provider.fuse_layernorm_and_linear()
     norm = IdentityOp if fused else provider.layer_norm(rms_norm=True)
-    linear_qkv = provider.column_parallel_layer_norm_linear() if fused else provider.column_parallel_linear()
+    linear_qkv: Any = provider.column_parallel_layer_norm_linear() if fused else provider.column_parallel_linear()
     attention = ModuleSpec(
         module=SelfAttention,
         params={"attn_mask_type": AttnMaskType.causal},
@@ -90,10 +92,10 @@ def layer_spec(provider: BackendSpecProvider) -> ModuleSpec:
         submodules=TransformerLayerSubmodules(
             input_layernorm=norm,
             self_attention=attention,
-            self_attn_bda=get_bias_dropout_add,
+            self_attn_bda=add_residual,
             pre_mlp_layernorm=norm,
             mlp=get_mlp_module_spec_for_backend(backend=provider),
-            mlp_bda=get_bias_dropout_add,
+            mlp_bda=add_residual,
             # Checkpoints carry the fused names whatever the backend, so that one backend loads the other's.
             sharded_state_dict_keys_map={
                 "input_layernorm.": "self_attention.linear_qkv.layer_norm_",

@@ -37,7 +37,8 @@ class GroupedQueryAttention(MegatronModule):
     """Causal attention core on `scaled_dot_product_attention`, inside documents when a mask is given.
 
     `attention_mask` is None (causal), or bool [b, 1, s, S], True where a query row may look: `batch.py` builds it from
-    the documents' bounds, or passes the bounds themselves for a packed row. Under context parallelism each rank holds the zig-zag chunks r and 2*CP-1-r of the sequence,
+    the documents' bounds, or passes the bounds themselves for a packed row. Under context parallelism each rank holds
+    the zig-zag chunks r and 2*CP-1-r of the sequence,
     gathers all keys and values, and its mask holds the rows of its own queries.
     """
 
@@ -95,12 +96,14 @@ class GroupedQueryAttention(MegatronModule):
     def _attend_documents(self, query: Tensor, key: Tensor, value: Tensor, cu_seqlens: Tensor) -> Tensor:
         """Packed row [s,n,d] -> [s,n*d], a document at a time: memory and time grow with the documents' lengths."""
         lengths = cu_seqlens.diff().tolist()
-        parts = zip(*(tensor.transpose(0, 1).split(lengths, dim=1) for tensor in (query, key, value)), strict=True)
+        # The fused kernel wants a batch axis.
+        batched = (tensor.transpose(0, 1).unsqueeze(0) for tensor in (query, key, value))
+        parts = zip(*(tensor.split(lengths, dim=2) for tensor in batched), strict=True)
         contexts = [
             F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.softmax_scale, enable_gqa=self.grouped)
             for q, k, v in parts
         ]
-        return torch.cat(contexts, dim=1).transpose(0, 1).flatten(1)
+        return torch.cat(contexts, dim=2).squeeze(0).transpose(0, 1).flatten(1)
 
     def _gather_sequence(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Local zig-zag chunks [s,b,g,d] -> keys and values of the whole sequence [S,b,g,d] in order."""

@@ -4,7 +4,7 @@ Shapes: `s`equence (whole), `b`atch (micro-batch), `D` MTP layers.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from megatron.core import parallel_state
@@ -153,8 +153,5 @@ def to_device(batch: Batch) -> Batch:
     """Copy every tensor to the rank's device; nothing to do on the CPU."""
     if not torch.cuda.is_available():
         return batch
-    return Batch(**{name: _to_cuda(value) for name, value in vars(batch).items()})
-
-
-def _to_cuda(value: Tensor | None) -> Tensor | None:
-    return None if value is None else value.cuda(non_blocking=True)
+    moved: dict[str, Any] = {name: value if value is None else value.cuda() for name, value in vars(batch).items()}
+    return Batch(**moved)

@@ -4,7 +4,6 @@ A save goes to `step_N.tmp/` and is renamed once every file is written, hashed a
 save leaves the previous checkpoint alone. Loading works from any parallel layout into any other.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -17,7 +16,6 @@ import torch.distributed as dist
 from megatron.core import dist_checkpointing, parallel_state
 from megatron.core.dist_checkpointing.mapping import ShardedObject
 from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
-from megatron.core.distributed import DistributedDataParallel
 from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
 
@@ -43,11 +41,14 @@ class Checkpointer:
     def __init__(
         self,
         config: PretrainConfig,
-        chunks: list[DistributedDataParallel],
+        chunks: list[Any],
         optimizer: MegatronOptimizer,
         facts: dict[str, Any],
     ) -> None:
-        """`facts`: what run.json records beside config and progress (versions, tokenizer hash, layout)."""
+        """`chunks`: data-parallel wrappers of the model's chunks.
+
+        `facts`: what run.json records beside config and progress (versions, tokenizer hash, layout).
+        """
         self.config = config
         self.folder = Path(config.output_dir) / "checkpoints"
         self.chunks = chunks
@@ -130,7 +131,9 @@ class Checkpointer:
             f"model{index}": chunk.module.sharded_state_dict(metadata=metadata)
             for index, chunk in enumerate(self.chunks)
         }
-        merged = {key: value for model in models.values() for key, value in model.items()} if len(models) == 1 else models
+        merged = (
+            {key: value for model in models.values() for key, value in model.items()} if len(models) == 1 else models
+        )
         optimizer = self.optimizer.sharded_state_dict(merged, is_loading=is_loading, metadata=metadata)
         return {**models, "optimizer": optimizer, "rng": _sharded_rng_state()}
 
@@ -154,7 +157,9 @@ class Checkpointer:
                 write_json(temporary / "checksums.json", {k: v for part in hashes for k, v in sorted(part.items())})
                 write_json(temporary / "run.json", run)
                 os.replace(temporary, final)
-                remove_superseded(self.folder, self.config.checkpoint.keep_last, self.config.checkpoint.keep_every_tokens)
+                remove_superseded(
+                    self.folder, self.config.checkpoint.keep_last, self.config.checkpoint.keep_every_tokens
+                )
             except OSError as failure:
                 error = [f"{failure}"]
         dist.broadcast_object_list(error, src=0)
@@ -234,10 +239,14 @@ def _cpu_group() -> dist.ProcessGroup | None:
 
 def _sharded_rng_state() -> ShardedObject:
     """This rank's RNG states; they are restored only into the same layout."""
-    state = {"torch": torch.get_rng_state(), "tracker": get_cuda_rng_tracker().get_states()}
+    state = {"torch": torch.get_rng_state(), "tracker": _rng_tracker().get_states()}
     return ShardedObject("rng_state", state, (dist.get_world_size(),), (dist.get_rank(),))
 
 
 def _set_rng_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
-    get_cuda_rng_tracker().set_states(state["tracker"])
+    _rng_tracker().set_states(state["tracker"])
+
+
+def _rng_tracker() -> Any:
+    return get_cuda_rng_tracker()

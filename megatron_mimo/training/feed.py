@@ -12,6 +12,7 @@ from megatron_mimo.data.loader import build_loader
 from megatron_mimo.data.manifest import Manifest
 from megatron_mimo.training.batch import (
     Batch,
+    DocumentAttention,
     choose_document_attention,
     cut_for_context_parallel,
     make_batch,
@@ -38,7 +39,7 @@ class StageFeed:
         stage = config.stages[progress.stage]
         self._config = config
         self._eod_token_id = manifest.tokenizer.eod_token_id
-        self._attention = choose_document_attention(
+        self._attention: DocumentAttention = choose_document_attention(
             config.data.intra_document_attention,
             backend,
             stage.seq_length,

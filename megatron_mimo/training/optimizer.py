@@ -48,6 +48,7 @@ def build_optimizer(
     chunks: list[DistributedDataParallel], config: OptimizerConfig, precision: PrecisionConfig
 ) -> MegatronOptimizer:
     """AdamW with decoupled weight decay (none on norms and biases); the learning rate is set at every step."""
+    megatron_chunks: list[Any] = [*chunks]
     optimizer = get_megatron_optimizer(
         MegatronOptimizerConfig(
             optimizer="adam",
@@ -61,7 +62,7 @@ def build_optimizer(
             params_dtype=DTYPES[precision.dtype],
             use_distributed_optimizer=True,
         ),
-        chunks,
+        megatron_chunks,
     )
     for part in distributed_parts(optimizer):
         if isinstance(part.optimizer, torch.optim.AdamW):
@@ -103,7 +104,7 @@ def gradient_norm(optimizer: MegatronOptimizer) -> float:
 def apply_update(optimizer: MegatronOptimizer, grad_norm: float, clip_grad: float) -> None:
     """Scale the gradient down to `clip_grad` and step."""
     for part in distributed_parts(optimizer):
-        parameters = part.get_parameters()
+        parameters: list[Any] = part.get_parameters()
         if parameters:
             clip_grad_by_total_norm_fp32(parameters, clip_grad, grad_norm)
     optimizer.step_with_ready_grads()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
-from megatron.core.distributed import DistributedDataParallel, finalize_model_grads
+from megatron.core.distributed import finalize_model_grads
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
@@ -41,9 +41,12 @@ class LossReport:
 
 
 class TrainStep:
-    """Runs a global batch through the pipeline schedule that megatron-core picks for the layout."""
+    """Runs a global batch through the pipeline schedule that megatron-core picks for the layout.
 
-    def __init__(self, chunks: list[DistributedDataParallel], num_depths: int, num_sources: int) -> None:
+    `chunks` are the data-parallel wrappers of this rank's model chunks.
+    """
+
+    def __init__(self, chunks: list[Any], num_depths: int, num_sources: int) -> None:
         self.chunks = chunks
         self.num_depths = num_depths
         self.num_sources = num_sources
@@ -102,8 +105,9 @@ class TrainStep:
             total += torch.stack(reports).sum(dim=0)
             dist.all_reduce(total, group=parallel_state.get_data_parallel_group(with_context_parallel=True))
         if parallel_state.get_pipeline_model_parallel_world_size() > 1:
-            last = parallel_state.get_pipeline_model_parallel_last_rank()
-            dist.broadcast(total, src=last, group=parallel_state.get_pipeline_model_parallel_group())
+            last: Any = parallel_state.get_pipeline_model_parallel_last_rank()
+            group: Any = parallel_state.get_pipeline_model_parallel_group()
+            dist.broadcast(total, src=last, group=group)
         sums, counts = total.cpu()
         return LossReport(sums, counts)
 

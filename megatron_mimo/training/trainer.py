@@ -1,4 +1,4 @@
-"""The pre-training loop: stages, steps, evaluation, checkpoints, guards. Reads like the recipe; the parts do the work."""
+"""The pre-training loop, which reads like the recipe: stages, steps, evaluation, checkpoints, guards."""
 
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -90,7 +90,8 @@ class Trainer:
         """Steps until the stage ends, the run ends, a rollback moves elsewhere, or the scheduler wants the node."""
         stage_index = self.progress.stage
         stage = self.config.stages[stage_index]
-        set_rotary_base([chunk.module for chunk in self.chunks], stage.rotary_base)
+        models: list[Any] = [chunk.module for chunk in self.chunks]
+        set_rotary_base(models, stage.rotary_base)
         feed = StageFeed(self.config, self.config_folder, self.schedule, self.progress, self.manifest, self.backend)
         watchdog.beat()
         while self.progress.stage == stage_index and not self._is_done():
@@ -169,7 +170,9 @@ class Trainer:
         self.progress, guard_state = self.checkpoints.load(path)
         self.guard.load_state_dict(guard_state)
         if dist.get_rank() == 0:
-            print(f"resumed from {path}: step {self.progress.step}, {self.progress.consumed_tokens:,} tokens", flush=True)
+            print(
+                f"resumed from {path}: step {self.progress.step}, {self.progress.consumed_tokens:,} tokens", flush=True
+            )
 
     def _is_done(self) -> bool:
         limit = self.config.max_steps
@@ -202,7 +205,8 @@ class Trainer:
             "tokenizer_sha256": self.manifest.tokenizer.sha256,
             "data": {name: asdict(source) for name, source in self.manifest.sources.items()},
             "backend": self.backend,
-            "layout": asdict(self.config.parallel) | {"data_parallel_size": parallel_state.get_data_parallel_world_size()},
+            "layout": asdict(self.config.parallel)
+            | {"data_parallel_size": parallel_state.get_data_parallel_world_size()},
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         }
 
@@ -212,5 +216,7 @@ def check_vocabulary(config: PretrainConfig, manifest: Manifest) -> None:
     tokens = manifest.tokenizer.vocab_size
     if config.model.vocab_size < tokens:
         raise ConfigError(
-            "model.vocab_size", config.model.vocab_size, f"the data's tokenizer has {tokens} tokens; make it at least that"
+            "model.vocab_size",
+            config.model.vocab_size,
+            f"the data's tokenizer has {tokens} tokens; make it at least that",
         )

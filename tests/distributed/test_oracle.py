@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.launch import torchrun
 
 from megatron_mimo.config import ModelConfig
 from megatron_mimo.convert.mimo import mimo_ops
 from megatron_mimo.convert.ops import to_megatron
 from megatron_mimo.model.reference import ReferenceMiMo
 from megatron_mimo.training.batch import documents
+from support.launch import torchrun
 
 PROGRAM = str(Path(__file__).parent / "programs" / "oracle_logits.py")
 EOD, ROTARY_BASE = 7, 640000

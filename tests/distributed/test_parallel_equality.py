@@ -1,15 +1,18 @@
 """Every layout trains the same model: losses of one process, over both stages of the tiny run."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.launch import torchrun
 from support.tiny import tiny_tree, write_run
 
 PROGRAM = str(Path(__file__).parent / "programs" / "train_layouts.py")
+GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_losses.json"
 STEPS = 20
 TP, PP, VP, CP = (
     "tensor_model_parallel_size",
@@ -57,7 +60,9 @@ def worst(curve: list[dict], expected: list[dict], value: Callable[[dict], list[
     """Largest absolute difference of any step."""
     assert len(curve) == len(expected) == STEPS
     return max(
-        abs(a - b) for row, other in zip(curve, expected, strict=True) for a, b in zip(value(row), value(other), strict=True)
+        abs(a - b)
+        for row, other in zip(curve, expected, strict=True)
+        for a, b in zip(value(row), value(other), strict=True)
     )
 
 
@@ -80,3 +85,12 @@ def test_the_tiny_run_learns(single_process: dict[str, list[dict]]) -> None:
     curve = single_process["one process"]
     assert curve[-1]["losses"][0] < curve[0]["losses"][0] - 1.0
     assert curve[-1]["losses"][1] < curve[0]["losses"][1] - 0.5
+
+
+def test_golden_losses(single_process: dict[str, list[dict]]) -> None:
+    """Main loss, MTP loss and gradient norm of every step, as they were when the training step was last changed."""
+    curve = [[row["step"], *row["losses"], row["grad_norm"]] for row in single_process["one process"]]
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.write_text("\n".join(["[", ",\n".join(json.dumps(row) for row in curve), "]"]) + "\n")
+    for row, expected in zip(curve, json.loads(GOLDEN.read_text()), strict=True):
+        assert row == pytest.approx(expected, rel=2e-4), f"step {row[0]}"

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from support.launch import environment, torchrun, torchrun_command
 from support.tiny import tiny_tree, write_run
 

@@ -1,4 +1,4 @@
-"""What users get wrong, and what they are told: one screen that names cause and way out, exit code not 0, nothing lost."""
+"""What users get wrong, and what they are told: cause and way out on one screen, exit code not 0, nothing lost."""
 
 import os
 import shutil
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.launch import environment, pretrain
 from support.tiny import tiny_tree, write_run
 
@@ -70,9 +71,7 @@ def test_tokenizer_that_does_not_match_the_data(tree: dict[str, Any], tmp_path: 
         (["parallel.tensor_model_parallel_size=2"], ["TP x PP x CP = 2", "does not divide the 1 ranks"]),
     ],
 )
-def test_impossible_configurations(
-    overrides: list[str], fragments: list[str], tiny_data: Path, tmp_path: Path
-) -> None:
+def test_impossible_configurations(overrides: list[str], fragments: list[str], tiny_data: Path, tmp_path: Path) -> None:
     config = write_run(tmp_path, tiny_tree(tiny_data, tmp_path / "run"))
     fails_with(pretrain(str(config), *overrides, CUDA_VISIBLE_DEVICES=""), *fragments)
     assert not (tmp_path / "run").exists()

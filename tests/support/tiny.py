@@ -13,7 +13,8 @@ from megatron_mimo.data.preprocess import PreprocessConfig, SourceConfig, Tokeni
 
 VOCAB_SIZE = 320
 SEQ_LENGTH = 64
-WORDS = "the token model learns from many small steps and every rank reads its own part of a batch".split()
+TEXT = "the token model learns from many small steps and every rank reads its own part of a batch"
+WORDS = TEXT.split(" ")
 
 
 def make_tiny_data(folder: Path) -> Path:
@@ -24,7 +25,9 @@ def make_tiny_data(folder: Path) -> Path:
         lines = []
         for number in range(400):
             count = generator.randint(*lengths)
-            words = [generator.choice(WORDS) if name == "prose" else str(generator.randint(0, 99)) for _ in range(count)]
+            words = [
+                generator.choice(WORDS) if name == "prose" else str(generator.randint(0, 99)) for _ in range(count)
+            ]
             lines.append(json.dumps({"id": f"{name}-{number}", "text": " ".join(words)}))
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
         sources.append(SourceConfig(name=name, domain="web", jsonl=str(folder / f"{name}.jsonl"), valid_share=0.2))

@@ -31,7 +31,9 @@ def main(job: dict[str, Any], results_path: Path) -> None:
     inputs, weights = load_file(job["inputs"]), load_file(job["weights"])
     rows = inputs["rows"]
     s = rows.shape[1] - 1
-    (chunk,) = build_model(model, ParallelConfig(**job["parallel"]), PrecisionConfig(dtype="fp32"), s, job["rotary_base"])
+    (chunk,) = build_model(
+        model, ParallelConfig(**job["parallel"]), PrecisionConfig(dtype="fp32"), s, job["rotary_base"]
+    )
     metadata = {"dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True)}
     for shard in sharded_tensors(chunk.sharded_state_dict(metadata=metadata)):
         stacked, name = shard.prepend_axis_num, shard.key

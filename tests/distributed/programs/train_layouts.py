@@ -29,7 +29,8 @@ def main(jobs_path: Path, results_path: Path) -> None:
             Trainer(config, Path(job["folder"]), collector).fit()
             if is_reporting_rank():
                 results[name] = [
-                    {"step": m.step, "losses": [m.loss, *m.mtp_losses], "grad_norm": m.grad_norm} for m in collector.steps
+                    {"step": m.step, "losses": [m.loss, *m.mtp_losses], "grad_norm": m.grad_norm}
+                    for m in collector.steps
                 ]
     # The rank that holds a layout's losses is the one with its last pipeline stage, so each writes its own part.
     results_path.with_name(f"{results_path.name}.rank{os.environ['RANK']}").write_text(json.dumps(results))

@@ -1,4 +1,4 @@
-"""Reading a configuration: what is written, in any spelling, becomes the typed value or an error that names the place."""
+"""Reading a configuration: what is written, in any spelling, becomes the typed value, or an error with its place."""
 
 from pathlib import Path
 from typing import Any

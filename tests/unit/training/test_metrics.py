@@ -19,7 +19,8 @@ def step_metrics(step: int, loss: float = 2.5) -> StepMetrics:
         step=step, consumed_tokens=step * 1024, stage="stage1", loss=loss, mtp_losses=[2.75], grad_norm=1.5,
         learning_rate=1e-4, global_batch_size=4, seq_length=256, rotary_base=10_000, mtp_loss_scaling_factor=0.3,
         step_seconds=0.125, tokens_per_second=8192.0, tflops_per_gpu=0.5, mfu=None, memory_bytes=1 << 30,
-        skipped=False, source_losses={"arithmetic": 1.25, "código": 3.0}, source_tokens={"arithmetic": 512, "código": 512},
+        skipped=False, source_losses={"arithmetic": 1.25, "código": 3.0},
+        source_tokens={"arithmetic": 512, "código": 512},
     )  # fmt: skip
 
 

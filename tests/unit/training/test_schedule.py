@@ -102,7 +102,7 @@ def test_mimo_7b_steps_walk_the_whole_run(mimo_7b: Schedule) -> None:
         expected += batch * (8_192 if stage < 2 else 32_768)
     assert RUN_END <= expected < RUN_END + 20_971_520
     assert count == mimo_7b.total_steps
-    for start, end in zip(last_start, (STAGE1_END, STAGE2_END, RUN_END)):
+    for start, end in zip(last_start, (STAGE1_END, STAGE2_END, RUN_END), strict=True):
         assert start < end <= start + 20_971_520
 
 

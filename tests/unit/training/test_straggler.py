@@ -31,7 +31,7 @@ def test_only_slow_ranks_are_marked() -> None:
 
 
 def test_microseconds_of_data_time_are_not_a_straggler() -> None:
-    ranks = ranks_with(data_seconds={rank: 1e-6 for rank in range(8)} | {3: 5e-4})
+    ranks = ranks_with(data_seconds=dict.fromkeys(range(8), 1e-06) | {3: 5e-4})
     assert "slow\n" not in straggler_table(find_stragglers(ranks)) + "\n"
 
 
