@@ -15,7 +15,7 @@ lint: install ## ruff (format, lint), pyright, shellcheck
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/shellcheck tools/*.sh examples/*.sh examples/*/*.sh .ci/run
+	$(BIN)/shellcheck --severity=warning tools/*.sh examples/*.sh examples/*/*.sh .ci/run
 
 test-unit: install ## fast tests, no process groups
 	$(PYTEST) tests/unit
