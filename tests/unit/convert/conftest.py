@@ -34,7 +34,7 @@ STAGES = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def process_group():
     """A group of one: PyTorch describes sharded tensors through it. Reading must not need it."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)

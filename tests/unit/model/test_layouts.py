@@ -18,7 +18,7 @@ MIMO_7B = Path(__file__).parents[3] / "examples" / "mimo_7b" / "pretrain.yaml"
 
 @pytest.fixture(scope="module")
 def config() -> PretrainConfig:
-    return load(PretrainConfig, [str(MIMO_7B)])
+    return load(PretrainConfig, [str(MIMO_7B), "parallel.tensor_model_parallel_size=2"])
 
 
 def estimate(config: PretrainConfig, world_size: int = 256, efficiency: float = 0.5, **changes):

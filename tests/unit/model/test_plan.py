@@ -20,7 +20,9 @@ def plan(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_json_has_the_built_models_parameters_and_the_best_layouts(plan, capsys: pytest.CaptureFixture) -> None:
-    assert plan.main([MIMO_7B, "--gpus", "256", "--gpu", "h100", "--json"]) == 0
+    assert (
+        plan.main([MIMO_7B, "parallel.tensor_model_parallel_size=2", "--gpus", "256", "--gpu", "h100", "--json"]) == 0
+    )
     report = json.loads(capsys.readouterr().out)
     assert report["parameters"] == {"total": 7_833_409_536, "main": 7_622_619_136, "mtp": 210_790_400}
     assert report["tokens"] == 23_784_000_000_000
@@ -40,7 +42,7 @@ def test_text_names_every_part_and_overrides_apply(plan, capsys: pytest.CaptureF
 
 
 def test_layout_that_cannot_run_is_explained_beside_those_that_can(plan, capsys: pytest.CaptureFixture) -> None:
-    assert plan.main([MIMO_7B, "--gpus", "512"]) == 0
+    assert plan.main([MIMO_7B, "parallel.tensor_model_parallel_size=2", "--gpus", "512"]) == 0
     text = capsys.readouterr().out
     assert "cannot run on 512 GPUs" in text and "global_batch_size = 640" in text
     assert "TP4+SP PP1 CP1 DP128" in text
