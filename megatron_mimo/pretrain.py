@@ -48,21 +48,30 @@ def run(config: PretrainConfig, config_path: Path, arguments: list[str], rank: i
     """Set up the process group, train, and leave word for the scheduler."""
     warnings.filterwarnings("ignore", module="megatron")
     # Imported late: the checkpoint writer imports this file again in its own processes, which need none of it.
-    from megatron_mimo.training.callbacks import default_callbacks
+    from megatron_mimo.model.spec import choose_backend
+    from megatron_mimo.training.callbacks import Callback, Callbacks, default_callbacks
     from megatron_mimo.training.distributed import distributed, is_reporting_rank
     from megatron_mimo.training.trainer import PREEMPTED, Trainer
 
+    class RunFiles(Callback):
+        """Written once the run is known to start: a refused one must not overwrite an earlier run's files."""
+
+        def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
+            if rank == 0:
+                write_run_files(output_dir, config, config_path.parent, command)
+                write_environment(output_dir, trainer.chosen_backends())
+
     output_dir = Path(config.output_dir)
     command = resume_command(arguments)
+    choose_backend(config.precision)
     with distributed(config):
         requeue_marker = output_dir / "REQUEUE"
         if rank == 0:
-            write_run_files(output_dir, config, config_path.parent, command)
             requeue_marker.unlink(missing_ok=True)
             print(f"resume with: {command}", flush=True)
         try:
-            trainer = Trainer(config, config_path.parent, default_callbacks(output_dir, is_reporting_rank()))
-            write_environment(output_dir, trainer.chosen_backends(), rank)
+            shown = default_callbacks(output_dir, is_reporting_rank())
+            trainer = Trainer(config, config_path.parent, Callbacks([RunFiles(), shown]))
             reason = trainer.fit()
         except Exception:
             print(f"rank {rank} failed; resume with: {command}", file=sys.stderr, flush=True)
@@ -109,12 +118,10 @@ def write_run_files(output_dir: Path, config: PretrainConfig, config_folder: Pat
         ) from error
 
 
-def write_environment(output_dir: Path, chosen_backends: dict[str, str], rank: int) -> None:
+def write_environment(output_dir: Path, chosen_backends: dict[str, str]) -> None:
     """environment.json, and the same as one screen of text at the start of the log."""
     from megatron_mimo.platform.environment import environment_report, environment_text
 
-    if rank != 0:
-        return
     report = environment_report(chosen_backends)
     (output_dir / "environment.json").write_text(json.dumps(report, indent=1))
     print(environment_text(report), flush=True)
