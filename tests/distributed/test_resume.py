@@ -56,10 +56,12 @@ def kill_a_rank(folder: Path, config: Path, after_step: int, generator: random.R
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while process.poll() is None and steps_logged(folder) < after_step:
+    ranks: list[psutil.Process] = []
+    while process.poll() is None and (steps_logged(folder) < after_step or len(ranks) < 2):
         time.sleep(0.02)
-    ranks = [p for p in psutil.Process(process.pid).children() if "megatron_mimo.pretrain" in " ".join(p.cmdline())]
-    if process.poll() is None and ranks:
+        # An earlier kill can have logged this step already: the ranks must be there, whatever the file says.
+        ranks = psutil.Process(process.pid).children()
+    if process.poll() is None:
         generator.choice(ranks).send_signal(signal.SIGKILL)
     return process.wait(timeout=120) != 0
 
