@@ -94,7 +94,7 @@ def layer_spec(provider: BackendSpecProvider) -> ModuleSpec:
             self_attention=attention,
             self_attn_bda=add_residual,
             pre_mlp_layernorm=norm,
-            mlp=get_mlp_module_spec_for_backend(backend=provider),
+            mlp=get_mlp_module_spec_for_backend(backend=provider, use_te_activation_func=not fused),
             mlp_bda=add_residual,
             # Checkpoints carry the fused names whatever the backend, so that one backend loads the other's.
             sharded_state_dict_keys_map={

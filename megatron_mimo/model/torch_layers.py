@@ -1,4 +1,4 @@
-"""Layers of the torch backend: RMSNorm that knows sequence parallelism, and grouped-query attention on SDPA.
+"""Layers of the torch backend: RMSNorm that knows sequence parallelism, SwiGLU, and grouped-query attention.
 
 Shapes: `s`equence (local to the rank), `S` whole sequence, `b`atch, `n` heads, `g` key/value heads, `d` head size.
 """
@@ -15,6 +15,9 @@ from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
+from megatron_mimo.model.product_attention import ProductAttention
+from megatron_mimo.model.torch_functions import RMSNormFunction, SwiGLUFunction
+
 MAX_PRODUCT_LENGTH = 1024
 """Keys up to which two matrix products beat the fused CPU kernel in bf16; the score matrix grows with its square."""
 
@@ -25,12 +28,20 @@ class RMSNorm(torch.nn.Module):
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **_: Any) -> None:
         super().__init__()
         self.eps = eps
-        self.shape = (hidden_size,)
         self.weight = torch.nn.Parameter(torch.ones(hidden_size, dtype=config.params_dtype))
         self.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        return F.rms_norm(hidden_states, self.shape, self.weight, self.eps)
+        normed: Any = RMSNormFunction.apply(hidden_states, self.weight, self.eps)
+        return normed
+
+
+class SwiGLU(MegatronModule):
+    """silu(gate) * up of the two halves of fc1's output: [s,b,2f] -> [s,b,f]."""
+
+    def forward(self, gate_and_up: Tensor) -> Tensor:
+        activated: Any = SwiGLUFunction.apply(gate_and_up)
+        return activated
 
 
 class GroupedQueryAttention(MegatronModule):
@@ -79,18 +90,17 @@ class GroupedQueryAttention(MegatronModule):
                 attention_mask = self._causal_rows(s, query.device)
         q, k, v = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
         if q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[2] <= MAX_PRODUCT_LENGTH:
-            visible = causal_mask(s) if attention_mask is None else attention_mask
-            context = attention_by_products(q, k, v, visible, self.softmax_scale or d**-0.5)
-        else:
-            context = F.scaled_dot_product_attention(
-                q,
-                k,
-                v,
-                attn_mask=attention_mask,
-                is_causal=attention_mask is None,
-                scale=self.softmax_scale,
-                enable_gqa=self.grouped,
-            )
+            context: Any = ProductAttention.apply(q, k, v, attention_mask, self.softmax_scale or d**-0.5)
+            return context.view(s, b, n * d)
+        context = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=attention_mask,
+            is_causal=attention_mask is None,
+            scale=self.softmax_scale,
+            enable_gqa=self.grouped,
+        )
         return context.permute(2, 0, 1, 3).reshape(s, b, n * d)
 
     def _attend_documents(self, query: Tensor, key: Tensor, value: Tensor, cu_seqlens: Tensor) -> Tensor:
@@ -127,24 +137,6 @@ class GroupedQueryAttention(MegatronModule):
         return {}
 
 
-def attention_by_products(q: Tensor, k: Tensor, v: Tensor, visible: Tensor, scale: float) -> Tensor:
-    """Attention as two matrix products: faster on CPUs with bf16 instructions than torch's fused kernel while short.
-
-    q [b,n,s,d], k and v [b,g,S,d], visible bool [b or 1,1,s,S] -> [b,n,s,d]. Scores are bf16, the softmax is computed
-    in fp32, as in megatron-core's unfused attention. `benchmarks/pretrain_step.py` shows the effect.
-    """
-    (b, n, s, d), g = q.shape, k.shape[1]
-    scores = (q.reshape(b, g, n // g * s, d) * scale) @ k.transpose(-1, -2)
-    bias = torch.zeros(visible.shape, dtype=q.dtype).masked_fill_(~visible, float("-inf"))
-    weights = torch.softmax(scores.view(b, n, s, -1) + bias, dim=-1)
-    return (weights.view(b, g, n // g * s, -1) @ v).view(b, n, s, d)
-
-
-def causal_mask(s: int) -> Tensor:
-    """bool [1, 1, s, s], True where a row may look."""
-    return torch.ones(1, 1, s, s, dtype=torch.bool).tril()
-
-
 def zigzag_positions(local_length: int, cp_rank: int, cp_size: int) -> Tensor:
     """Positions in the whole sequence that a context-parallel rank holds: chunk r, then chunk 2*CP-1-r."""
     half = local_length // 2
@@ -157,6 +149,9 @@ class TorchSpecProvider(LocalSpecProvider):
 
     def layer_norm(self, rms_norm: bool = False, for_qk: bool = False) -> type:
         return RMSNorm
+
+    def activation_func(self) -> type:
+        return SwiGLU
 
     def core_attention(self) -> type:
         return GroupedQueryAttention

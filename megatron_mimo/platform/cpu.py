@@ -5,6 +5,8 @@ and turns CUDA placement requests into CPU ones, so that megatron-core trains ov
 Nothing here touches numerics.
 """
 
+import ctypes
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +45,7 @@ def install() -> None:
         return
     _answer_cuda_calls()
     _map_rng_tracker()
+    _keep_freed_memory()
     _placement = CpuPlacement()
     _placement.__enter__()
 
@@ -67,3 +70,17 @@ def _map_rng_tracker() -> None:
     tracker: Any = megatron_random
     tracker._set_cuda_rng_state = lambda state, device=-1, graph_safe=False: torch.set_rng_state(state)
     tracker._get_cuda_rng_state = lambda device="cuda", clone=False, graph_safe=False: torch.get_rng_state()
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse the memory of freed tensors.
+
+    By default it hands every large block back to the kernel, which clears its pages again for the next tensor: about a
+    tenth of a small model's step.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    trim_threshold, mmap_threshold = -1, -3
+    libc = ctypes.CDLL(None)
+    libc.mallopt(mmap_threshold, 2**30)
+    libc.mallopt(trim_threshold, 2**31 - 1)

@@ -20,6 +20,7 @@ ONE_NODE = ROOT / "examples" / "slurm" / "one_node.sh"
 CONFIG = "examples/nano/pretrain.yaml"
 STEPS = 60
 PROCESSES = 2
+FINAL_STATES = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
 
 needs_slurm = pytest.mark.skipif(
     not all(shutil.which(program) for program in ("slurmctld", "slurmd", "munged")),
@@ -42,17 +43,19 @@ class Slurm:
     def submit(self, *arguments: str) -> str:
         return self.run("sbatch", "--parsable", *arguments)
 
-    def state(self, job: str) -> str:
-        """PENDING, RUNNING, ... and the reason; empty once the job has ended."""
-        return self.run("squeue", "--noheader", f"--jobs={job}", "--format=%T %r", check=False)
+    def show(self, job: str, field: str) -> str:
+        """One field of `scontrol show job`, which knows ended jobs too; empty when the controller does not answer."""
+        shown = self.run("scontrol", "show", "job", job, check=False)
+        fields = dict(pair.split("=", 1) for pair in shown.split() if "=" in pair)
+        return fields.get(field, "")
 
-    def restarts(self, job: str) -> int:
-        shown = self.run("scontrol", "show", "job", job)
-        return int(shown.split("Restarts=")[1].split()[0])
+    def has_ended(self, job: str) -> bool:
+        """Between a requeue and its next start a job is PENDING, so one look at a final state is enough."""
+        return self.show(job, "JobState") in FINAL_STATES
 
     def skip_requeue_delay(self, job: str) -> None:
         """Slurm holds a requeued job back for two minutes."""
-        if "BeginTime" in self.state(job):
+        if self.show(job, "Reason") == "BeginTime":
             self.run("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
 
 
@@ -90,9 +93,16 @@ def wait_until(condition: Callable[[], bool], slurm: Slurm, job: str, log: Path,
     """Poll; fails with the job's log when the job ends first or time runs out."""
     deadline = time.monotonic() + seconds
     while not condition():
-        running = bool(slurm.state(job)) and time.monotonic() < deadline
-        assert running or condition(), log.read_text() if log.exists() else "the job wrote no log"
+        waiting = not slurm.has_ended(job) and time.monotonic() < deadline
+        assert waiting or condition(), "\n".join(evidence(slurm, job, log))
         time.sleep(0.2)
+
+
+def evidence(slurm: Slurm, job: str, log: Path) -> Iterator[str]:
+    """What Slurm and the job say of a job that did not do what it should."""
+    yield slurm.run("scontrol", "show", "job", job, check=False)
+    for path in (log, slurm.folder / "slurmctld.log"):
+        yield f"{path.name}:\n{path.read_text()[-6000:] if path.exists() else 'was not written'}"
 
 
 @needs_slurm
@@ -111,13 +121,13 @@ def test_preempted_job_resumes_to_the_same_curve(slurm: Slurm, tiny_data: Path, 
     def steps_of_restart(restarts: int, steps: int) -> Callable[[], bool]:
         def reached() -> bool:
             slurm.skip_requeue_delay(job)
-            return slurm.restarts(job) == restarts and len(read_steps(output_dir)) >= steps
+            return slurm.show(job, "Restarts") == str(restarts) and len(read_steps(output_dir)) >= steps
 
         return reached
 
     def has_ended() -> bool:
         slurm.skip_requeue_delay(job)
-        return not slurm.state(job)
+        return slurm.has_ended(job)
 
     # First as at a time limit, a signal to the batch shell; then pre-empted by a job of higher priority.
     wait_until(steps_of_restart(restarts=0, steps=8), slurm, job, log)
@@ -142,7 +152,7 @@ def test_failed_training_is_not_requeued(slurm: Slurm, tmp_path: Path) -> None:
     log = tmp_path / "job.log"
     options = ["--nodes=1", "--gpus-per-node=0", f"--output={log}"]
     job = slurm.submit(*options, str(BATCH_SCRIPT), CONFIG, f"output_dir={tmp_path / 'run'}", "data.path=/nowhere")
-    wait_until(lambda: not slurm.state(job), slurm, job, log)
+    wait_until(lambda: slurm.has_ended(job), slurm, job, log)
     text = log.read_text()
     assert "training ended with exit code 1" in text
     assert "start 2" not in text
