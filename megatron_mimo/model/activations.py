@@ -2,35 +2,25 @@
 
 The method is Korthikanti et al., "Reducing Activation Recomputation in Large Transformer Models" (arXiv:2205.05198,
 section 4): list what autograd keeps of each operation. Here the layer has RMSNorm, grouped-query attention with a
-fused core, SwiGLU and no dropout, and the two backends keep different things:
-
-- Transformer Engine fuses the norm into the linear layer (kept: the norm's input and output), rotates in place of a
-  copy, and computes SwiGLU in one kernel (kept: its input).
-- torch composes them of single operations, and each keeps its own operands.
+fused core, SwiGLU and no dropout, and the two backends keep nearly the same of it: Transformer Engine rotates queries
+and keys in place of a copy, and its SwiGLU keeps its input alone.
 
 Symbols: see workload.py.
 """
 
 from typing import Literal
 
+from megatron_mimo.model.product_attention import blocks
 from megatron_mimo.model.workload import Workload
 
 Recompute = Literal["none", "selective", "full"]
 
 FP32_BYTES = 4
 
-INSIDE_ATTENTION_CORE = (
-    "softmax log-sum-exp",
-    "additive mask",
-    "attention weights",
-    "attention output of each document",
-)
-"""What selective recomputation does not keep; little, since a fused core keeps no scores."""
-
 
 def layer_tensors(work: Workload) -> dict[str, float]:
     """Bytes kept of one decoder layer without recomputation, by tensor; their sum is the layer's activation memory."""
-    return _attention_tensors(work) | _mlp_tensors(work)
+    return _attention_tensors(work) | _attention_core_tensors(work) | _mlp_tensors(work)
 
 
 def layer_bytes(work: Workload, recompute: Recompute) -> float:
@@ -39,38 +29,36 @@ def layer_bytes(work: Workload, recompute: Recompute) -> float:
         return hidden_bytes(work)
     tensors = layer_tensors(work)
     if recompute == "selective":
-        return sum(size for name, size in tensors.items() if name not in INSIDE_ATTENTION_CORE)
+        tensors = _attention_tensors(work) | _attention_core_inputs(work) | _mlp_tensors(work)
     return sum(tensors.values())
 
 
 def mtp_layer_bytes(work: Workload, recompute: Recompute) -> float:
     """Bytes kept of one MTP layer: next-token embedding, two norms, projection, decoder layer, final norm's input.
 
-    The norm of the hidden state shares its input with the main model's final norm, except where the torch backend
-    makes an fp32 copy of its own. Full recomputation repeats the whole MTP layer from embedding and hidden state.
+    The norm of the hidden state shares its input with the main model's final norm. Full recomputation repeats the whole
+    MTP layer from embedding and hidden state.
     """
     if recompute == "full":
         return hidden_bytes(work)
-    hidden_norm = _norm_operands(work) - (0 if _norm_copies_input(work) else hidden_bytes(work))
-    return 2 * _norm_operands(work) + hidden_norm + 2 * _linear_input(work) + layer_bytes(work, recompute)
+    norms = 3 * _norm_operands(work) - hidden_bytes(work)
+    return norms + 2 * _linear_input(work) + layer_bytes(work, recompute)
 
 
 def head_tensors(work: Workload) -> dict[str, float]:
     """Bytes kept of one application of the output head to one micro-batch.
 
-    megatron-core's vocabulary-parallel cross entropy keeps the softmax in fp32; label and mask are bytes.
+    megatron-core's vocabulary-parallel cross entropy keeps the softmax in fp32; on a CPU that has the whole vocabulary
+    the gradient takes the place of the logits.
     """
     v = work.model.vocab_size / work.parallel.tensor_model_parallel_size
-    return {
-        "head input": hidden_bytes(work),
-        "softmax": FP32_BYTES * v * work.rank_tokens,
-    }
+    kept = work.element_bytes if work.loss_in_place else FP32_BYTES
+    return {"head input": hidden_bytes(work), "softmax": kept * v * work.rank_tokens}
 
 
-def final_norm_bytes(work: Workload, recompute: Recompute) -> float:
-    """Bytes kept of the main model's final norm, and of its input where recomputed MTP layers need it as it is."""
-    for_mtp = recompute == "full" and work.model.mtp_num_layers > 0 and _norm_copies_input(work)
-    return _norm_operands(work) + (hidden_bytes(work) if for_mtp else 0)
+def final_norm_bytes(work: Workload) -> float:
+    """Bytes kept of the main model's final norm."""
+    return _norm_operands(work)
 
 
 def input_bytes(work: Workload) -> float:
@@ -81,37 +69,60 @@ def input_bytes(work: Workload) -> float:
 
 
 def _attention_tensors(work: Workload) -> dict[str, float]:
-    t, cp = (
-        work.parallel.tensor_model_parallel_size,
-        work.parallel.context_parallel_size,
-    )
-    m, a, tokens = work.model, work.element_bytes, work.rank_tokens
-    query = m.num_attention_heads * m.kv_channels / t * tokens
-    key = m.num_query_groups * m.kv_channels / t * tokens
+    """Kept outside the attention core, which selective recomputation does not repeat."""
     tensors = {
         "attention norm": _norm_operands(work),
         "query/key/value input": _linear_input(work),
-        "attention output": query * (a + (1 if work.fp8 else 0)),
-        "softmax log-sum-exp": FP32_BYTES * m.num_attention_heads / t * tokens,
+        "attention output": _query(work) * (work.element_bytes + (1 if work.fp8 else 0)),
     }
-    if work.backend == "transformer_engine":
-        return tensors | {"query, key, value": a * (query + 2 * key)}
-    tensors["rotary cosines and sines"] = 4 * a * m.kv_channels * tokens / work.micro_batch_size
-    if cp > 1:
-        # Keys and values of the whole sequence, gathered; the mask holds this rank's rows.
-        tensors["query, key, value"] = a * (query + 2 * key * cp)
-    else:
-        # The value is a view into the joint projection's output, which therefore stays beside the rotated copies.
-        tensors["query, key, value"] = a * (query + key) + a * (query + 2 * key)
-    if work.attention_by_products:
-        del tensors["softmax log-sum-exp"]
-        tensors["attention weights"] = a * m.num_attention_heads / t * tokens * work.seq_length
-    elif work.document_attention == "packed":
-        tensors["attention output of each document"] = a * query
-    elif cp > 1 or work.document_attention == "mask":
-        masks = work.micro_batch_size if work.document_attention == "mask" else 1
-        tensors["additive mask"] = a * masks * (work.seq_length / cp) * work.seq_length
+    if work.backend == "torch":
+        angles = work.model.kv_channels * work.rank_tokens / work.micro_batch_size
+        tensors["rotary cosines and sines"] = 4 * work.element_bytes * angles
     return tensors
+
+
+def _attention_core_inputs(work: Workload) -> dict[str, float]:
+    cp = work.parallel.context_parallel_size
+    # With context parallelism torch's backend gathers keys and values of the whole sequence.
+    inputs = _query(work) + 2 * _key(work) * (cp if work.backend == "torch" else 1)
+    if work.backend == "torch" and cp == 1:
+        # The value is a view into the joint projection's output, which therefore stays beside the rotated copies.
+        inputs += _query(work) + _key(work)
+    return {"query, key, value": work.element_bytes * inputs}
+
+
+def _attention_core_tensors(work: Workload) -> dict[str, float]:
+    """Kept by the attention core, its inputs included."""
+    a, parallel = work.element_bytes, work.parallel
+    heads = work.model.num_attention_heads / parallel.tensor_model_parallel_size
+    if work.attention_by_products:
+        # Contiguous copies of its own; the weights are those of all visible blocks.
+        inputs = a * (_query(work) + 2 * _key(work) * parallel.context_parallel_size)
+        queries = work.seq_length // parallel.context_parallel_size
+        causal = work.document_attention == "ignore" and parallel.context_parallel_size == 1
+        visible = sum((rows.stop - rows.start) * keys for rows, keys in blocks(queries, work.seq_length, causal))
+        return {"query, key, value": inputs, "attention weights": a * heads * work.micro_batch_size * visible}
+    tensors = _attention_core_inputs(work) | {"softmax log-sum-exp": FP32_BYTES * heads * work.rank_tokens}
+    if work.backend == "transformer_engine":
+        return tensors
+    if work.document_attention == "packed":
+        tensors["attention output of each document"] = a * _query(work)
+    elif parallel.context_parallel_size > 1 or work.document_attention == "mask":
+        masks = work.micro_batch_size if work.document_attention == "mask" else 1
+        tensors["additive mask"] = a * masks * work.seq_length**2 / parallel.context_parallel_size
+    return tensors
+
+
+def _query(work: Workload) -> float:
+    """Elements of a layer's queries on this rank."""
+    heads = work.model.num_attention_heads / work.parallel.tensor_model_parallel_size
+    return heads * work.model.kv_channels * work.rank_tokens
+
+
+def _key(work: Workload) -> float:
+    """Elements of a layer's keys on this rank."""
+    groups = work.model.num_query_groups / work.parallel.tensor_model_parallel_size
+    return groups * work.model.kv_channels * work.rank_tokens
 
 
 def _mlp_tensors(work: Workload) -> dict[str, float]:
@@ -124,8 +135,7 @@ def _mlp_tensors(work: Workload) -> dict[str, float]:
         "SwiGLU output": (1 if work.fp8 else a) * inner,
     }
     if work.backend == "torch":
-        # silu(gate), and up + 0.0: megatron-core adds its linear offset even where it is zero.
-        tensors["SwiGLU factors"] = 2 * a * inner
+        tensors["silu of the gate"] = a * inner
     return tensors
 
 
@@ -139,13 +149,8 @@ def _linear_input(work: Workload) -> float:
     return hidden_bytes(work) / work.element_bytes if work.fp8 else hidden_bytes(work)
 
 
-def _norm_copies_input(work: Workload) -> bool:
-    return work.backend == "torch" and work.element_bytes != FP32_BYTES
-
-
 def _norm_operands(work: Workload) -> float:
-    """Kept of one RMSNorm, without its output: input and 1/rms; torch also keeps the normalized input, both in fp32."""
-    tokens = work.rank_tokens / work.sequence_parallel_size
-    if work.backend == "transformer_engine":
-        return hidden_bytes(work) + FP32_BYTES * tokens
-    return 2 * FP32_BYTES * work.model.hidden_size * tokens + FP32_BYTES * tokens
+    """Kept of one RMSNorm, without its output: its input, and 1/rms where the backend does not compute it again."""
+    if work.backend == "torch":
+        return hidden_bytes(work)
+    return hidden_bytes(work) + FP32_BYTES * work.rank_tokens / work.sequence_parallel_size

@@ -7,12 +7,12 @@ rank), `D` MTP layers.
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from megatron.core.models.gpt import GPTModel
 from megatron.core.transformer.spec_utils import build_module
 from torch import Tensor
 
 from megatron_mimo.model.mtp import ParallelMTPLayer
+from megatron_mimo.model.torch_functions import CrossEntropyFunction
 
 
 class MTPGPTModel(GPTModel):
@@ -79,8 +79,8 @@ class MTPGPTModel(GPTModel):
         """states [s,b,h], labels [b,s] -> cross entropy in nats [b,s]."""
         logits, _ = self.output_layer(states)
         if self.config.tensor_model_parallel_size == 1 and logits.device.type == "cpu":
-            # One kernel instead of the dozen that a vocabulary cut over ranks needs.
-            losses = F.cross_entropy(logits.float().flatten(0, 1), labels.t().flatten(), reduction="none")
+            # The whole vocabulary is here: no need of the dozen operators that one cut over ranks takes.
+            losses: Any = CrossEntropyFunction.apply(logits.flatten(0, 1), labels.t().flatten())
             return losses.view(logits.shape[:2]).t()
         return self.compute_language_model_loss(labels, logits)
 

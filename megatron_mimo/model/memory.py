@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from megatron_mimo.config import ModelConfig
 from megatron_mimo.model.activations import (
+    FP32_BYTES,
     final_norm_bytes,
     head_tensors,
     hidden_bytes,
@@ -16,6 +17,7 @@ from megatron_mimo.model.activations import (
     layer_bytes,
     mtp_layer_bytes,
 )
+from megatron_mimo.model.torch_functions import LOSS_CHUNK_ROWS
 from megatron_mimo.model.workload import Workload
 
 GRADIENT_BYTES = 4
@@ -155,7 +157,7 @@ def kept_bytes(work: Workload, pipeline_rank: int) -> float:
     recompute = work.parallel.recompute
     kept = layers_in_flight(work, pipeline_rank) * layer_bytes(work, recompute)
     if work.is_last(pipeline_rank):
-        kept += final_norm_bytes(work, recompute) + work.model.mtp_num_layers * mtp_layer_bytes(work, recompute)
+        kept += final_norm_bytes(work) + work.model.mtp_num_layers * mtp_layer_bytes(work, recompute)
     return kept
 
 
@@ -169,12 +171,12 @@ def _logits_and_workspace(work: Workload) -> tuple[float, float]:
     inputs, softmaxes = heads * tensors["head input"], heads * tensors["softmax"]
     # fp32 logits turn into the softmax, and the softmax into their gradient, in place.
     forward = softmaxes + (logits_copy if a == 2 else 0)
-    backward = softmaxes - tensors["softmax"] + logits_copy + weight_gradient
+    backward = softmaxes - tensors["softmax"] + logits_copy + hidden_bytes(work) + weight_gradient
     # Gradients of the shared head wait for each other before they are added up.
     last = logits_copy + heads * weight_gradient
-    if work.device == "cpu" and t == 1:
-        # Loss and log-softmax are kernels of their own there, and each makes a gradient.
-        backward = softmaxes + 2 * tensors["softmax"]
+    if work.loss_in_place:
+        # bf16 rows are copied in fp32, and the softmax of some rows outlives the next ones' copy.
+        forward = softmaxes + (3 if a == 2 else 2) * FP32_BYTES * LOSS_CHUNK_ROWS * work.model.vocab_size
     peak = max(forward, backward, last)
     live = softmaxes if peak == forward else 0.0
     return inputs + live, peak - live + _gathered_input(work)

@@ -1,4 +1,4 @@
-"""Attention as matrix products: on CPUs with bf16 instructions faster than torch's fused kernel while sequences are short.
+"""Attention as matrix products: faster than torch's fused kernel on CPUs with bf16 instructions, while rows are short.
 
 Scores are bf16, the softmax is computed in fp32, as in megatron-core's unfused attention. Causal attention goes by
 blocks of queries, each over the keys up to its end. `benchmarks/pretrain_step.py` shows the effect.
@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-MIN_BLOCK_ROWS, MAX_BLOCKS = 128, 4
+MAX_PRODUCT_LENGTH = 2048
+"""Keys up to which the products are used; the memory that the weights take grows with its square."""
+MIN_BLOCK_ROWS, MAX_BLOCKS = 128, 8
 
 
 class ProductAttention(Function):
@@ -24,13 +26,12 @@ class ProductAttention(Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, scale: float) -> Tensor:
         b, n, s, d = q.shape
-        # Contiguous: transposes for the products are free then.
         k, v = k.contiguous(), v.contiguous()
         scaled_query = torch.mul(q, scale, out=torch.empty((b, n, s, d), dtype=q.dtype))
         context = q.new_empty(s, b, n, d)
         all_weights = []
         for rows, end in blocks(s, k.shape[2], causal=visible is None):
-            scores = grouped(scaled_query[:, :, rows], k.shape[1]) @ k[:, :, :end].transpose(-1, -2)
+            scores = grouped(scaled_query[:, :, rows], k.shape[1]) @ transposed(k[:, :, :end])
             scores = scores.view(b, n, -1, end)
             _hide(scores, rows, visible)
             weights = grouped(scores.softmax(dim=-1), k.shape[1])
@@ -50,7 +51,7 @@ class ProductAttention(Function):
         for (rows, end), weights in zip(blocks(s, k.shape[2], ctx.causal), all_weights, strict=True):
             grad_rows = grouped(grad[rows].permute(1, 2, 0, 3), k.shape[1])
             grad_value[:, :, :end] += weights.transpose(-1, -2) @ grad_rows
-            grad_weights = grad_rows @ v[:, :, :end].transpose(-1, -2)
+            grad_weights = grad_rows @ transposed(v[:, :, :end])
             grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
             grad_query[rows] = ungrouped(grad_scores @ k[:, :, :end], n)
             grad_key[:, :, :end] += grad_scores.transpose(-1, -2) @ grouped(scaled_query[:, :, rows], k.shape[1])
@@ -77,6 +78,11 @@ def grouped(rows: Tensor, g: int) -> Tensor:
 def ungrouped(rows: Tensor, n: int) -> Tensor:
     """[b,g,r,d] -> [s,b,n,d], a view."""
     return rows.view(rows.shape[0], n, -1, rows.shape[-1]).permute(2, 0, 1, 3)
+
+
+def transposed(rows: Tensor) -> Tensor:
+    """[b,g,S,d] -> [b,g,d,S]; a product takes the transpose of contiguous rows as it is, and copies any other."""
+    return rows.contiguous().transpose(-1, -2)
 
 
 def _hide(scores: Tensor, rows: slice, visible: Tensor | None) -> None:

@@ -15,11 +15,8 @@ from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
-from megatron_mimo.model.product_attention import ProductAttention
+from megatron_mimo.model.product_attention import MAX_PRODUCT_LENGTH, ProductAttention
 from megatron_mimo.model.torch_functions import RMSNormFunction, SwiGLUFunction
-
-MAX_PRODUCT_LENGTH = 1024
-"""Keys up to which two matrix products beat the fused CPU kernel in bf16; the score matrix grows with its square."""
 
 
 class RMSNorm(torch.nn.Module):

@@ -15,13 +15,12 @@ from megatron_mimo.config import (
     PretrainConfig,
     StageConfig,
 )
+from megatron_mimo.model.product_attention import MAX_PRODUCT_LENGTH
 
 Backend = Literal["torch", "transformer_engine"]
 DocumentAttention = Literal["ignore", "mask", "packed"]
 MAX_MASKED_SEQ_LENGTH = 2048
 """training/batch.py's bound, which this module cannot import: beyond it the torch backend packs single rows."""
-MAX_PRODUCT_LENGTH = 1024
-"""torch_layers.py's bound, likewise: up to it a CPU computes bf16 attention by plain products, not by a fused core."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +83,11 @@ class Workload:
         """Whether the attention core keeps its weights [n, s, S]: short bf16 rows on a CPU."""
         short = self.device == "cpu" and self.element_bytes == 2 and self.seq_length <= MAX_PRODUCT_LENGTH
         return short and self.document_attention != "packed"
+
+    @property
+    def loss_in_place(self) -> bool:
+        """Whether the loss's gradient takes the place of the logits: a CPU that has the whole vocabulary."""
+        return self.device == "cpu" and self.parallel.tensor_model_parallel_size == 1
 
     @property
     def data_parallel_size(self) -> int:

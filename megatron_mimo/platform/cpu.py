@@ -45,7 +45,6 @@ def install() -> None:
         return
     _answer_cuda_calls()
     _map_rng_tracker()
-    _keep_freed_memory()
     _placement = CpuPlacement()
     _placement.__enter__()
 
@@ -72,13 +71,13 @@ def _map_rng_tracker() -> None:
     tracker._get_cuda_rng_state = lambda device="cuda", clone=False, graph_safe=False: torch.get_rng_state()
 
 
-def _keep_freed_memory() -> None:
-    """Let glibc reuse the memory of freed tensors.
+def keep_freed_memory() -> None:
+    """Let glibc keep the memory of freed tensors for the next ones; for processes that train on the CPU.
 
-    By default it hands every large block back to the kernel, which clears its pages again for the next tensor: about a
-    tenth of a small model's step.
+    By default it hands large blocks back to the kernel, which clears each page again: a tenth of a small model's step,
+    and half of one whose tensors are tens of megabytes. `benchmarks/pretrain_step.py` shows both.
     """
-    if platform.libc_ver()[0] != "glibc":
+    if torch.cuda.is_available() or platform.libc_ver()[0] != "glibc":
         return
     trim_threshold, mmap_threshold = -1, -3
     libc = ctypes.CDLL(None)

@@ -42,6 +42,7 @@ def distributed(config: PretrainConfig) -> Iterator[World]:
     config.check_world_size(world.size)
     set_threads(config.num_threads, world)
     cpu.install()
+    cpu.keep_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.set_device(world.local_rank)
     _initialize_process_group(world, config.guard.hang_timeout_seconds)
