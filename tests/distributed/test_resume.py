@@ -1,5 +1,6 @@
 """A killed run continues as if nothing had happened: same layout bit for bit, another layout to 1e-5."""
 
+import contextlib
 import json
 import random
 import signal
@@ -66,6 +67,11 @@ def kill_a_rank(folder: Path, config: Path, after_step: int, generator: random.R
     return process.wait(timeout=120) != 0
 
 
+def descendants(process: subprocess.Popen) -> list[psutil.Process]:
+    """Ranks and whatever they started: loaders, checkpoint writers."""
+    return psutil.Process(process.pid).children(recursive=True)
+
+
 def test_kill_9_of_random_ranks_leaves_the_curve_unchanged(
     uninterrupted: list[dict[str, Any]], tmp_path: Path, tiny_data: Path
 ) -> None:
@@ -77,6 +83,37 @@ def test_kill_9_of_random_ranks_leaves_the_curve_unchanged(
     train(tmp_path, run_tree(tiny_data, tmp_path), 2)
     assert curve(tmp_path) == uninterrupted
     assert not list((tmp_path / "run" / "checkpoints").glob("*.tmp")) or steps_logged(tmp_path) == STEPS
+
+
+def test_saving_in_the_background_changes_nothing(
+    uninterrupted: list[dict[str, Any]], tmp_path: Path, tiny_data: Path
+) -> None:
+    """A rank is killed while checkpoints are written beside the steps; the run then resumes from the last whole one."""
+    tree = run_tree(tiny_data, tmp_path, checkpoint={"every_steps": 4, "keep_last": 2, "asynchronous": True})
+    assert kill_a_rank(tmp_path, write_run(tmp_path, tree), 17, random.Random(3))
+    saved = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("step_*") if path.suffix != ".tmp")
+    assert saved and saved[-1] >= "step_00000012"
+    train(tmp_path, tree, 2)
+    assert curve(tmp_path) == uninterrupted
+
+
+def test_signals_to_every_process_of_a_run_that_is_saving(
+    uninterrupted: list[dict[str, Any]], tmp_path: Path, tiny_data: Path
+) -> None:
+    """As Slurm does: SIGUSR1 reaches the checkpoint writers too, which must finish all the same."""
+    config = write_run(tmp_path, run_tree(tiny_data, tmp_path, checkpoint={"every_steps": 1, "keep_last": 2}))
+    process = subprocess.Popen(
+        torchrun_command(2, *MODULE, str(config)), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    while process.poll() is None and steps_logged(tmp_path) < 5:
+        time.sleep(0.02)
+    for child in descendants(process):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.send_signal(signal.SIGUSR1)
+    _, errors = process.communicate(timeout=120)
+    assert (tmp_path / "run" / "REQUEUE").exists(), errors.decode()[-3000:]
+    train(tmp_path, run_tree(tiny_data, tmp_path), 2)
+    assert curve(tmp_path) == uninterrupted
 
 
 @pytest.mark.parametrize(

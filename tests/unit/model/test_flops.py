@@ -3,20 +3,12 @@
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import Qwen2ForCausalLM
 
 from megatron_mimo.config import ModelConfig
 from megatron_mimo.model.flops import forward_flops_per_token, training_flops_per_token
+from support.models import LLAMA3_8B, MIMO_7B, qwen2_config
 
-MIMO_7B = ModelConfig(
-    num_layers=36,
-    hidden_size=4096,
-    ffn_hidden_size=11008,
-    num_attention_heads=32,
-    num_query_groups=8,
-    kv_channels=128,
-    vocab_size=151680,
-    mtp_num_layers=1,
-)
 SMALL = ModelConfig(
     num_layers=3,
     hidden_size=64,
@@ -38,34 +30,11 @@ def test_mimo_7b_at_8k() -> None:
 
 def test_llama3_8b_matches_the_published_pair_of_rates() -> None:
     """Megatron-Bridge reports 14 451 tokens/s/GPU and 744 TFLOP/s for Llama3-8B at 8k: 51.5 GFLOP a token."""
-    llama = ModelConfig(
-        num_layers=32,
-        hidden_size=4096,
-        ffn_hidden_size=14336,
-        num_attention_heads=32,
-        num_query_groups=8,
-        kv_channels=128,
-        vocab_size=128256,
-        mtp_num_layers=0,
-    )
-    assert training_flops_per_token(llama, 8192).total == pytest.approx(744e12 / 14451, rel=0.005)
+    assert training_flops_per_token(LLAMA3_8B, 8192).total == pytest.approx(744e12 / 14451, rel=0.005)
 
 
 def _qwen2(config: ModelConfig):
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    model = Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=config.vocab_size,
-            hidden_size=config.hidden_size,
-            intermediate_size=config.ffn_hidden_size,
-            num_hidden_layers=config.num_layers,
-            num_attention_heads=config.num_attention_heads,
-            num_key_value_heads=config.num_query_groups,
-            tie_word_embeddings=False,
-            use_cache=False,
-        )
-    )
+    model = Qwen2ForCausalLM(qwen2_config(config, use_cache=False))
     model.set_attn_implementation("eager")
     return model
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from megatron_mimo.config import ConfigError, ModelConfig, ParallelConfig, PrecisionConfig, PretrainConfig, load
+from megatron_mimo.config import ConfigError, ParallelConfig, PrecisionConfig, PretrainConfig, load
 from megatron_mimo.model.hardware import DEFAULT_MFU, GPUS
 from megatron_mimo.model.layout_search import search_layouts, sizes
 from megatron_mimo.model.layouts import estimate_run, estimate_stage
 from megatron_mimo.model.workload import Workload
+from support.models import LLAMA3_8B
 
 H100 = GPUS["h100"]
 MIMO_7B = Path(__file__).parents[3] / "examples" / "mimo_7b" / "pretrain.yaml"
@@ -30,18 +31,8 @@ def estimate(config: PretrainConfig, world_size: int = 256, efficiency: float = 
 
 def test_default_efficiency_predicts_a_published_fp8_throughput(config: PretrainConfig) -> None:
     """Megatron-Bridge 25.11: Llama3-8B, FP8, 8k, on 8 H100: 14 451 tokens/s/GPU."""
-    llama = ModelConfig(
-        num_layers=32,
-        hidden_size=4096,
-        ffn_hidden_size=14336,
-        num_attention_heads=32,
-        num_query_groups=8,
-        kv_channels=128,
-        vocab_size=128256,
-        mtp_num_layers=0,
-    )
     work = Workload(
-        model=llama,
+        model=LLAMA3_8B,
         parallel=ParallelConfig(),
         precision=PrecisionConfig(fp8_recipe="tensorwise"),
         backend="transformer_engine",

@@ -11,17 +11,8 @@ import torch.distributed as dist
 from megatron_mimo.config import ConfigError, ModelConfig, ParallelConfig, PrecisionConfig
 from megatron_mimo.model import activations, memory
 from megatron_mimo.model.workload import Workload
+from support.models import MIMO_7B
 
-MIMO_7B = ModelConfig(
-    num_layers=36,
-    hidden_size=4096,
-    ffn_hidden_size=11008,
-    num_attention_heads=32,
-    num_query_groups=8,
-    kv_channels=128,
-    vocab_size=151680,
-    mtp_num_layers=1,
-)
 SMALL = ModelConfig(
     num_layers=4,
     hidden_size=128,

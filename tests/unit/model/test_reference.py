@@ -7,10 +7,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM
 
 from megatron_mimo.config import ModelConfig
 from megatron_mimo.model.reference import Attention, ReferenceMiMo, rotate
+from support.models import qwen2_config
 
 CONFIG = ModelConfig(
     num_layers=3,
@@ -42,19 +43,8 @@ def random_tokens(batch: int = 2, sequence: int = 24, seed: int = 1) -> torch.Te
 
 def test_main_model_equals_transformers_qwen2() -> None:
     model, tokens = random_model(), random_tokens()
-    qwen2 = Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=CONFIG.vocab_size,
-            hidden_size=CONFIG.hidden_size,
-            intermediate_size=CONFIG.ffn_hidden_size,
-            num_hidden_layers=CONFIG.num_layers,
-            num_attention_heads=CONFIG.num_attention_heads,
-            num_key_value_heads=CONFIG.num_query_groups,
-            rms_norm_eps=CONFIG.layernorm_epsilon,
-            rope_parameters={"rope_type": "default", "rope_theta": float(ROTARY_BASE)},
-            tie_word_embeddings=False,
-        )
-    ).eval()
+    rope = {"rope_type": "default", "rope_theta": float(ROTARY_BASE)}
+    qwen2 = Qwen2ForCausalLM(qwen2_config(CONFIG, rope_parameters=rope)).eval()
     main_weights = {name: tensor for name, tensor in model.state_dict().items() if "mtp_layers" not in name}
     qwen2.load_state_dict(main_weights, strict=True)
     with torch.no_grad():
