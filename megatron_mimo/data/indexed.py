@@ -5,7 +5,6 @@ n lengths (int32), n byte offsets (int64) and d bounds (int64), little-endian; `
 Only the header is read here: a stage cuts its samples from the stream of tokens, documents end with the EOD token.
 """
 
-import hashlib
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from megatron_mimo.config import UserError
+from megatron_mimo.platform.files import file_sha256
 
 MAGIC = b"MMIDIDX\x00\x00"
 _HEADER = struct.Struct("<9sQBQQ")
@@ -77,12 +77,6 @@ def check_pair(prefix: Path, tokens: int, documents: int, sha256: dict[str, str]
         if (verify or path.stat().st_size <= VERIFIED_BYTES) and file_sha256(path) != sha256[kind]:
             raise UserError(f"{path} is corrupt: its SHA-256 is not the one in the manifest.{_WAY_OUT}")
     return header
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class TokenStream:

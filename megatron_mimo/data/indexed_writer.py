@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from megatron.core.datasets.indexed_dataset import DType, IndexedDatasetBuilder
 
-from megatron_mimo.data.indexed import file_sha256
 from megatron_mimo.data.manifest import SplitEntry
+from megatron_mimo.platform.files import file_sha256
 
 
 class IndexedWriter:

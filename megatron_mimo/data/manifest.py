@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from megatron_mimo.config import UserError
 from megatron_mimo.data.document import Split
 from megatron_mimo.data.indexed import TokenStream, check_pair
 from megatron_mimo.data.tokenizer import tokenizer_sha256
+from megatron_mimo.platform.files import write_json
 
 
 @dataclass(kw_only=True)
@@ -84,13 +84,6 @@ def read_manifest(folder: str | Path) -> Manifest:
             f"{path} is damaged: {error}\nMake the data folder anew:"
             "\n    python tools/preprocess_data.py DATA.yaml overwrite=true"
         ) from error
-
-
-def write_json(path: Path, tree: object) -> None:
-    """Write JSON under a temporary name and rename it."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(json.dumps(tree, indent=2) + "\n")
-    os.replace(temporary, path)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

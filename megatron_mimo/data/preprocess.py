@@ -24,7 +24,6 @@ from megatron_mimo.data.manifest import (
     TokenizerEntry,
     open_split,
     read_manifest,
-    write_json,
     write_manifest,
 )
 from megatron_mimo.data.sources import SourceConfig, source_documents, source_files
@@ -36,6 +35,7 @@ from megatron_mimo.data.tokenizer import (
     tokenizer_sha256,
     train_tokenizer,
 )
+from megatron_mimo.platform.files import write_json
 
 DOCUMENTS_AT_ONCE = 1000
 

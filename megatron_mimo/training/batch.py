@@ -11,7 +11,7 @@ from megatron.core import parallel_state
 from megatron.core.packed_seq_params import PackedSeqParams
 from torch import Tensor
 
-from megatron_mimo.config import ConfigError
+from megatron_mimo.config import ConfigError, PretrainConfig, StageConfig
 from megatron_mimo.model.torch_layers import zigzag_positions
 
 
@@ -58,6 +58,17 @@ def choose_document_attention(
     if backend == "transformer_engine" or (packable and seq_length > MAX_MASKED_SEQ_LENGTH):
         return "packed"
     return "mask"
+
+
+def document_attention(config: PretrainConfig, stage: StageConfig, backend: str) -> DocumentAttention:
+    """`choose_document_attention` for a stage of a run."""
+    return choose_document_attention(
+        config.data.intra_document_attention,
+        backend,
+        stage.seq_length,
+        stage.micro_batch_size,
+        config.parallel.context_parallel_size,
+    )
 
 
 def make_batch(

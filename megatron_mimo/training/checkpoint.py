@@ -21,13 +21,13 @@ from megatron.core.tensor_parallel import get_cuda_rng_tracker
 
 from megatron_mimo.config import ModelConfig, PretrainConfig, UserError
 from megatron_mimo.model.initialize import sharded_tensors
+from megatron_mimo.platform.files import write_json
 from megatron_mimo.training.checkpoint_files import (
     complete_checkpoints,
     file_hashes,
     read_run_json,
     remove_superseded,
     step_folder,
-    write_json,
 )
 from megatron_mimo.training.preemption import signals_deferred
 from megatron_mimo.training.state import Progress
@@ -131,15 +131,14 @@ class Checkpointer:
             f"model{index}": chunk.module.sharded_state_dict(metadata=metadata)
             for index, chunk in enumerate(self.chunks)
         }
-        merged = (
-            {key: value for model in models.values() for key, value in model.items()} if len(models) == 1 else models
-        )
+        # The optimizer knows a single chunk's tensors by their own names.
+        merged = models if len(models) > 1 else models["model0"]
         optimizer = self.optimizer.sharded_state_dict(merged, is_loading=is_loading, metadata=metadata)
         return {**models, "optimizer": optimizer, "rng": _sharded_rng_state()}
 
     def _prepare_folder(self, temporary: Path, state: dict[str, Any]) -> None:
         needed = torch.tensor(_bytes_to_write(sharded_tensors(state)), dtype=torch.float64)
-        dist.all_reduce(needed, group=_cpu_group())
+        dist.all_reduce(needed)
         error: list[str | None] = [None]
         if dist.get_rank() == 0:
             error = [_make_empty(temporary, float(needed) * FREE_SPACE_MARGIN)]
@@ -230,11 +229,6 @@ def _bytes_to_write(tensors: Iterable[Any]) -> int:
 
 def _as_tuple(replica_id: Any) -> tuple:
     return replica_id if isinstance(replica_id, tuple) else (replica_id,)
-
-
-def _cpu_group() -> dist.ProcessGroup | None:
-    """The default group: it reduces CPU tensors over gloo in every backend this project starts."""
-    return None
 
 
 def _sharded_rng_state() -> ShardedObject:

@@ -1,8 +1,6 @@
 """The files of a checkpoint folder: names, hashes, completeness, rotation. No torch."""
 
-import hashlib
 import json
-import os
 import re
 import shutil
 import sys
@@ -10,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import UserError
+from megatron_mimo.platform.files import file_sha256
 
 STEP_FOLDER = re.compile(r"step_(\d{8})")
 RANK_FILE = re.compile(r"__(\d+)_\d+\.distcp")
@@ -17,16 +16,6 @@ RANK_FILE = re.compile(r"__(\d+)_\d+\.distcp")
 
 def step_folder(step: int) -> str:
     return f"step_{step:08d}"
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON to the disk itself, under a temporary name first."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def read_run_json(path: Path) -> dict[str, Any]:
@@ -46,7 +35,7 @@ def file_hashes(folder: Path, rank: int, world_size: int) -> dict[str, dict[str,
         match = RANK_FILE.fullmatch(path.name)
         owner = int(match.group(1)) % world_size if match else 0
         if owner == rank:
-            hashes[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            hashes[path.name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     return hashes
 
 
@@ -99,13 +88,8 @@ def _damage(path: Path, hash_files: bool) -> str | None:
             size = (path / name).stat().st_size
             if size != expected["bytes"]:
                 return f"{name} has {size} bytes instead of {expected['bytes']}"
-            if hash_files and _sha256(path / name) != expected["sha256"]:
+            if hash_files and file_sha256(path / name) != expected["sha256"]:
                 return f"{name} does not match its checksum"
     except (OSError, json.JSONDecodeError) as error:
         return str(error)
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,8 +11,8 @@ from megatron_mimo.data.loader import collate
 from megatron_mimo.data.manifest import Manifest
 from megatron_mimo.training.batch import (
     Batch,
-    choose_document_attention,
     cut_for_context_parallel,
+    document_attention,
     make_batch,
     to_device,
 )
@@ -61,15 +61,9 @@ class Evaluator:
 
     def _batches(self, samples: list[dict], stage: StageConfig, count: int) -> Iterator[Batch]:
         """This rank's micro-batches; the places beyond the last sample repeat the first ones with no weight."""
-        size, parallel = stage.micro_batch_size, self.config.parallel
+        size = stage.micro_batch_size
         rank, ranks = parallel_state.get_data_parallel_rank(), parallel_state.get_data_parallel_world_size()
-        attention = choose_document_attention(
-            self.config.data.intra_document_attention,
-            self.backend,
-            stage.seq_length,
-            size,
-            parallel.context_parallel_size,
-        )
+        attention = document_attention(self.config, stage, self.backend)
         for number in range(count):
             places = [(number * ranks + rank) * size + offset for offset in range(size)]
             rows = collate([samples[place % len(samples)] for place in places])

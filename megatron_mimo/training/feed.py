@@ -13,8 +13,8 @@ from megatron_mimo.data.manifest import Manifest
 from megatron_mimo.training.batch import (
     Batch,
     DocumentAttention,
-    choose_document_attention,
     cut_for_context_parallel,
+    document_attention,
     make_batch,
     to_device,
 )
@@ -39,13 +39,7 @@ class StageFeed:
         stage = config.stages[progress.stage]
         self._config = config
         self._eod_token_id = manifest.tokenizer.eod_token_id
-        self._attention: DocumentAttention = choose_document_attention(
-            config.data.intra_document_attention,
-            backend,
-            stage.seq_length,
-            stage.micro_batch_size,
-            config.parallel.context_parallel_size,
-        )
+        self._attention: DocumentAttention = document_attention(config, stage, backend)
         dataset = build_stage_dataset(
             config.data,
             config_folder / stage.mixture,
