@@ -7,7 +7,7 @@ from megatron_mimo.config.model import ModelConfig
 from megatron_mimo.config.parallel import ParallelConfig
 from megatron_mimo.config.precision import PrecisionConfig
 from megatron_mimo.config.pretrain import PretrainConfig
-from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig
+from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig, StartConfig
 from megatron_mimo.config.stages import BatchRamp, LearningRateSegment, MTPLossWeight, OptimizerConfig, StageConfig
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "PrecisionConfig",
     "PretrainConfig",
     "StageConfig",
+    "StartConfig",
     "UserError",
     "load",
     "to_yaml",

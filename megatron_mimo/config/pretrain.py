@@ -7,7 +7,7 @@ from megatron_mimo.config.errors import ConfigError, require_at_least
 from megatron_mimo.config.model import ModelConfig
 from megatron_mimo.config.parallel import ParallelConfig
 from megatron_mimo.config.precision import PrecisionConfig
-from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig
+from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig, StartConfig
 from megatron_mimo.config.stages import MTPLossWeight, OptimizerConfig, StageConfig, check_recipe
 
 
@@ -22,6 +22,8 @@ class PretrainConfig:
     num_threads: int | None = None
     """CPU threads a rank; null divides the machine's cores over its ranks."""
     model: ModelConfig
+    start: StartConfig | None = None
+    """Another run's weights to start from; null starts from random ones."""
     stages: list[StageConfig]
     mtp_loss: list[MTPLossWeight] = field(default_factory=lambda: [MTPLossWeight(mtp_loss_scaling_factor=0.3)])
     data: DataConfig
@@ -38,6 +40,12 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         check_recipe(self.stages, self.mtp_loss)
         self.parallel.check_against(self.model)
+        if self.start and self.start.train != "all" and self.parallel.pipeline_model_parallel_size > 1:
+            raise ConfigError(
+                "parallel.pipeline_model_parallel_size",
+                self.parallel.pipeline_model_parallel_size,
+                f"start.train={self.start.train} trains layers of the last stage alone: set it to 1, cut by TP or CP",
+            )
         require_at_least(1, "run", num_threads=self.num_threads, max_steps=self.max_steps)
         if self.parallel.context_parallel_size > 1 and self.data.intra_document_attention:
             if self.precision.backend == "transformer_engine":

@@ -32,6 +32,16 @@ class CheckpointConfig:
 
 
 @dataclass(kw_only=True)
+class StartConfig:
+    """Weights to start from instead of random ones; optimizer and position start anew."""
+
+    checkpoint: str
+    """A `step_*` folder, or a folder of them (its newest good one is taken)."""
+    train: Literal["all", "new_mtp_layers"] = "all"
+    """`new_mtp_layers` freezes all but the MTP layers that the checkpoint lacks, which start as copies of its last."""
+
+
+@dataclass(kw_only=True)
 class GuardConfig:
     """What to do when a step, a rank or a node misbehaves."""
 

@@ -46,8 +46,8 @@ class GroupedQueryAttention(MegatronModule):
 
     `attention_mask` is None (causal), or bool [b, 1, s, S], True where a query row may look: `batch.py` builds it from
     the documents' bounds, or passes the bounds themselves for a packed row. Under context parallelism each rank holds
-    the zig-zag chunks r and 2*CP-1-r of the sequence,
-    gathers all keys and values, and its mask holds the rows of its own queries.
+    the zig-zag chunks r and 2*CP-1-r of the sequence, gathers all keys and values, and its mask holds the rows of its
+    own queries.
     """
 
     def __init__(

@@ -13,6 +13,7 @@ from megatron_mimo.config import ConfigError, PretrainConfig
 from megatron_mimo.data.manifest import Manifest, read_manifest
 from megatron_mimo.model.build import build_model, set_rotary_base
 from megatron_mimo.model.initialize import initialize_weights
+from megatron_mimo.model.product_attention import MAX_PRODUCT_LENGTH
 from megatron_mimo.model.spec import choose_backend
 from megatron_mimo.platform.environment import package_version
 from megatron_mimo.training.callbacks import Callback
@@ -32,11 +33,13 @@ from megatron_mimo.training.optimizer import (
 from megatron_mimo.training.preemption import PreemptionHandler
 from megatron_mimo.training.profile import step_profiler
 from megatron_mimo.training.schedule import Schedule
+from megatron_mimo.training.start import start_from
 from megatron_mimo.training.state import Progress, advance, is_finished
 from megatron_mimo.training.step import LossReport, TrainStep
 from megatron_mimo.training.straggler import StragglerMonitor, straggler_table
 from megatron_mimo.training.watchdog import Watchdog
 
+TORCH_ATTENTION = f"scaled_dot_product_attention (torch); bf16 on CPU: products to {MAX_PRODUCT_LENGTH} keys"
 FINISHED, PREEMPTED = "finished", "pre-empted"
 
 
@@ -57,6 +60,8 @@ class Trainer:
         first = config.stages[0]
         chunks = build_model(config.model, config.parallel, config.precision, first.seq_length, first.rotary_base)
         initialize_weights(chunks, config.model, config.seed)
+        if config.start:
+            start_from(chunks, config, config.start)
         self.chunks = wrap_data_parallel(chunks)
         self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision)
         self.step = TrainStep(self.chunks, 1 + config.model.mtp_num_layers, len(self.manifest.sources))
@@ -192,7 +197,7 @@ class Trainer:
         engine = self.backend == "transformer_engine"
         return {
             "layers": f"{self.backend} ({self.backend_reason})",
-            "attention": "Transformer Engine fused attention" if engine else "scaled_dot_product_attention (torch)",
+            "attention": "Transformer Engine fused attention" if engine else TORCH_ATTENTION,
             "norm": "Transformer Engine RMSNorm" if engine else "torch.nn.functional.rms_norm",
             "optimizer": type(distributed_parts(self.optimizer)[0].optimizer).__module__ + " AdamW, fp32 states",
         }

@@ -1,0 +1,81 @@
+"""Start from another run's weights: fine-tuning, and the MTP layers that only inference needs (report section 3.2).
+
+The pre-trained MTP layer is copied to the further ones, and these are trained with everything else frozen.
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from megatron.core import dist_checkpointing, parallel_state
+
+from megatron_mimo.config import ConfigError, ModelConfig, PretrainConfig, StartConfig, UserError
+from megatron_mimo.model.gpt import MTPGPTModel
+from megatron_mimo.training.checkpoint import check_same_model
+from megatron_mimo.training.checkpoint_files import complete_checkpoints, read_run_json
+
+MTP_LAYER = re.compile(r"mtp\.layers\.(\d+)\.")
+
+
+def start_from(chunks: list[MTPGPTModel], config: PretrainConfig, start: StartConfig) -> None:
+    """Load the weights of `start.checkpoint`, from any layout, and freeze what `start.train` leaves alone.
+
+    MTP layers that the checkpoint does not have become copies of its last one. Raises UserError when the checkpoint
+    holds another architecture.
+    """
+    path = find_checkpoint(Path(start.checkpoint), config.checkpoint.verify_on_load == "sha256")
+    saved_layers = check_start(path, read_run_json(path)["model"], config.model, start)
+    metadata = {"dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True)}
+    wanted = {
+        f"model{index}": {
+            name: shard
+            for name, shard in chunk.sharded_state_dict(metadata=metadata).items()
+            if not is_new(name, saved_layers)
+        }
+        for index, chunk in enumerate(chunks)
+    }
+    loaded: Any = dist_checkpointing.load(wanted, str(path))
+    for index, chunk in enumerate(chunks):
+        chunk.load_state_dict(loaded[f"model{index}"], strict=False)
+        _copy_last_mtp_layer(chunk, saved_layers)
+        if start.train == "new_mtp_layers":
+            for name, parameter in chunk.named_parameters():
+                parameter.requires_grad_(is_new(name, saved_layers))
+
+
+def find_checkpoint(path: Path, hash_files: bool) -> Path:
+    """A `step_*` folder itself, or the newest good one of a folder of checkpoints."""
+    if (path / "run.json").is_file():
+        return path
+    found = complete_checkpoints(path, hash_files)
+    if not found:
+        raise UserError(f"start.checkpoint: {path} holds no complete checkpoint; name a run's checkpoints folder")
+    return found[-1]
+
+
+def check_start(path: Path, saved: dict[str, Any], model: ModelConfig, start: StartConfig) -> int:
+    """The checkpoint's number of MTP layers; raises UserError where it cannot become `model`."""
+    saved_layers, wanted = saved["mtp_num_layers"], model.mtp_num_layers
+    check_same_model(path, saved, replace(model, mtp_num_layers=saved_layers))
+    if saved_layers > wanted or (saved_layers == 0 and wanted > 0):
+        raise ConfigError(
+            "model.mtp_num_layers", wanted, f"{path} has {saved_layers} MTP layers: they can be kept or copied, no more"
+        )
+    if start.train == "new_mtp_layers" and saved_layers == wanted:
+        raise ConfigError(
+            "start.train", start.train, f"{path} has all {wanted} MTP layers: raise model.mtp_num_layers, or train all"
+        )
+    return saved_layers
+
+
+def is_new(name: str, saved_layers: int) -> bool:
+    """Whether a parameter belongs to an MTP layer that the checkpoint does not have."""
+    match = MTP_LAYER.match(name)
+    return match is not None and int(match.group(1)) >= saved_layers
+
+
+def _copy_last_mtp_layer(chunk: MTPGPTModel, saved_layers: int) -> None:
+    if chunk.mtp_process:
+        for layer in chunk.mtp.layers[saved_layers:]:
+            layer.load_state_dict(chunk.mtp.layers[saved_layers - 1].state_dict())
