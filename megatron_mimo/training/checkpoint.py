@@ -6,7 +6,7 @@ save leaves the previous checkpoint alone. Loading works from any parallel layou
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
 
 from megatron_mimo.config import ModelConfig, PretrainConfig, UserError
+from megatron_mimo.model.gpt import MTPGPTModel
 from megatron_mimo.model.initialize import sharded_tensors
 from megatron_mimo.platform.files import write_json
 from megatron_mimo.training.checkpoint_files import (
@@ -164,6 +165,18 @@ class Checkpointer:
         dist.broadcast_object_list(error, src=0)
         if error[0]:
             raise OSError(error[0])
+
+
+def load_weights(path: Path, chunks: list[MTPGPTModel], wanted: Callable[[str], bool]) -> None:
+    """Load those weights of a checkpoint, saved in any layout, whose names in the model are `wanted`."""
+    metadata = {"dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True)}
+    states = {}
+    for index, chunk in enumerate(chunks):
+        shards = chunk.sharded_state_dict(metadata=metadata)
+        states[f"model{index}"] = {name: shard for name, shard in shards.items() if wanted(name)}
+    loaded: Any = dist_checkpointing.load(states, str(path))
+    for index, chunk in enumerate(chunks):
+        chunk.load_state_dict(loaded[f"model{index}"], strict=False)
 
 
 def check_same_model(path: Path, saved: dict[str, Any], model: ModelConfig) -> None:

@@ -8,11 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from megatron.core import dist_checkpointing, parallel_state
-
 from megatron_mimo.config import ConfigError, ModelConfig, PretrainConfig, StartConfig, UserError
 from megatron_mimo.model.gpt import MTPGPTModel
-from megatron_mimo.training.checkpoint import check_same_model
+from megatron_mimo.training.checkpoint import check_same_model, load_weights
 from megatron_mimo.training.checkpoint_files import complete_checkpoints, read_run_json
 
 MTP_LAYER = re.compile(r"mtp\.layers\.(\d+)\.")
@@ -26,18 +24,8 @@ def start_from(chunks: list[MTPGPTModel], config: PretrainConfig, start: StartCo
     """
     path = find_checkpoint(Path(start.checkpoint), config.checkpoint.verify_on_load == "sha256")
     saved_layers = check_start(path, read_run_json(path)["model"], config.model, start)
-    metadata = {"dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True)}
-    wanted = {
-        f"model{index}": {
-            name: shard
-            for name, shard in chunk.sharded_state_dict(metadata=metadata).items()
-            if not is_new(name, saved_layers)
-        }
-        for index, chunk in enumerate(chunks)
-    }
-    loaded: Any = dist_checkpointing.load(wanted, str(path))
-    for index, chunk in enumerate(chunks):
-        chunk.load_state_dict(loaded[f"model{index}"], strict=False)
+    load_weights(path, chunks, lambda name: not is_new(name, saved_layers))
+    for chunk in chunks:
         _copy_last_mtp_layer(chunk, saved_layers)
         if start.train == "new_mtp_layers":
             for name, parameter in chunk.named_parameters():
