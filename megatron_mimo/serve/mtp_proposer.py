@@ -120,7 +120,7 @@ class ParallelMTPProposer(EagleProposer):
             self.positions[:num_rows] = replay.positions
             block = metadata.block_table_tensor[replay.requests, replay.positions // self.block_size].long()
             metadata = metadata.replace(
-                seq_lens=metadata.seq_lens - replay.num_replayed,
+                seq_lens=metadata.seq_lens - replay.num_replayed.to(metadata.seq_lens.dtype),
                 slot_mapping=block * self.block_size + replay.positions % self.block_size,
             )
             last = last + replay.num_replayed
