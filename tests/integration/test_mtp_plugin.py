@@ -20,7 +20,7 @@ from megatron_mimo.convert import huggingface, mimo
 from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
 from megatron_mimo.model.reference import ReferenceMiMo
 from megatron_mimo.serve.openai_server import complete, running_server
-from megatron_mimo.serve.speculative import vllm_environment
+from megatron_mimo.serve.speculative import PLUGIN, vllm_environment
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ def random_model(folder: Path, mtp_num_layers: int) -> ReferenceMiMo:
     model = ModelConfig(**SHAPE, mtp_num_layers=mtp_num_layers)
     generator = torch.Generator().manual_seed(0)
     noise = {name: torch.randn(shape, generator=generator) for name, shape in mimo.hugging_face_shapes(model).items()}
-    weights = {n: 1 + 0.1 * t if "norm" in n else t * (0.3 if "bias" in n else 0.12) for n, t in noise.items()}
+    weights = {n: 1 + 0.1 * t if "norm" in n else t * (0.3 if "bias" in n else 0.11) for n, t in noise.items()}
     embedding = weights["model.embed_tokens.weight"] = noise["model.embed_tokens.weight"]
     weights["lm_head.weight"] = embedding[torch.randperm(model.vocab_size, generator=generator)] * 0.1
     for i in range(mtp_num_layers):
@@ -143,6 +143,52 @@ def test_with_one_layer_the_plugin_and_stock_vllm_agree(tmp_path: Path) -> None:
     assert ours["drafts"] == stock["drafts"]
     assert ours["outputs"] == stock["outputs"]
     check_agreement(agreement(reference, ours, num_drafts=1))
+
+
+@pytest.mark.skipif(
+    PLUGIN not in {plugin.name for plugin in entry_points(group="vllm.general_plugins")},
+    reason="the project is not installed, so vLLM's own processes do not find the plugin",
+)
+def test_server_asks_a_layer_of_its_own_for_each_draft(tmp_path: Path) -> None:
+    """Layers 1 and 2 propose what the model says, layer 3 something else; stock vLLM would ask layer 1 three times."""
+    folder = tmp_path / "model"
+    constant_model(folder, right_layers=(0, 1))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with running_server(folder, "127.0.0.1", port, [], tmp_path / "log") as url:
+        answer = complete(url, "mimo", "some words", max_tokens=31)
+        metrics = urllib.request.urlopen(f"{url}/metrics").read().decode()
+    assert len(set(answer["choices"][0]["text"])) == 1
+    rounds = counter(metrics, "vllm:spec_decode_num_drafts_total")
+    accepted = [counter(metrics, "vllm:spec_decode_num_accepted_tokens_per_pos_total", i) for i in range(3)]
+    assert rounds >= 10
+    assert accepted == [rounds, rounds, 0]
+
+
+def constant_model(folder: Path, right_layers: tuple[int, ...]) -> None:
+    """A model that says token 65 after anything; the MTP layers in `right_layers` agree, the others propose 66.
+
+    Every embedding carries a 1 in its first place and all layers pass it on unchanged; the head reads 65 off a positive
+    first place and 66 off a negative one.
+    """
+    model = ModelConfig(**SHAPE, mtp_num_layers=3)
+    weights = {name: torch.zeros(shape) for name, shape in mimo.hugging_face_shapes(model).items()}
+    for name, tensor in weights.items():
+        if "norm" in name:
+            tensor.fill_(1.0)
+    weights["model.embed_tokens.weight"][:, 0] = 1.0
+    weights["lm_head.weight"][65, 0], weights["lm_head.weight"][66, 0] = 1.0, -1.0
+    for i in range(model.mtp_num_layers):
+        weights[f"model.mtp_layers.{i}.input_proj.weight"][0, 0] = 1.0 if i in right_layers else -1.0
+    export(folder, model, weights)
+
+
+def counter(metrics: str, name: str, position: int | None = None) -> float:
+    """Value of a Prometheus counter in the text form."""
+    label = "" if position is None else f'position="{position}"'
+    lines = (line for line in metrics.splitlines() if line.startswith(name + "{") and label in line)
+    return float(next(lines).rsplit(" ", 1)[1])
 
 
 def check_agreement(counts: list[tuple[int, int]]) -> None:

@@ -1,8 +1,8 @@
 """Greedy vLLM generation in this process, with every draft written down.
 
 Usage: record_drafts.py REQUEST.json ANSWER.json. Request: `model`, `prompts` (token ids), `max_tokens`, `engine`
-(settings of `LLM`), `plugin` (whether to switch ours on). Answer: `outputs` (token ids of each prompt) and `drafts`, for
-each prompt a list of `[position, [token, ...]]`: what was proposed once the token at `position` + 1 was known.
+(settings of `LLM`), `plugin` (whether to switch ours on). Answer: `outputs` (token ids of each prompt) and `drafts`,
+for each prompt a list of `[position, [token, ...]]`: what was proposed once the token at `position` + 1 was known.
 """
 
 import json
