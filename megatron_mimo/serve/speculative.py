@@ -22,9 +22,8 @@ def mtp_speculative_config(folder: Path, num_drafts: int | None = None) -> dict[
     None where nothing is drafted: `num_drafts` = 0, or a model without MTP layers. Raises UserError where `folder`
     holds no `config.json`, and for more drafts than layers.
     """
-    num_layers = read_model_config(folder).get("num_nextn_predict_layers", 0)
-    if num_drafts is None:
-        num_drafts = num_layers
+    num_layers: int = read_model_config(folder).get("num_nextn_predict_layers", 0)
+    num_drafts = num_layers if num_drafts is None else num_drafts
     if not 0 <= num_drafts <= num_layers:
         raise UserError(f"cannot draft {num_drafts} tokens: {folder} has {num_layers} MTP layer(s), one for each draft")
     return {"method": "mtp", "num_speculative_tokens": num_drafts} if num_drafts else None

@@ -13,12 +13,13 @@ MIMO_DRAFT_MODEL_TYPE = "mimo_mtp"
 def register() -> None:
     """Teach vLLM the parallel draft model and its proposer; other models are left alone. May be called again."""
     from vllm import ModelRegistry
-    from vllm.v1.spec_decode.eagle import EagleProposer
+    from vllm.v1.spec_decode import eagle
 
     ModelRegistry.register_model("MiMoMTPModel", "megatron_mimo.serve.mtp_model:ParallelMiMoMTP")
     # The runner names EagleProposer itself and has no registry of proposers. Choosing the class where the object is
     # made works whether or not the runner has been imported already.
-    EagleProposer.__new__ = staticmethod(_new_proposer)
+    proposer: Any = eagle.EagleProposer
+    proposer.__new__ = staticmethod(_new_proposer)
 
 
 def _new_proposer(cls: type, vllm_config: Any, *_args: object, **_settings: object) -> object:
