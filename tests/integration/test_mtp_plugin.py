@@ -60,13 +60,12 @@ def export(folder: Path, model: ModelConfig, weights: dict[str, torch.Tensor]) -
     return reference.eval().requires_grad_(False)
 
 
-def generate(folder: Path, num_drafts: int, plugin: bool = True, **engine: Any) -> dict[str, Any]:
+def generate(folder: Path, num_drafts: int, plugin: bool = True, times: int = 1, **engine: Any) -> dict[str, Any]:
     engine = {"dtype": "float32", "max_model_len": 256, "max_num_seqs": 8, "enable_prefix_caching": False} | engine
     if num_drafts:
         engine["speculative_config"] = {"method": "mtp", "num_speculative_tokens": num_drafts}
-    request = {
-        "model": str(folder), "prompts": PROMPTS, "max_tokens": NEW_TOKENS, "engine": engine, "plugin": plugin
-    }  # fmt: skip
+    request = {"model": str(folder), "prompts": PROMPTS, "max_tokens": NEW_TOKENS, "plugin": plugin, "times": times}
+    request["engine"] = engine
     request_path, answer_path = folder.parent / "request.json", folder.parent / "answer.json"
     request_path.write_text(json.dumps(request))
     environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"} | vllm_environment()
@@ -120,10 +119,10 @@ def test_drafts_are_the_references_and_outputs_do_not_change(three_layers, greed
 
 
 def test_drafts_survive_prompts_computed_in_chunks_and_prefix_caching(three_layers, greedy_tokens) -> None:
-    """Chunks of 16 tokens: the later layers read tokens of the next chunk."""
+    """Chunks of 16 tokens: the later layers read tokens of the next chunk. The second time prompts are cached."""
     folder, reference = three_layers
-    settings = {"max_num_batched_tokens": 32, "long_prefill_token_threshold": 16, "enable_prefix_caching": True}
-    answer = generate(folder, num_drafts=3, **settings)
+    settings = {"max_num_batched_tokens": 32, "long_prefill_token_threshold": 16, "block_size": 32}
+    answer = generate(folder, num_drafts=3, times=2, enable_prefix_caching=True, **settings)
     assert answer["outputs"] == greedy_tokens
     check_agreement(agreement(reference, answer, num_drafts=3))
 

@@ -1,8 +1,9 @@
 """Greedy vLLM generation in this process, with every draft written down.
 
 Usage: record_drafts.py REQUEST.json ANSWER.json. Request: `model`, `prompts` (token ids), `max_tokens`, `engine`
-(settings of `LLM`), `plugin` (whether to switch ours on). Answer: `outputs` (token ids of each prompt) and `drafts`,
-for each prompt a list of `[position, [token, ...]]`: what was proposed once the token at `position` + 1 was known.
+(settings of `LLM`), `plugin` (whether to switch ours on), `times` (how often to generate). Answer, of the last time:
+`outputs` (token ids of each prompt) and `drafts`, for each prompt a list of `[position, [token, ...]]`: what was
+proposed once the token at `position` + 1 was known.
 """
 
 import json
@@ -28,7 +29,8 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     )
     sampling = SamplingParams(temperature=0.0, max_tokens=request["max_tokens"], ignore_eos=True)
     prompts = [{"prompt_token_ids": prompt} for prompt in request["prompts"]]
-    outputs = engine.generate(prompts, sampling, use_tqdm=False)
+    for _ in range(request["times"]):
+        outputs = engine.generate(prompts, sampling, use_tqdm=False)
     counters = {m.name: getattr(m, "values", getattr(m, "value", None)) for m in engine.get_metrics()}
     return {
         "outputs": [list(output.outputs[0].token_ids) for output in outputs],
