@@ -19,13 +19,19 @@ INTEL_OPENMP = Path(sys.prefix) / "lib" / "libiomp5.so"
 def mtp_speculative_config(folder: Path, num_drafts: int | None = None) -> dict[str, Any] | None:
     """vLLM's `speculative_config` that drafts `num_drafts` tokens a step (default: one for each MTP layer).
 
-    None where nothing is drafted: `num_drafts` = 0, or a model without MTP layers. Raises UserError where `folder`
-    holds no `config.json`, and for more drafts than layers.
+    None where nothing is drafted: `num_drafts` = 0, or a model without MTP layers, or with layers that read the hidden
+    state after the final norm, which vLLM does not hand over. Raises UserError where `folder` holds no `config.json`,
+    and for more drafts than layers.
     """
-    num_layers: int = read_model_config(folder).get("num_nextn_predict_layers", 0)
+    config = read_model_config(folder)
+    is_fed = config.get("mtp_hidden_state", "before_final_norm") == "before_final_norm"
+    num_layers: int = config.get("num_nextn_predict_layers", 0) if is_fed else 0
     num_drafts = num_layers if num_drafts is None else num_drafts
     if not 0 <= num_drafts <= num_layers:
-        raise UserError(f"cannot draft {num_drafts} tokens: {folder} has {num_layers} MTP layer(s), one for each draft")
+        raise UserError(
+            f"cannot draft {num_drafts} tokens: {folder} has {num_layers} MTP layer(s) that vLLM can draft with, "
+            "one for each draft"
+        )
     return {"method": "mtp", "num_speculative_tokens": num_drafts} if num_drafts else None
 
 

@@ -38,6 +38,9 @@ def test_several_mtp_layers_need_the_plugin(tmp_path: Path, monkeypatch: pytest.
     assert mtp_speculative_config(model, 0) is None
     with pytest.raises(UserError, match=r"cannot draft 4 tokens: .* has 3 MTP layer"):
         mtp_speculative_config(model, 4)
+    after_norm = folder(tmp_path, num_nextn_predict_layers=3, mtp_hidden_state="after_final_norm")
+    assert mtp_speculative_config(after_norm) is None
+    folder(tmp_path, num_nextn_predict_layers=3)
     monkeypatch.setattr(speculative, "entry_points", lambda **_: [])
     with pytest.raises(UserError, match=r"not installed.*\n?.*pip install"):
         openai_server.server_command(model, "127.0.0.1", 8000, [])
