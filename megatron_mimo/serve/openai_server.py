@@ -16,37 +16,71 @@ from typing import Any
 import torch
 
 from megatron_mimo.config import UserError
-from megatron_mimo.serve.speculative import mtp_speculative_config, read_model_config, vllm_environment
+from megatron_mimo.serve.speculative import (
+    check_plugin_is_installed,
+    mtp_speculative_config,
+    read_model_config,
+    vllm_environment,
+)
 
 START_SECONDS = 300
 STOP_SECONDS = 20
+REASONING_PARSER = "mimo"
+"""vLLM's parser that splits `<think>...</think>` off the answer; it needs no special tokens for the two marks."""
 
 
-def server_command(folder: Path, host: str, port: int, extra: list[str]) -> list[str]:
-    """The command line of the server. `vllm serve` is the same program, but fails in CPU builds of vLLM."""
-    name = read_model_config(folder).get("model_type", "model")
+def server_command(
+    folder: Path, host: str, port: int, extra: list[str], num_drafts: int | None = None, reasoning_parser: str = "auto"
+) -> list[str]:
+    """The command line of the server. `vllm serve` is the same program, but fails in CPU builds of vLLM.
+
+    `num_drafts`: tokens drafted a step, by default one for each MTP layer. `reasoning_parser`: a name of vLLM's,
+    "none", or "auto" for models that think. Raises UserError where several layers lack vLLM's plugin.
+    """
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
-    command += ["--served-model-name", name, "--trust-remote-code", "--host", host, "--port", str(port)]
-    speculative_config = mtp_speculative_config(folder)
+    command += ["--served-model-name", served_name(folder), "--trust-remote-code", "--host", host, "--port", str(port)]
+    speculative_config = mtp_speculative_config(folder, num_drafts)
     if speculative_config is not None:
+        if speculative_config["num_speculative_tokens"] > 1:
+            check_plugin_is_installed()
         command += ["--speculative-config", json.dumps(speculative_config)]
+    if reasoning_parser == "auto":
+        reasoning_parser = REASONING_PARSER if thinks(folder) else "none"
+    if reasoning_parser != "none":
+        command += ["--reasoning-parser", reasoning_parser]
     if not torch.cuda.is_available():
         command += ["--enforce-eager"]  # compiling takes longer than it gains on the CPU
     return command + extra
 
 
+def served_name(folder: Path) -> str:
+    """The name by which requests ask for the model."""
+    return read_model_config(folder).get("model_type", "model")
+
+
+def thinks(folder: Path) -> bool:
+    """Whether the tokenizer's files speak of `<think>`: vLLM's parser calls an answer without it reasoning."""
+    names = ("tokenizer_config.json", "chat_template.jinja", "added_tokens.json")
+    files = [folder / name for name in names]
+    return any("<think>" in file.read_text(encoding="utf-8") for file in files if file.is_file())
+
+
 @contextmanager
-def running_server(folder: Path, host: str, port: int, extra: list[str], log_path: Path) -> Iterator[str]:
+def running_server(
+    folder: Path, host: str, port: int, extra: list[str], log_path: Path, num_drafts: int | None = None,
+    reasoning_parser: str = "auto",
+) -> Iterator[str]:  # fmt: skip
     """Start the server, yield its URL once it is healthy, stop it and its children at the end.
 
-    Output goes to `log_path`. Raises UserError when the port is taken, or the server ends or stays
-    silent while it starts.
+    Settings as of `server_command`. Output goes to `log_path`. Raises UserError when the port is taken, or the server
+    ends or stays silent while it starts.
     """
     check_port_is_free(host, port)
+    command = server_command(folder, host, port, extra, num_drafts, reasoning_parser)
     url = f"http://{host}:{port}"
     with log_path.open("w") as log:
         process = subprocess.Popen(
-            server_command(folder, host, port, extra),
+            command,
             env=vllm_environment(),
             stdout=log,
             stderr=subprocess.STDOUT,

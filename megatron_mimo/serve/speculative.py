@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,37 @@ import torch
 
 from megatron_mimo.config import UserError
 
+PLUGIN = "megatron_mimo_mtp"
+"""Name of `vllm_plugin.register` among vLLM's plugins (setup.py)."""
 INTEL_OPENMP = Path(sys.prefix) / "lib" / "libiomp5.so"
 
 
-def mtp_speculative_config(folder: Path) -> dict[str, Any] | None:
-    """vLLM's `speculative_config` that drafts one token with the model's own MTP layer; None for a model without one.
+def mtp_speculative_config(folder: Path, num_drafts: int | None = None) -> dict[str, Any] | None:
+    """vLLM's `speculative_config` that drafts `num_drafts` tokens a step (default: one for each MTP layer).
 
-    vLLM asserts a single draft token for MiMo. Raises UserError where `folder` holds no `config.json`.
+    None where nothing is drafted: `num_drafts` = 0, or a model without MTP layers, or with layers that read the hidden
+    state after the final norm, which vLLM does not hand over. Raises UserError where `folder` holds no `config.json`,
+    and for more drafts than layers.
     """
-    if read_model_config(folder).get("num_nextn_predict_layers", 0) < 1:
-        return None
-    return {"method": "mtp", "num_speculative_tokens": 1}
+    config = read_model_config(folder)
+    is_fed = config.get("mtp_hidden_state", "before_final_norm") == "before_final_norm"
+    num_layers: int = config.get("num_nextn_predict_layers", 0) if is_fed else 0
+    num_drafts = num_layers if num_drafts is None else num_drafts
+    if not 0 <= num_drafts <= num_layers:
+        raise UserError(
+            f"cannot draft {num_drafts} tokens: {folder} has {num_layers} MTP layer(s) that vLLM can draft with, "
+            "one for each draft"
+        )
+    return {"method": "mtp", "num_speculative_tokens": num_drafts} if num_drafts else None
+
+
+def check_plugin_is_installed() -> None:
+    """Raise UserError where vLLM's processes would not find the plugin that several MTP layers need."""
+    if PLUGIN not in {entry_point.name for entry_point in entry_points(group="vllm.general_plugins")}:
+        raise UserError(
+            f"vLLM's plugin {PLUGIN} is not installed, and stock vLLM drafts with the first MTP layer alone: run "
+            "`pip install -e .` in the project, or draft one token"
+        )
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:

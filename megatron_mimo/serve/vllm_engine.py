@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,13 @@ class Generation:
     generated_tokens: int
     seconds: float
     draft_tokens: int
-    """Tokens the MTP layer proposed; 0 without one."""
+    """Tokens the MTP layers proposed; 0 without any."""
     accepted_tokens: int
     """Those that the main model would have produced itself."""
+    draft_rounds: int = 0
+    """Steps that drafted."""
+    accepted_by_position: list[int] = field(default_factory=list)
+    """Of the `draft_rounds` drafts of MTP layer 1, 2, ..., those accepted."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +43,21 @@ class PromptGroup:
     name: str
     prompts: list[Prompt]
     max_tokens: int
+    ignore_eos: bool = False
+    """Go on to `max_tokens` after an end-of-document token."""
 
 
-def generate(folder: Path, groups: list[PromptGroup]) -> dict[str, Generation]:
+def generate(folder: Path, groups: list[PromptGroup], num_drafts: int | None = None) -> dict[str, Generation]:
     """Complete every group greedily with the model in `folder`, whose own code is run: load only folders you trust.
 
-    Raises UserError with the end of vLLM's output where it fails.
+    `num_drafts` tokens a step are drafted, by default one for each MTP layer. Raises UserError with the end of vLLM's
+    output where it fails.
     """
-    mtp_speculative_config(folder)  # a folder without a model is reported before vLLM starts
+    mtp_speculative_config(folder, num_drafts)  # a folder without a model is reported before vLLM starts
     with tempfile.TemporaryDirectory() as scratch:
         request, answer = Path(scratch) / "request.json", Path(scratch) / "answer.json"
-        request.write_text(json.dumps({"model": str(folder), "groups": [asdict(group) for group in groups]}))
+        asked = {"model": str(folder), "num_drafts": num_drafts, "groups": [asdict(group) for group in groups]}
+        request.write_text(json.dumps(asked))
         command = [sys.executable, "-m", __name__, str(request), str(answer)]
         environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"} | vllm_environment()
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
@@ -62,51 +70,60 @@ def generate(folder: Path, groups: list[PromptGroup]) -> dict[str, Generation]:
 class VLLMEngine:
     """vLLM inside this process, which must have been started with `vllm_environment()`."""
 
-    def __init__(self, folder: Path, max_num_seqs: int = 64) -> None:
+    def __init__(self, folder: Path, max_num_seqs: int = 64, num_drafts: int | None = None) -> None:
         import torch
         from vllm import LLM
 
+        from megatron_mimo.serve.vllm_plugin import register
+
+        register()  # vLLM does it too where the project is installed
         self._llm = LLM(
             model=str(folder),
             trust_remote_code=True,
             max_num_seqs=max_num_seqs,
             enforce_eager=not torch.cuda.is_available(),  # compiling takes longer than it gains on the CPU
             disable_log_stats=False,  # the counters of drafted tokens come from there
-            speculative_config=mtp_speculative_config(folder),
+            speculative_config=mtp_speculative_config(folder, num_drafts),
         )
 
-    def complete(self, prompts: list[Prompt], max_tokens: int) -> Generation:
-        """Complete every prompt greedily, up to the end-of-document token or `max_tokens`."""
+    def complete(self, group: PromptGroup) -> Generation:
+        """Complete the group's prompts greedily, all at once."""
         from vllm import SamplingParams
 
-        sampling = SamplingParams(temperature=0.0, max_tokens=max_tokens)
-        requests: list[Any] = [p if isinstance(p, str) else {"prompt_token_ids": p} for p in prompts]
-        drafted, accepted = self._counters()
+        sampling = SamplingParams(temperature=0.0, max_tokens=group.max_tokens, ignore_eos=group.ignore_eos)
+        requests: list[Any] = [p if isinstance(p, str) else {"prompt_token_ids": p} for p in group.prompts]
+        before = self._counters()
         start = time.perf_counter()
         outputs = [output.outputs[0] for output in self._llm.generate(requests, sampling, use_tqdm=False)]
         seconds = time.perf_counter() - start
-        drafted_now, accepted_now = self._counters()
+        rounds, drafted, accepted, *by_position = (
+            now - then for now, then in zip(self._counters(), before, strict=True)
+        )
         return Generation(
             texts=[output.text for output in outputs],
             generated_tokens=sum(len(output.token_ids) for output in outputs),
             seconds=seconds,
-            draft_tokens=drafted_now - drafted,
-            accepted_tokens=accepted_now - accepted,
+            draft_tokens=drafted,
+            accepted_tokens=accepted,
+            draft_rounds=rounds,
+            accepted_by_position=by_position,
         )
 
-    def _counters(self) -> tuple[int, int]:
-        """Drafted and accepted tokens since the engine started; zeros without speculation."""
-        values = {metric.name: getattr(metric, "value", 0) for metric in self._llm.get_metrics()}
-        drafted = values.get("vllm:spec_decode_num_draft_tokens", 0)
-        return int(drafted), int(values.get("vllm:spec_decode_num_accepted_tokens", 0))
+    def _counters(self) -> list[int]:
+        """Draft rounds, drafted tokens, accepted tokens and those by draft position, since the engine started."""
+        metrics = {metric.name: metric for metric in self._llm.get_metrics()}
+        names = ("num_drafts", "num_draft_tokens", "num_accepted_tokens")
+        totals = [getattr(metrics.get(f"vllm:spec_decode_{name}"), "value", 0) for name in names]
+        by_position = getattr(metrics.get("vllm:spec_decode_num_accepted_tokens_per_pos"), "values", [])
+        return [int(value) for value in (*totals, *by_position)]
 
 
 def _serve_request(request_path: Path, answer_path: Path) -> None:
     """The child process of `generate`."""
     request = json.loads(request_path.read_text())
-    engine = VLLMEngine(Path(request["model"]))
+    engine = VLLMEngine(Path(request["model"]), num_drafts=request["num_drafts"])
     groups = [PromptGroup(**group) for group in request["groups"]]
-    answer = {group.name: asdict(engine.complete(group.prompts, group.max_tokens)) for group in groups}
+    answer = {group.name: asdict(engine.complete(group)) for group in groups}
     answer_path.write_text(json.dumps(answer))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from megatron_mimo.config import UserError
-from megatron_mimo.serve import openai_server
+from megatron_mimo.serve import openai_server, speculative
 from megatron_mimo.serve.speculative import mtp_speculative_config, vllm_environment
 
 
@@ -29,6 +29,34 @@ def test_drafts_with_the_mtp_layer_of_the_model(tmp_path: Path) -> None:
     option = command[command.index("--speculative-config") + 1]
     assert json.loads(option) == {"method": "mtp", "num_speculative_tokens": 1}
     assert command[-2:] == ["--api-key", "secret"]
+
+
+def test_several_mtp_layers_need_the_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = folder(tmp_path, num_nextn_predict_layers=3)
+    assert mtp_speculative_config(model) == {"method": "mtp", "num_speculative_tokens": 3}
+    assert mtp_speculative_config(model, 2) == {"method": "mtp", "num_speculative_tokens": 2}
+    assert mtp_speculative_config(model, 0) is None
+    with pytest.raises(UserError, match=r"cannot draft 4 tokens: .* has 3 MTP layer"):
+        mtp_speculative_config(model, 4)
+    after_norm = folder(tmp_path, num_nextn_predict_layers=3, mtp_hidden_state="after_final_norm")
+    assert mtp_speculative_config(after_norm) is None
+    folder(tmp_path, num_nextn_predict_layers=3)
+    monkeypatch.setattr(speculative, "entry_points", lambda **_: [])
+    with pytest.raises(UserError, match=r"not installed.*\n?.*pip install"):
+        openai_server.server_command(model, "127.0.0.1", 8000, [])
+    assert "--speculative-config" in openai_server.server_command(model, "127.0.0.1", 8000, [], num_drafts=1)
+
+
+@pytest.mark.parametrize(
+    ("template", "setting", "parser"),
+    [("{{ '<think>' }}", "auto", "mimo"), ("", "auto", None), ("", "qwen3", "qwen3"), ("<think>", "none", None)],
+)
+def test_reasoning_parser(tmp_path: Path, template: str, setting: str, parser: str | None) -> None:
+    model = folder(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(template)
+    command = openai_server.server_command(model, "127.0.0.1", 8000, [], reasoning_parser=setting)
+    found = command[command.index("--reasoning-parser") + 1] if "--reasoning-parser" in command else None
+    assert found == parser
 
 
 def test_a_model_without_mtp_is_served_without_drafts(tmp_path: Path) -> None:
