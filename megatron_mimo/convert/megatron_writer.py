@@ -164,5 +164,9 @@ class _HashedFile:
         self.position += len(data)
         return len(data)
 
+    def flush(self) -> None:
+        """As of a binary file."""
+        self._file.flush()
+
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
