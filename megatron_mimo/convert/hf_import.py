@@ -100,7 +100,7 @@ def _write_weights(
         name = f"__0_{index}.distcp"
         facts = unfinished.finished(name)
         if facts is None:
-            tensors = counted(check_finite(to_megatron(shard.ops, source.read)), progress, done_bytes, total_bytes)
+            tensors = counted(to_megatron(shard.ops, check_finite(source.read)), progress, done_bytes, total_bytes)
             chunks = ((layer_chunk(key, tensor, model.num_layers), tensor) for key, tensor in tensors)
             facts = {}
             with unfinished.file(name, facts) as path:

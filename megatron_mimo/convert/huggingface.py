@@ -99,7 +99,7 @@ def convert_to_hugging_face(
     with new_folder(destination, weights.identity, total_bytes) as unfinished:
         for name, shard in zip(shard_names(len(shards)), shards, strict=True):
             if unfinished.finished(name) is None:
-                tensors = check_finite(to_hugging_face(shard.ops, weights.read))
+                tensors = to_hugging_face(shard.ops, check_finite(weights.read))
                 with unfinished.file(name, {}) as path:
                     write_safetensors(path, shard.outputs, counted(tensors, progress, done_bytes, total_bytes))
             done_bytes += shard.nbytes

@@ -117,10 +117,14 @@ def raw_bytes(tensor: Tensor) -> memoryview:
     return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
-def check_finite(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Hand every tensor on; raises UserError at the first with a value that is not finite."""
-    for name, tensor in tensors:
+def check_finite(read: Read) -> Read:
+    """The same `read`, which raises UserError for a tensor with a value that is not finite."""
+
+    def checked(name: str) -> Tensor:
+        tensor = read(name)
         # The extremes carry NaN and infinity, and cost a sixtieth of isfinite() on bf16.
         if tensor.numel() and not all(bool(torch.isfinite(value)) for value in torch.aminmax(tensor)):
             raise UserError(f"{name} holds NaN or infinite values: the checkpoint is unusable, take an earlier one")
-        yield name, tensor
+        return tensor
+
+    return checked

@@ -80,9 +80,8 @@ def test_a_kill_leaves_finished_files_for_the_next_run(tmp_path: Path) -> None:
 
 
 def test_two_writers_are_kept_apart(tmp_path: Path) -> None:
-    with new_folder(tmp_path / "model", SOURCE):
-        with pytest.raises(UserError, match="another conversion is writing"):
-            write(tmp_path / "model", "a")
+    with new_folder(tmp_path / "model", SOURCE), pytest.raises(UserError, match="another conversion is writing"):
+        write(tmp_path / "model", "a")
     assert (tmp_path / "model").is_dir()
 
 
@@ -99,9 +98,9 @@ def test_a_failed_write_is_named_and_leaves_nothing(tmp_path: Path, source: dict
 
 
 def test_a_disk_without_room_is_named_before_the_first_byte(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no room for .*model: it needs 1000000000\.00 GB"):
-        with new_folder(tmp_path / "model", SOURCE, needed_bytes=10**18):
-            raise AssertionError("the block must not run")
+    message = r"no room for .*model: it needs 1000000000\.00 GB"
+    with pytest.raises(UserError, match=message), new_folder(tmp_path / "model", SOURCE, needed_bytes=10**18):
+        raise AssertionError("the block must not run")
     assert list(tmp_path.iterdir()) == []
 
 
