@@ -1,4 +1,9 @@
-"""Convert checkpoints: `convert_checkpoint.py export --megatron-path RUN/checkpoints/step_X --hf-path OUT`."""
+"""Convert checkpoints between Megatron torch_dist and Hugging Face safetensors, one tensor at a time, on the CPU.
+
+convert_checkpoint.py import --hf-path MODEL --megatron-path RUN/checkpoints/step_00000000 --verify
+convert_checkpoint.py export --megatron-path RUN/checkpoints/step_X --hf-path OUT --verify
+convert_checkpoint.py roundtrip --hf-path MODEL --megatron-path NEW
+"""
 
 import argparse
 import sys
@@ -6,47 +11,98 @@ import time
 from pathlib import Path
 
 from megatron_mimo.config import UserError
+from megatron_mimo.convert.compare import compare_folders
 from megatron_mimo.convert.export import export_checkpoint
+from megatron_mimo.convert.hf_import import import_checkpoint
+from megatron_mimo.convert.ops import to_hugging_face, to_megatron
+from megatron_mimo.convert.progress import ProgressLine
+from megatron_mimo.convert.shards import Direction
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one conversion; returns the exit code (2 for a problem the user can mend)."""
+    """Run one conversion; returns the exit code (2 for a problem the user can mend, 130 when interrupted)."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on with the files that are finished", file=sys.stderr)
+        return 130
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Convert checkpoints between Megatron and Hugging Face.")
     commands = parser.add_subparsers(required=True)
-    export = commands.add_parser("export", help="Megatron torch_dist checkpoint -> Hugging Face folder")
-    export.add_argument("--megatron-path", type=Path, required=True, help="RUN/checkpoints/step_... of a finished save")
-    export.add_argument("--hf-path", type=Path, required=True, help="folder to write; must not exist yet")
-    export.add_argument("--tokenizer", type=Path, help="tokenizer folder (default: the training configuration's)")
-    export.set_defaults(run=_export)
+    for name, run, text in (
+        ("import", _import, "Hugging Face folder -> Megatron torch_dist checkpoint of weights"),
+        ("export", _export, "Megatron torch_dist checkpoint -> Hugging Face folder"),
+        ("roundtrip", _roundtrip, "convert whichever of the two folders exists into the other, back, and compare"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--megatron-path", type=Path, required=True, help="RUN/checkpoints/step_...")
+        command.add_argument("--hf-path", type=Path, required=True, help="Hugging Face model folder")
+        command.add_argument("--tokenizer", type=Path, help="tokenizer folder (default: the source's own)")
+        if name != "export":
+            command.add_argument(
+                "--make-vocab-size-divisible-by", type=int, default=1, help="pad the vocabulary with zero rows (import)"
+            )
+        if name != "roundtrip":
+            command.add_argument("--verify", action="store_true", help="read both folders again and compare every bit")
+        command.set_defaults(run=run)
     return parser
 
 
+def _import(options: argparse.Namespace) -> None:
+    started, progress = time.monotonic(), ProgressLine("import")
+    import_checkpoint(
+        options.hf_path,
+        options.megatron_path,
+        options.tokenizer,
+        make_vocab_size_divisible_by=options.make_vocab_size_divisible_by,
+        progress=progress,
+    )
+    _report(progress, options.megatron_path, started)
+    if options.verify:
+        _compare(options, to_hugging_face)
+
+
 def _export(options: argparse.Namespace) -> None:
-    started = time.monotonic()
-    count = 0
-
-    def progress(written: int, name: str) -> None:
-        nonlocal count
-        count = written
-        if sys.stderr.isatty():
-            print(f"\r{written} tensors, {name}\033[K", end="", file=sys.stderr)
-
+    started, progress = time.monotonic(), ProgressLine("export")
     notes = export_checkpoint(options.megatron_path, options.hf_path, options.tokenizer, progress=progress)
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
-    print(f"wrote {count} tensors to {options.hf_path} in {time.monotonic() - started:.1f} s")
+    _report(progress, options.hf_path, started)
     for note in notes:
         print(f"note: {note}")
+    if options.verify:
+        _compare(options, to_megatron)
+
+
+def _roundtrip(options: argparse.Namespace) -> None:
+    """There by writing the folder that does not exist yet, back by the comparison, which converts it again."""
+    existing = (options.hf_path.exists(), options.megatron_path.exists())
+    options.verify = not all(existing)
+    if existing == (False, False):
+        raise UserError(f"neither {options.hf_path} nor {options.megatron_path} exists; one of them is the source")
+    if not options.megatron_path.exists():
+        _import(options)
+    elif not options.hf_path.exists():
+        _export(options)
+    else:
+        _compare(options, to_hugging_face)
+
+
+def _report(progress: ProgressLine, destination: Path, started: float) -> None:
+    progress.close()
+    print(f"wrote {progress.tensors} tensors to {destination} in {time.monotonic() - started:.1f} s")
+
+
+def _compare(options: argparse.Namespace, convert: Direction) -> None:
+    started, progress = time.monotonic(), ProgressLine("verify")
+    count = compare_folders(options.megatron_path, options.hf_path, convert, progress)
+    progress.close()
+    print(f"{count} tensors are identical to the last bit ({time.monotonic() - started:.1f} s)")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,20 @@
 """From a complete torch_dist checkpoint to a Hugging Face folder."""
 
-from collections.abc import Callable, Iterator
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from megatron_mimo.config import ModelConfig, UserError
 from megatron_mimo.config.load import from_tree
-from megatron_mimo.convert.huggingface import check_absent, check_tokenizer, write_hugging_face
+from megatron_mimo.convert.destination import check_absent
+from megatron_mimo.convert.huggingface import FolderSettings, check_tokenizer, convert_to_hugging_face
 from megatron_mimo.convert.megatron import TorchDistCheckpoint
 from megatron_mimo.convert.mimo import megatron_shapes, mimo_ops
 from megatron_mimo.convert.model_card import compatibility_notes, model_card
-from megatron_mimo.convert.ops import check_shapes, to_hugging_face
+from megatron_mimo.convert.ops import check_shapes
+from megatron_mimo.convert.progress import Progress, no_progress
 from megatron_mimo.convert.shards import MAX_SHARD_BYTES
-
-Progress = Callable[[int, str], None]
-"""Called with the number of tensors written so far and the name of the last one."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +22,8 @@ class RunSettings:
     """What of run.json the exported folder depends on."""
 
     model: ModelConfig
+    hugging_face_vocab_size: int
+    """Rows to export: fewer than the model's where an import padded the vocabulary."""
     stage_name: str
     """The stage of the last step; RoPE base and sequence length are its own."""
     rotary_base: int
@@ -39,29 +38,32 @@ def export_checkpoint(
     tokenizer_folder: Path | None = None,
     *,
     max_shard_bytes: int = MAX_SHARD_BYTES,
-    progress: Progress = lambda count, name: None,
+    progress: Progress = no_progress,
 ) -> list[str]:
     """Write `destination`; returns notes on what inference engines will not do with this model.
 
     `tokenizer_folder` defaults to the one of the training configuration. Raises UserError, with nothing written, for
-    an incomplete or damaged checkpoint, tensors that are not those of the model, a tokenizer that does not fit, or a
-    destination that exists.
+    an incomplete or damaged checkpoint, tensors that are not those of the model, a tokenizer that does not fit, a full
+    disk, or a destination that exists. After a kill, the same call keeps the finished files.
     """
     check_absent(destination)
     checkpoint = TorchDistCheckpoint(checkpoint_folder)
     settings = read_settings(checkpoint.run, source=str(checkpoint_folder / "run.json"))
     check_shapes(checkpoint.shapes, megatron_shapes(settings.model), str(checkpoint_folder))
     tokenizer = check_tokenizer(tokenizer_folder or settings.tokenizer, settings.model, settings.tokenizer_sha256)
-    tensors = to_hugging_face(mimo_ops(settings.model), checkpoint.read)
-    write_hugging_face(
+    convert_to_hugging_face(
         destination,
-        settings.model,
-        _counted(tensors, progress),
-        rotary_base=settings.rotary_base,
-        seq_length=settings.seq_length,
-        tokenizer=tokenizer,
-        model_card=model_card(checkpoint.run, settings.model, settings.stage_name),
+        FolderSettings(
+            model=dataclasses.replace(settings.model, vocab_size=settings.hugging_face_vocab_size),
+            rotary_base=settings.rotary_base,
+            seq_length=settings.seq_length,
+            tokenizer=tokenizer,
+            model_card=model_card(checkpoint.run, settings.model, settings.stage_name),
+        ),
+        mimo_ops(settings.model, settings.hugging_face_vocab_size),
+        checkpoint,
         max_shard_bytes=max_shard_bytes,
+        progress=progress,
     )
     return compatibility_notes(settings.model)
 
@@ -70,8 +72,10 @@ def read_settings(run: dict[str, Any], source: str) -> RunSettings:
     """Raise UserError where run.json lacks a key or contradicts itself."""
     try:
         stage = run["config"]["stages"][_last_trained_stage(run)]
+        model = from_tree(ModelConfig, run["model"], source)
         return RunSettings(
-            model=from_tree(ModelConfig, run["model"], source),
+            model=model,
+            hugging_face_vocab_size=run.get("hugging_face_vocab_size", model.vocab_size),
             stage_name=stage["name"],
             rotary_base=stage["rotary_base"],
             seq_length=stage["seq_length"],
@@ -85,9 +89,3 @@ def read_settings(run: dict[str, Any], source: str) -> RunSettings:
 def _last_trained_stage(run: dict[str, Any]) -> int:
     """run.json holds the stage of the NEXT step; at a boundary the model has not seen that stage's RoPE base yet."""
     return run["stage"] - 1 if run["stage"] > 0 and run["samples_in_stage"] == 0 else run["stage"]
-
-
-def _counted(tensors: Iterator[tuple[str, Tensor]], progress: Progress) -> Iterator[tuple[str, Tensor]]:
-    for count, (name, tensor) in enumerate(tensors, start=1):
-        yield name, tensor
-        progress(count, name)

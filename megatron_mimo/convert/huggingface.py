@@ -1,16 +1,9 @@
-"""A Hugging Face folder that Transformers, vLLM and SGLang load as it is.
-
-Written under a temporary name beside the destination and renamed at the end: the final name never holds a part of a
-model, and nothing that exists is overwritten.
-"""
+"""A Hugging Face folder that Transformers, vLLM and SGLang load as it is."""
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,7 +13,20 @@ import torch
 from torch import Tensor
 
 from megatron_mimo.config import ModelConfig, UserError
-from megatron_mimo.convert.shards import MAX_SHARD_BYTES, write_shards
+from megatron_mimo.convert.config_json import config_json
+from megatron_mimo.convert.destination import new_folder
+from megatron_mimo.convert.ops import Op, Rename, to_hugging_face
+from megatron_mimo.convert.progress import Progress, counted, no_progress
+from megatron_mimo.convert.shards import (
+    MAX_SHARD_BYTES,
+    check_finite,
+    common_dtype,
+    index_json,
+    plan_shards,
+    shard_names,
+    write_safetensors,
+)
+from megatron_mimo.convert.weights import Weights, WeightsInMemory
 
 END_OF_DOCUMENT = "<|endoftext|>"
 REMOTE_CODE_FILES = ("configuration_mimo.py", "modeling_mimo.py")
@@ -44,6 +50,18 @@ class TokenizerFiles:
     """What ends a text: the tokenizer's own end token first, then the end-of-document token of pre-training."""
 
 
+@dataclass(frozen=True)
+class FolderSettings:
+    """What a Hugging Face folder tells beside its weights."""
+
+    model: ModelConfig
+    """`vocab_size` is the number of rows written."""
+    rotary_base: int
+    seq_length: int
+    tokenizer: TokenizerFiles
+    model_card: str = ""
+
+
 def write_hugging_face(
     destination: Path,
     model: ModelConfig,
@@ -55,60 +73,53 @@ def write_hugging_face(
     model_card: str = "",
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
-    """Write the model with the given (Hugging Face name, tensor) pairs to `destination`, which must not exist yet."""
-    with new_folder(destination) as folder:
-        dtype = write_shards(folder, tensors, max_shard_bytes)
-        config = config_json(model, dtype, rotary_base, seq_length, tokenizer.stop_token_ids)
-        _write_json(folder / "config.json", config)
-        _write_json(folder / "generation_config.json", {key: config[key] for key in ("bos_token_id", "eos_token_id")})
-        for name in TOKENIZER_FILES:
-            if (tokenizer.folder / name).is_file():
-                shutil.copyfile(tokenizer.folder / name, folder / name)
-        for name in REMOTE_CODE_FILES:
-            source = resources.files("megatron_mimo.convert") / "remote_code" / name
-            (folder / name).write_text(source.read_text())
-        (folder / "README.md").write_text(model_card)
+    """Write a model held in memory, (Hugging Face name, tensor) pairs, to `destination`, which must not exist yet."""
+    weights = WeightsInMemory(dict(tensors))
+    ops = [Rename((name,), (name,)) for name in weights.tensors]
+    settings = FolderSettings(model, rotary_base, seq_length, tokenizer, model_card)
+    convert_to_hugging_face(destination, settings, ops, weights, max_shard_bytes=max_shard_bytes)
 
 
-def config_json(
-    model: ModelConfig, dtype: torch.dtype, rotary_base: int, seq_length: int, stop_token_ids: list[int]
-) -> dict[str, Any]:
-    """`config.json` with every value explicit: loaders fill gaps with defaults of their own, silently."""
-    return {
-        "architectures": ["MiMoForCausalLM"],
-        "model_type": "mimo",
-        "auto_map": {
-            "AutoConfig": "configuration_mimo.MiMoConfig",
-            "AutoModel": "modeling_mimo.MiMoBackbone",
-            "AutoModelForCausalLM": "modeling_mimo.MiMoForCausalLM",
-        },
-        "attention_bias": True,
-        "attention_dropout": 0.0,
-        "bos_token_id": stop_token_ids[-1],
-        "eos_token_id": stop_token_ids[0] if len(stop_token_ids) == 1 else stop_token_ids,
-        "head_dim": model.kv_channels,
-        "hidden_act": "silu",
-        "hidden_size": model.hidden_size,
-        "initializer_range": model.init_method_std,
-        "intermediate_size": model.ffn_hidden_size,
-        "max_position_embeddings": seq_length,
-        "max_window_layers": model.num_layers,
-        "mtp_hidden_state": model.mtp_hidden_state,
-        "mtp_zero_first_embedding": model.mtp_zero_first_embedding,
-        "num_attention_heads": model.num_attention_heads,
-        "num_hidden_layers": model.num_layers,
-        "num_key_value_heads": model.num_query_groups,
-        "num_nextn_predict_layers": model.mtp_num_layers,
-        "rms_norm_eps": model.layernorm_epsilon,
-        "rope_scaling": None,
-        "rope_theta": float(rotary_base),
-        "sliding_window": None,
-        "tie_word_embeddings": False,
-        "torch_dtype": str(dtype).removeprefix("torch."),
-        "use_cache": True,
-        "use_sliding_window": False,
-        "vocab_size": model.vocab_size,
-    }
+def convert_to_hugging_face(
+    destination: Path,
+    settings: FolderSettings,
+    ops: Iterable[Op],
+    weights: Weights,
+    *,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    progress: Progress = no_progress,
+) -> None:
+    """Stream `weights` (Megatron names) through `ops` to `destination`, which must not exist yet.
+
+    Holds one operation's tensors in memory. Raises UserError, with nothing left, for a value that is not finite, for
+    two number formats and for a failed write.
+    """
+    shards = plan_shards(ops, to_hugging_face, weights.read_meta, max_shard_bytes)
+    dtype, total_bytes, done_bytes = common_dtype(shards), sum(shard.nbytes for shard in shards), 0
+    with new_folder(destination, weights.identity, total_bytes) as unfinished:
+        for name, shard in zip(shard_names(len(shards)), shards, strict=True):
+            if unfinished.finished(name) is None:
+                tensors = to_hugging_face(shard.ops, check_finite(weights.read))
+                with unfinished.file(name, {}) as path:
+                    write_safetensors(path, shard.outputs, counted(tensors, progress, done_bytes, total_bytes))
+            done_bytes += shard.nbytes
+        (unfinished.folder / "model.safetensors.index.json").write_text(index_json(shards))
+        _write_settings(unfinished.folder, settings, dtype)
+
+
+def _write_settings(folder: Path, settings: FolderSettings, dtype: torch.dtype) -> None:
+    """Every file of the folder but the weights."""
+    tokenizer = settings.tokenizer
+    config = config_json(settings.model, dtype, settings.rotary_base, settings.seq_length, tokenizer.stop_token_ids)
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "generation_config.json", {key: config[key] for key in ("bos_token_id", "eos_token_id")})
+    for name in TOKENIZER_FILES:
+        if (tokenizer.folder / name).is_file():
+            shutil.copyfile(tokenizer.folder / name, folder / name)
+    for name in REMOTE_CODE_FILES:
+        source = resources.files("megatron_mimo.convert") / "remote_code" / name
+        (folder / name).write_text(source.read_text())
+    (folder / "README.md").write_text(settings.model_card)
 
 
 def check_tokenizer(folder: Path, model: ModelConfig, sha256: str | None = None) -> TokenizerFiles:
@@ -139,29 +150,6 @@ def check_tokenizer(folder: Path, model: ModelConfig, sha256: str | None = None)
 
 def _token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
     return dict(tokenizer["model"]["vocab"]) | {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
-
-
-@contextmanager
-def new_folder(destination: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `destination` when the block ends well and disappears when it does not."""
-    check_absent(destination)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".tmp", dir=destination.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        check_absent(destination)
-        os.rename(folder, destination)
-    except OSError as error:
-        raise UserError(f"cannot write {destination}: {error.strerror or error}; nothing was left behind") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def check_absent(destination: Path) -> None:
-    """Raise UserError where something exists at `destination`."""
-    if destination.exists() or destination.is_symlink():
-        raise UserError(f"{destination} exists and is not overwritten; choose another place or remove it first")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -13,14 +13,17 @@ import math
 import pickle
 import re
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorStorageMetadata
 
 from megatron_mimo.config import UserError
+from megatron_mimo.convert.shards import raw_bytes
+from megatron_mimo.convert.weights import files_identity
 from megatron_mimo.training.checkpoint_files import read_run_json
 
 _RECORD_TYPES = {
@@ -73,22 +76,34 @@ class TorchDistCheckpoint:
             name = f"{stacked[1]}.{layer}.{stacked[2]}"
             self._places[name], self.shapes[name] = (key, layer), shape[1:]
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Place, size and time of change of each file."""
+        return files_identity([path for path in self.folder.iterdir() if path.is_file()])
+
+    def read_meta(self, name: str) -> Tensor:
+        return torch.empty(self.shapes[name], dtype=self._stored(name).properties.dtype, device="meta")
+
     def read(self, name: str) -> Tensor:
         """The whole tensor `name`; raises UserError where its file is damaged or parts of it are missing."""
         key, layer = self._places[name]
-        stored = self._metadata.state_dict_metadata[key]
-        assert isinstance(stored, TensorStorageMetadata)
+        stored = self._stored(name)
+        chunks = [c for c in stored.chunks if layer is None or c.offsets[0] <= layer < c.offsets[0] + c.sizes[0]]
+        if len(chunks) == 1 and math.prod(chunks[0].sizes) == math.prod(self.shapes[name]):
+            return self._load(key, chunks[0]).reshape(self.shapes[name])
         tensor = torch.empty(self.shapes[name], dtype=stored.properties.dtype)
-        covered = 0
-        for chunk in stored.chunks:
-            if layer is None or chunk.offsets[0] <= layer < chunk.offsets[0] + chunk.sizes[0]:
-                covered += self._copy_chunk(tensor, key, chunk, layer)
+        covered = sum(self._copy_chunk(tensor, key, chunk, layer) for chunk in chunks)
         if covered != tensor.numel():
             raise UserError(
                 f"{self.folder}: {name} has {covered} of {tensor.numel()} values;"
                 " the checkpoint is incomplete, take another"
             )
         return tensor
+
+    def _stored(self, name: str) -> TensorStorageMetadata:
+        stored = self._metadata.state_dict_metadata[self._places[name][0]]
+        assert isinstance(stored, TensorStorageMetadata)
+        return stored
 
     def _copy_chunk(self, tensor: Tensor, key: str, chunk: ChunkStorageMetadata, layer: int | None) -> int:
         """Copy one stored chunk to its place in `tensor`; returns the number of values copied."""
@@ -102,19 +117,58 @@ class TorchDistCheckpoint:
         place = self._metadata.storage_data[MetadataIndex(key, chunk.offsets)]
         path = self.folder / Path(place.relative_path).name
         try:
-            with path.open("rb") as file:
-                file.seek(place.offset)
-                archive = io.BytesIO(file.read(place.length))
-            # torch.load does not compare checksums.
-            if zipfile.ZipFile(archive).testzip() is not None:
-                raise zipfile.BadZipFile("a checksum does not match")
-            archive.seek(0)
-            values = torch.load(archive, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+            with path.open("rb", buffering=0) as file:
+                values = _load_archive(_Slice(file, place.offset, place.length))
+        except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
             raise UserError(f"{path} is damaged at {key}; take another checkpoint ({_first_line(error)})") from error
         if not isinstance(values, Tensor) or values.shape != chunk.sizes:
             raise UserError(f"{path} is damaged at {key}: it does not hold a tensor {list(chunk.sizes)}")
         return values
+
+
+class _Slice(io.RawIOBase):
+    """`length` bytes of a file from `start` on, as a file of their own."""
+
+    def __init__(self, file: BinaryIO | io.FileIO, start: int, length: int) -> None:
+        self._file, self._start, self._length, self._position = file, start, length, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._length}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        target = memoryview(buffer).cast("B")[: max(0, self._length - self._position)]
+        self._file.seek(self._start + self._position)
+        count = self._file.readinto(target) or 0  # type: ignore[union-attr]
+        self._position += count
+        return count
+
+
+def _load_archive(archive: _Slice) -> Any:
+    """The tensor of a `torch.save` archive, its checksums compared, which torch.load does not do."""
+    with zipfile.ZipFile(archive) as records:
+        (values_record,) = (record for record in records.infolist() if record.filename.endswith("/data/0"))
+        for record in records.infolist():
+            if record is not values_record:
+                records.read(record)
+    archive.seek(0)
+    values = torch.load(archive, map_location="cpu", weights_only=True)
+    if not isinstance(values, Tensor):
+        raise zipfile.BadZipFile("it holds no tensor")
+    storage = torch.empty(0, dtype=torch.uint8).set_(values.untyped_storage())
+    if zlib.crc32(raw_bytes(storage)) != values_record.CRC:
+        raise zipfile.BadZipFile("a checksum does not match")
+    return values
 
 
 class _RecordUnpickler(pickle.Unpickler):

@@ -1,7 +1,10 @@
 """The one list of operations between megatron-core's names of MiMo's weights and Hugging Face's.
 
-Everything about the conversion follows from it: export, import, and what shape each tensor must have on each side.
+Everything about the conversion follows from it: export, import, what shape each tensor must have on each side, and
+what each tensor-parallel rank holds.
 """
+
+from dataclasses import replace
 
 import torch
 
@@ -33,7 +36,7 @@ def mimo_ops(config: ModelConfig, vocab_size: int | None = None) -> list[Op]:
 
 
 def _vocabulary(megatron: str, hugging_face: str, rows: int, padded_rows: int) -> Op:
-    return PaddedVocabulary((megatron,), (hugging_face,), rows, padded_rows)
+    return PaddedVocabulary((megatron,), (hugging_face,), rows, padded_rows, tensor_parallel_axis=0)
 
 
 def _layer(config: ModelConfig, megatron: str, hugging_face: str) -> list[Op]:
@@ -41,13 +44,14 @@ def _layer(config: ModelConfig, megatron: str, hugging_face: str) -> list[Op]:
     return [
         _rename(attention + "linear_qkv.layer_norm_weight", hugging_face + "input_layernorm.weight"),
         *(_qkv(config, attention, hugging_face, kind) for kind in ("weight", "bias")),
-        _rename(attention + "linear_proj.weight", hugging_face + "self_attn.o_proj.weight"),
+        _rename(attention + "linear_proj.weight", hugging_face + "self_attn.o_proj.weight", tensor_parallel_axis=1),
         _rename(mlp + "linear_fc1.layer_norm_weight", hugging_face + "post_attention_layernorm.weight"),
         FusedGateUp(
             (mlp + "linear_fc1.weight",),
             (hugging_face + "mlp.gate_proj.weight", hugging_face + "mlp.up_proj.weight"),
+            tensor_parallel_axis=0,
         ),
-        _rename(mlp + "linear_fc2.weight", hugging_face + "mlp.down_proj.weight"),
+        _rename(mlp + "linear_fc2.weight", hugging_face + "mlp.down_proj.weight", tensor_parallel_axis=1),
     ]
 
 
@@ -57,6 +61,7 @@ def _qkv(config: ModelConfig, attention: str, hugging_face: str, kind: str) -> O
         tuple(f"{hugging_face}self_attn.{part}_proj.{kind}" for part in "qkv"),
         num_query_groups=config.num_query_groups,
         heads_per_group=config.num_attention_heads // config.num_query_groups,
+        tensor_parallel_axis=0,
     )
 
 
@@ -66,20 +71,23 @@ def _mtp_layer(config: ModelConfig, index: int) -> list[Op]:
     return [
         _rename(megatron + "enorm.weight", hugging_face + "token_layernorm.weight"),
         _rename(megatron + "hnorm.weight", hugging_face + "hidden_layernorm.weight"),
-        SwappedHalves((megatron + "eh_proj.weight",), (hugging_face + "input_proj.weight",)),
+        SwappedHalves((megatron + "eh_proj.weight",), (hugging_face + "input_proj.weight",), tensor_parallel_axis=0),
         *_layer(config, megatron + "transformer_layer.", hugging_face),
         _rename(megatron + "final_layernorm.weight", hugging_face + "final_layernorm.weight"),
     ]
 
 
-def _rename(megatron: str, hugging_face: str) -> Op:
-    return Rename((megatron,), (hugging_face,))
+def _rename(megatron: str, hugging_face: str, tensor_parallel_axis: int | None = None) -> Op:
+    return Rename((megatron,), (hugging_face,), tensor_parallel_axis=tensor_parallel_axis)
 
 
-def hugging_face_shapes(config: ModelConfig) -> Shapes:
-    """Name and shape of every tensor of the Hugging Face folder, as the reference model has them."""
+def hugging_face_shapes(config: ModelConfig, vocab_size: int | None = None) -> Shapes:
+    """Name and shape of every tensor of the Hugging Face folder, as the reference model has them.
+
+    `vocab_size` is Hugging Face's where Megatron pads the vocabulary.
+    """
     with torch.device("meta"):
-        model = ReferenceMiMo(config, rotary_base=1)
+        model = ReferenceMiMo(replace(config, vocab_size=vocab_size or config.vocab_size), rotary_base=1)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 

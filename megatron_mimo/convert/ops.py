@@ -1,15 +1,15 @@
 """Invertible operations between two namings of the same weights.
 
 An operation knows the names it reads on either side and computes either side from the other, without arithmetic:
-going there and back returns every bit. Both directions of a conversion, and the shapes expected on each
-side (run the operations on `meta` tensors), come from one list of them.
+going there and back returns every bit. Both directions of a conversion, the shapes expected on each side (run the
+operations on `meta` tensors) and what each tensor-parallel rank holds (`split`, `merge`) come from one list of them.
 
 Shapes: `h` columns of a projection, `g` key/value groups, `n` query heads, `d` size of a head.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ class Op(ABC):
 
     megatron: tuple[str, ...]
     hugging_face: tuple[str, ...]
+    tensor_parallel_axis: int | None = field(default=None, kw_only=True)
+    """Axis of the Megatron tensors that tensor-parallel ranks share out; None: every rank holds the whole."""
 
     @abstractmethod
     def to_hugging_face(self, tensors: list[Tensor]) -> list[Tensor]:
@@ -31,6 +33,16 @@ class Op(ABC):
     @abstractmethod
     def to_megatron(self, tensors: list[Tensor]) -> list[Tensor]:
         """The inverse."""
+
+    def split(self, tensor: Tensor, ranks: int) -> list[Tensor]:
+        """What each tensor-parallel rank holds of a Megatron tensor; UserError where it cannot be shared out evenly."""
+        if self.tensor_parallel_axis is None:
+            return [tensor] * ranks
+        return _even_parts(tensor, ranks, self.tensor_parallel_axis, self.megatron[0])
+
+    def merge(self, shards: list[Tensor]) -> Tensor:
+        """The inverse."""
+        return shards[0] if self.tensor_parallel_axis is None else torch.cat(shards, dim=self.tensor_parallel_axis)
 
 
 class Rename(Op):
@@ -70,6 +82,15 @@ class FusedGateUp(Op):
     def to_megatron(self, tensors: list[Tensor]) -> list[Tensor]:
         return [torch.cat(tensors, dim=0)]
 
+    def split(self, tensor: Tensor, ranks: int) -> list[Tensor]:
+        """Every rank holds its part of gate above its part of up."""
+        halves = [_even_parts(half, ranks, 0, self.megatron[0]) for half in tensor.chunk(2, dim=0)]
+        return [torch.cat(pair, dim=0) for pair in zip(*halves, strict=True)]
+
+    def merge(self, shards: list[Tensor]) -> Tensor:
+        pairs = [shard.chunk(2, dim=0) for shard in shards]
+        return torch.cat([half for halves in zip(*pairs, strict=True) for half in halves], dim=0)
+
 
 class SwappedHalves(Op):
     """[rows, 2 * h] with the two halves of its columns in the other order."""
@@ -93,8 +114,16 @@ class PaddedVocabulary(Op):
         return [tensors[0][: self.rows]]
 
     def to_megatron(self, tensors: list[Tensor]) -> list[Tensor]:
+        if self.rows == self.padded_rows:
+            return tensors
         padding = tensors[0].new_zeros(self.padded_rows - self.rows, *tensors[0].shape[1:])
         return [torch.cat([tensors[0], padding])]
+
+
+def _even_parts(tensor: Tensor, ranks: int, axis: int, name: str) -> list[Tensor]:
+    if tensor.shape[axis] % ranks:
+        raise UserError(f"{name} {list(tensor.shape)} cannot be shared out evenly over {ranks} tensor-parallel ranks")
+    return list(tensor.chunk(ranks, dim=axis))
 
 
 def to_hugging_face(ops: Iterable[Op], read: Callable[[str], Tensor]) -> Iterator[tuple[str, Tensor]]:

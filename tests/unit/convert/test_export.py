@@ -1,7 +1,6 @@
 """From a torch_dist checkpoint to a Hugging Face folder, through the command line's own function and as a program."""
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,19 +11,6 @@ from safetensors.torch import load_file
 from megatron_mimo.convert import mimo, ops
 
 DATA = {"text": {"domain": "web", "train": {"documents": 545, "tokens": 707_860}}}
-REPOSITORY = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def convert_checkpoint():
-    """tools/convert_checkpoint.py's `main`."""
-    path = REPOSITORY / "tools" / "convert_checkpoint.py"
-    spec = importlib.util.spec_from_file_location("convert_checkpoint", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from megatron_mimo.config import ModelConfig, UserError
 from megatron_mimo.convert import huggingface, mimo
-from megatron_mimo.convert.shards import write_shards
 from megatron_mimo.model.reference import ReferenceMiMo
 
 ROTARY_BASE = 640_000
@@ -159,30 +157,14 @@ def test_a_failed_write_leaves_nothing(nano, tokenizer_folder, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
-    def fill(destination: Path) -> None:
-        with huggingface.new_folder(destination) as folder:
-            (folder / "part").write_text("...")
-            Path("/dev/full").write_text("x" * 100_000)
-
-    with pytest.raises(UserError, match="No space left"):
-        fill(tmp_path / "model")
+def test_two_number_formats_are_refused(nano, tokenizer_folder, tmp_path: Path) -> None:
+    weights = random_weights(nano)
+    weights["lm_head.weight"] = weights["lm_head.weight"].bfloat16()
+    tokenizer = huggingface.check_tokenizer(tokenizer_folder, nano)
+    settings = {"rotary_base": ROTARY_BASE, "seq_length": 128, "tokenizer": tokenizer}
+    with pytest.raises(UserError, match="lm_head.weight is torch.bfloat16.*one number format"):
+        huggingface.write_hugging_face(tmp_path / "model", nano, weights.items(), **settings)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_existing_destination_is_not_touched(tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    for name in ("model", "link"):
-        with pytest.raises(UserError, match="exists and is not overwritten"), huggingface.new_folder(tmp_path / name):
-            raise AssertionError("the block must not run")
-    assert sorted(os.listdir(tmp_path)) == ["link", "model"]
-
-
-def test_shards_of_two_number_formats_are_refused(tmp_path: Path) -> None:
-    tensors = [("a", torch.zeros(2)), ("b", torch.zeros(2, dtype=torch.bfloat16))]
-    with pytest.raises(UserError, match="one number format"):
-        write_shards(tmp_path, tensors)
 
 
 def test_tokenizers_that_do_not_fit(nano, tokenizer_folder, tmp_path: Path) -> None:
