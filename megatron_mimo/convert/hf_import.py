@@ -15,7 +15,7 @@ from megatron_mimo.convert.progress import Progress, counted, no_progress
 from megatron_mimo.convert.safetensors_folder import HuggingFaceFolder
 from megatron_mimo.convert.shards import MAX_SHARD_BYTES, Shard, check_finite, plan_shards
 from megatron_mimo.platform.environment import package_version
-from megatron_mimo.training.checkpoint_files import write_json
+from megatron_mimo.platform.files import write_json
 from megatron_mimo.training.guards import LossGuard
 
 PACKAGES = ("megatron-mimo", "torch", "megatron-core")
