@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import UserError
+from megatron_mimo.convert.page_cache import force_to_disk
 
 RECORD = "conversion.json"
 
@@ -43,7 +44,7 @@ class Destination:
         """
         temporary = self.folder / (name + ".tmp")
         yield temporary
-        _force_to_disk(temporary)
+        force_to_disk(temporary)
         os.replace(temporary, self.folder / name)
         self._files[name] = facts | {"bytes": (self.folder / name).stat().st_size}
         _write_record(self.folder, {"source": self._source, "files": self._files})
@@ -114,7 +115,7 @@ def _publish(folder: Path, destination: Path) -> None:
     folder.chmod(0o755)
     check_absent(destination)
     os.rename(folder, destination)
-    _force_to_disk(destination.parent)
+    force_to_disk(destination.parent)
 
 
 def _read_record(folder: Path, source: dict[str, Any] | None) -> dict[str, Any]:
@@ -135,13 +136,5 @@ def _size(path: Path) -> int | None:
 def _write_record(folder: Path, record: dict[str, Any]) -> None:
     temporary = folder / (RECORD + ".tmp")
     temporary.write_text(json.dumps(record))
-    _force_to_disk(temporary)
+    force_to_disk(temporary)
     os.replace(temporary, folder / RECORD)
-
-
-def _force_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

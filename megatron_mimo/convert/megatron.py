@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorStorageMetadata
 
 from megatron_mimo.config import UserError
+from megatron_mimo.convert.page_cache import forget
 from megatron_mimo.convert.shards import raw_bytes
 from megatron_mimo.convert.weights import files_identity
 from megatron_mimo.training.checkpoint_files import read_run_json
@@ -119,6 +120,7 @@ class TorchDistCheckpoint:
         try:
             with path.open("rb", buffering=0) as file:
                 values = _load_archive(_Slice(file, place.offset, place.length))
+                forget(file.fileno(), place.offset, place.length)
         except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
             raise UserError(f"{path} is damaged at {key}; take another checkpoint ({_first_line(error)})") from error
         if not isinstance(values, Tensor) or values.shape != chunk.sizes:

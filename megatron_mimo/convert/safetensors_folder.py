@@ -14,6 +14,7 @@ from torch import Tensor
 
 from megatron_mimo.config import UserError
 from megatron_mimo.convert.config_json import read_config_json
+from megatron_mimo.convert.page_cache import forget
 from megatron_mimo.convert.shards import SAFETENSORS_DTYPES, raw_bytes
 from megatron_mimo.convert.weights import files_identity
 
@@ -75,6 +76,7 @@ class HuggingFaceFolder:
                     if not count:
                         raise OSError("the file has become shorter")
                     target = target[count:]
+                forget(file.fileno(), place.offset, tensor.nbytes)
         except OSError as error:
             raise UserError(f"cannot read {name} from {place.path}: {error}") from error
         return tensor
