@@ -164,7 +164,8 @@ def _load_archive(archive: _Slice) -> Any:
             if record is not values_record:
                 records.read(record)
     archive.seek(0)
-    values = torch.load(archive, map_location="cpu", weights_only=True)
+    source: Any = archive
+    values = torch.load(source, map_location="cpu", weights_only=True)
     if not isinstance(values, Tensor):
         raise zipfile.BadZipFile("it holds no tensor")
     storage = torch.empty(0, dtype=torch.uint8).set_(values.untyped_storage())

@@ -75,7 +75,8 @@ def write_chunks(path: Path, chunks: Iterable[tuple[Chunk, Tensor]]) -> dict[str
             start = hashed.position
             # torch.save would write the whole storage that a view belongs to.
             own = tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
-            torch.save(own.contiguous().reshape(chunk.sizes), hashed)
+            sink: Any = hashed
+            torch.save(own.contiguous().reshape(chunk.sizes), sink)
             written.append(dataclasses.replace(chunk, start=start, length=hashed.position - start))
         return {"sha256": hashed.hexdigest(), "chunks": [dataclasses.asdict(chunk) for chunk in written]}
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,7 +115,8 @@ def _header(outputs: dict[str, Tensor]) -> bytes:
 
 def raw_bytes(tensor: Tensor) -> memoryview:
     """The tensor's values in memory, without a copy where it is contiguous."""
-    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    values: Any = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(values)
 
 
 def check_finite(read: Read) -> Read:
