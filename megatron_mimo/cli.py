@@ -11,7 +11,7 @@ PROGRAMS = {
 TOOLS = {
     "tools/preprocess_data.py": "text or the embedded corpus -> tokenizer and .bin/.idx shards",
     "tools/plan.py": "parameters, memory, FLOPs, days and layouts of a run, on paper",
-    "tools/convert_checkpoint.py": "torch_dist checkpoint -> Hugging Face folder",
+    "tools/convert_checkpoint.py": "torch_dist checkpoint <-> Hugging Face folder",
     "tools/evaluate_pretraining.py": "bits per byte against baselines, arithmetic, MTP acceptance",
     "tools/report.py": "rebuild the HTML report of a run",
 }

@@ -94,7 +94,9 @@ class Checkpointer:
         answer: list[str | None] = [None]
         if dist.get_rank() == 0:
             good = complete_checkpoints(self.folder, self.config.checkpoint.verify_on_load == "sha256")
-            answer = [str(good[-1]) if good else None]
+            # An imported checkpoint has no optimizer: `start` takes it, resuming does not.
+            resumable = [path for path in good if not read_run_json(path).get("weights_only", False)]
+            answer = [str(resumable[-1]) if resumable else None]
         dist.broadcast_object_list(answer, src=0)
         return Path(answer[0]) if answer[0] else None
 

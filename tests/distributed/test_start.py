@@ -1,11 +1,14 @@
 """Start from another run: the single MTP layer is copied twice, the copies are trained, nothing else moves."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from megatron_mimo.convert.export import export_checkpoint
+from megatron_mimo.convert.hf_import import import_checkpoint
 from megatron_mimo.convert.megatron import TorchDistCheckpoint
 from support.launch import torchrun
 from support.tiny import tiny_tree, write_run
@@ -55,6 +58,22 @@ def test_only_the_new_mtp_layers_are_trained(
         if name.endswith(".bias"):
             continue
         assert torch.nn.functional.cosine_similarity(after.read(name).flatten(), copied.flatten(), dim=0) > 0.8, name
+
+
+def test_training_starts_from_an_imported_model(pretrained: Path, tiny_data: Path, tmp_path: Path) -> None:
+    """Exported, imported into the new run's own folder, and started from there: as if from the checkpoint itself."""
+    imported, curves = tmp_path / "imported" / "run" / "checkpoints" / "step_00000000", []
+    export_checkpoint(pretrained / "step_00000004", tmp_path / "hf")
+    import_checkpoint(tmp_path / "hf", imported)
+    for name, source in (("direct", pretrained), ("imported", imported)):
+        tree = start_tree(tiny_data, tmp_path / name, source, 1, "all") | {"max_steps": 3}
+        problem = run(tmp_path / name, tree, processes=2)
+        assert not problem, problem[-3000:]
+        lines = (tmp_path / name / "run" / "metrics.jsonl").read_text().splitlines()
+        steps = [line for line in map(json.loads, lines) if line["kind"] == "step"]
+        curves.append([(step["step"], step["loss"], step["grad_norm"]) for step in steps])
+    assert len(curves[0]) == 3
+    assert curves[0] == curves[1]
 
 
 def test_another_shape_is_refused(pretrained: Path, tiny_data: Path, tmp_path: Path) -> None:
