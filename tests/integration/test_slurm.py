@@ -56,6 +56,8 @@ class Slurm:
     def skip_requeue_delay(self, job: str) -> None:
         """Slurm holds a requeued job back for two minutes."""
         if self.show(job, "Reason") == "BeginTime":
+            # Started in the second of its requeue, a job is killed: slurmd still holds its credential for revoked.
+            time.sleep(3)
             self.run("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
 
 
