@@ -1,20 +1,26 @@
-"""The unit of training text, and the two decisions taken on its hash: is it a duplicate, is it held out."""
+"""The unit of data from the raw page to the tokenizer, and two decisions taken on its hash: duplicate, held out."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Split = Literal["train", "valid"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Document:
-    """One text of a source; `id` names where it came from."""
+    """One text: a raw page at the start of the pipeline, clean text at its end."""
 
     id: str
+    """Unique in the corpus; names the place it came from (`dump.warc.gz:81234`, `topics/with#0`)."""
     text: str
-    split: Split
+    split: Split = "train"
+    url: str = ""
+    source: str = ""
+    """Source of the mixture it belongs to."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """JSON values that steps leave for later ones: media type, language, tags, scores."""
 
 
 def digest(text: str) -> bytes:
