@@ -1,12 +1,13 @@
 """Seconds and peak memory of checkpoint conversion, both ways, beside `cp` of the same bytes.
 
-python benchmarks/convert_checkpoint.py --folder /scratch            # 3.6 GB
-python benchmarks/convert_checkpoint.py --folder /scratch --size 7b  # MiMo-7B, 15.7 GB; needs 3 times that on the disk
+python benchmarks/convert_checkpoint.py --folder /scratch               # MiMo-7B, 15.7 GB; needs 48 GB of disk
+python benchmarks/convert_checkpoint.py --folder /scratch --size small  # 3.6 GB: a trial, whose times are not judged
 
 A checkpoint of random bf16 weights is made file by file; then, each in a process of its own and from the same state of
 the page cache (`sync` before each; caches dropped where the user may): cp, import, export, and `--verify`'s comparison.
 At the end the exported tensors are compared with the first ones, bit by bit. cp leaves its last bytes to the page
-cache, conversions force theirs to the disk. `processor s` tells a slow program from a busy machine.
+cache, conversions force theirs to the disk: a small size that fits into memory says nothing of their ratio.
+`processor s` tells a slow program from a busy machine.
 """
 
 import argparse
@@ -64,7 +65,7 @@ class RandomWeights:
 
 
 def main() -> int:
-    """Print the table; exit code 1 when a conversion misses a bar or a bit."""
+    """Print the table; exit code 1 for a changed tensor, too much memory, or (at full size) too long a time."""
     args = _arguments()
     args.folder.mkdir(parents=True, exist_ok=True)
     source, copy, megatron, exported = (args.folder / name for name in ("source", "copy", "step_00000000", "exported"))
@@ -84,20 +85,21 @@ def main() -> int:
         if not args.keep:
             for path in (source, copy, megatron, exported):
                 shutil.rmtree(path, ignore_errors=True)
-    return report(rows, total_bytes, identical)
+    report(rows, total_bytes, identical)
+    slowest = max(seconds for _, seconds, _, _ in rows[1:3]) / rows[0][1]
+    largest = max(peak_bytes for _, _, _, peak_bytes in rows)
+    fast = args.size != "7b" or slowest <= BAR_TIMES_CP
+    return 0 if identical and fast and largest < BAR_PEAK_BYTES else 1
 
 
-def report(rows: list[tuple[str, float, float, int]], total_bytes: int, identical: bool) -> int:
-    """The table; 1 when import or export is slower or larger than the bar, or a tensor changed."""
+def report(rows: list[tuple[str, float, float, int]], total_bytes: int, identical: bool) -> None:
+    """Print the table."""
     print(f"\n{total_bytes / 1e9:.1f} GB of bf16 weights")
     print(f"{'':<8} {'seconds':>8} {'GB/s':>6} {'x cp':>6} {'processor s':>12} {'peak RSS, GB':>13}")
     for name, seconds, processor_seconds, peak_bytes in rows:
         rate, times_cp, peak = total_bytes / seconds / 1e9, seconds / rows[0][1], peak_bytes / 1e9
         print(f"{name:<8} {seconds:>8.1f} {rate:>6.2f} {times_cp:>6.2f} {processor_seconds:>12.1f} {peak:>13.2f}")
     print(f"exported tensors {'are identical to' if identical else 'DIFFER from'} the source's")
-    conversions = rows[1:3]
-    good = all(s <= BAR_TIMES_CP * rows[0][1] and peak < BAR_PEAK_BYTES for _, s, _, peak in conversions)
-    return 0 if good and identical else 1
 
 
 def model_config(size: str) -> ModelConfig:
@@ -157,7 +159,7 @@ def same_tensors(left: Path, right: Path) -> bool:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=sorted(NUM_LAYERS), default="small")
+    parser.add_argument("--size", choices=sorted(NUM_LAYERS), default="7b")
     parser.add_argument("--folder", type=Path, required=True, help="where to write; emptied of what is written")
     parser.add_argument("--keep", action="store_true", help="leave the folders there")
     return parser.parse_args()

@@ -13,22 +13,9 @@ tags: [mimo, multi-token-prediction]
 
 # {name}
 
-A MiMo model pre-trained with megatron-mimo: {layers} layers, hidden size {hidden}, {heads} attention heads in
-{groups} groups, vocabulary {vocab}, {mtp} multi-token prediction (MTP) layer(s).
-It has seen {tokens:,} tokens in {step:,} steps; the last stage was `{stage}`.
-
-## Training stages
-
-| stage | tokens | sequence length | RoPE base | mixture |
-|---|---|---|---|---|
-{stages}
-
-## Training data
-
-| source | domain | documents | tokens |
-|---|---|---|---|
-{sources}
-
+A MiMo model: {layers} layers, hidden size {hidden}, {heads} attention heads in {groups} groups, vocabulary {vocab},
+{mtp} multi-token prediction (MTP) layer(s).
+{history}
 ## Use
 
 ```python
@@ -53,6 +40,25 @@ vllm serve PATH --trust-remote-code --speculative-config '{{"method": "mtp", "nu
 {versions}
 """
 
+_TRAINED = """It was trained with megatron-mimo and has seen {tokens:,} tokens in {step:,} steps;
+the last stage was `{stage}`.
+{start}
+## Training stages
+
+| stage | tokens | sequence length | RoPE base | mixture |
+|---|---|---|---|---|
+{stages}
+
+## Training data
+
+| source | domain | documents | tokens |
+|---|---|---|---|
+{sources}
+"""
+_IMPORTED = (
+    "Its weights are those of the Hugging Face folder `{name}`, converted with megatron-mimo and not trained since.\n"
+)
+
 
 def model_card(run: dict[str, Any], model: ModelConfig, stage_name: str) -> str:
     """Markdown text from a run.json that `export.read_settings` has accepted; `stage_name` saw the last step."""
@@ -67,13 +73,25 @@ def model_card(run: dict[str, Any], model: ModelConfig, stage_name: str) -> str:
         groups=model.num_query_groups,
         vocab=model.vocab_size,
         mtp=model.mtp_num_layers,
+        history=_history(run, stage_name),
+        notes=f"\n## Limits\n\n{notes}" if notes else "",
+        versions="\n".join(f"- {name} {version}" for name, version in installed.items()),
+    )
+
+
+def _history(run: dict[str, Any], stage_name: str) -> str:
+    """Which tokens the weights have seen, as far as this project knows."""
+    if run.get("weights_only"):
+        return _IMPORTED.format(name=Path(run["imported_from"]).name)
+    start = (run["config"].get("start") or {}).get("checkpoint", "")
+    started_from = "/".join(Path(start).parts[-3:])  # a published card does not name this machine's folders
+    return _TRAINED.format(
         tokens=run.get("consumed_tokens", 0),
         step=run.get("step", 0),
         stage=stage_name,
-        stages="\n".join(_stage_row(stage) for stage in config["stages"]),
+        start=f"Training started from the weights of `{started_from}`.\n" if start else "",
+        stages="\n".join(_stage_row(stage) for stage in run["config"]["stages"]),
         sources="\n".join(_source_row(name, source) for name, source in run.get("data", {}).items()),
-        notes=f"\n## Limits\n\n{notes}" if notes else "",
-        versions="\n".join(f"- {name} {version}" for name, version in installed.items()),
     )
 
 

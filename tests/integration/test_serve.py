@@ -1,11 +1,14 @@
-"""vLLM's counters of drafted tokens against models whose drafts are known to be always right, or always wrong."""
+"""vLLM on models whose every token and draft is known: counters of drafts, the answer's reasoning part."""
 
+import itertools
+import json
 import socket
 import urllib.request
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from megatron_mimo.config import ModelConfig
 from megatron_mimo.convert.huggingface import check_tokenizer, write_hugging_face
@@ -29,18 +32,40 @@ def constant_model(folder: Path, draft_agrees: bool) -> Path:
     Every embedding carries a 1 in its first place and all layers pass it on unchanged; the head reads ANSWER off a
     positive first place and OTHER off a negative one.
     """
-    model = ReferenceMiMo(MODEL, rotary_base=10_000)
-    tensors = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
-    for name, tensor in tensors.items():
-        if "norm" in name:
-            tensor.fill_(1.0)
+    tensors = transparent_weights()
     tensors["model.embed_tokens.weight"][:, 0] = 1.0
     tensors["lm_head.weight"][ANSWER, 0], tensors["lm_head.weight"][OTHER, 0] = 1.0, -1.0
     tensors["model.mtp_layers.0.input_proj.weight"][0, 0] = 1.0 if draft_agrees else -1.0
-    tokenizer = folder.parent / "tokenizer"
-    save_tokenizer(train_tokenizer(["some words"], vocab_size=268), tokenizer)
+    return write_model(folder, tensors, train_tokenizer(["some words"], vocab_size=268))
+
+
+def reciting_model(folder: Path, pieces: list[str]) -> Path:
+    """A model that says the tokens `pieces` one after another behind a line break: each token calls for the next."""
+    tokenizer = train_tokenizer(["some words"], vocab_size=268)
+    tokenizer.add_tokens(["<think>", "</think>"])
+    ids = [tokenizer.token_to_id(piece) for piece in ("\u010a", *pieces, "<|im_end|>", "<|endoftext|>")]
+    tensors = transparent_weights()
+    for place, (now, following) in enumerate(itertools.pairwise(ids)):
+        tensors["model.embed_tokens.weight"][now, place] = 1.0
+        tensors["lm_head.weight"][following, place] = 1.0
+    return write_model(folder, tensors, tokenizer)
+
+
+def transparent_weights() -> dict[str, torch.Tensor]:
+    """Layers that add nothing and norms that only scale; embeddings, head and MTP projection are left to fill in."""
+    tensors = {name: torch.zeros_like(t) for name, t in ReferenceMiMo(MODEL, rotary_base=10_000).state_dict().items()}
+    for name, tensor in tensors.items():
+        if "norm" in name:
+            tensor.fill_(1.0)
+    return tensors
+
+
+def write_model(folder: Path, tensors: dict[str, torch.Tensor], tokenizer: Tokenizer) -> Path:
+    """The Hugging Face folder of these weights."""
+    path = folder.parent / "tokenizer"
+    save_tokenizer(tokenizer, path)
     write_hugging_face(
-        folder, MODEL, tensors.items(), rotary_base=10_000, seq_length=128, tokenizer=check_tokenizer(tokenizer, MODEL)
+        folder, MODEL, tensors.items(), rotary_base=10_000, seq_length=128, tokenizer=check_tokenizer(path, MODEL)
     )  # fmt: skip
     return folder
 
@@ -74,6 +99,17 @@ def test_server_answers_and_rejects_drafts_that_are_always_wrong(tmp_path: Path,
     assert len(set(answer["choices"][0]["text"])) == 1
     assert counter(metrics, "vllm:spec_decode_num_draft_tokens_total") >= 6
     assert counter(metrics, "vllm:spec_decode_num_accepted_tokens_total") == 0
+
+
+def test_the_reasoning_is_told_apart_from_the_answer(tmp_path: Path, free_port: int) -> None:
+    folder = reciting_model(tmp_path / "model", ["<think>", "m", "o", "</think>", "w", "d"])
+    body = {"model": "mimo", "messages": [{"role": "user", "content": "some"}], "max_tokens": 16, "temperature": 0}
+    with running_server(folder, "127.0.0.1", free_port, [], tmp_path / "log", reasoning_parser="mimo") as url:
+        request = urllib.request.Request(
+            f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        message = json.load(urllib.request.urlopen(request))["choices"][0]["message"]
+    assert (message["reasoning"], message["content"]) == ("mo", "wd")
 
 
 def counter(metrics: str, name: str) -> float:

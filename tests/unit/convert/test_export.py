@@ -48,6 +48,7 @@ def test_weights_config_and_card(write_checkpoint, megatron_weights, run_export,
     assert (config["rope_theta"], config["max_position_embeddings"]) == (640_000.0, 128), "the stage of the checkpoint"
     card = (tmp_path / "model" / "README.md").read_text()
     assert "1,234 tokens in 7 steps" in card
+    assert "Training started from" not in card
     assert "| two | 500 | 128 | 640,000 | two |" in card
     assert "last stage was `two`" in card
     assert "| text | web | 545 | 707,860 |" in card

@@ -71,6 +71,16 @@ def test_there_and_back(model_folder: Path, nano: ModelConfig, tmp_path: Path) -
         assert (model_folder / name).read_bytes() == (tmp_path / "back" / name).read_bytes()
 
 
+def test_the_card_of_an_untrained_import_claims_no_training(model_folder: Path, tmp_path: Path) -> None:
+    import_checkpoint(model_folder, tmp_path / "step_00000000")
+    export_checkpoint(tmp_path / "step_00000000", tmp_path / "back")
+    card = (tmp_path / "back" / "README.md").read_text()
+    assert f"those of the Hugging Face folder `{model_folder.name}`" in card
+    assert "0 tokens" not in card
+    assert "Training stages" not in card
+    assert str(tmp_path) not in card
+
+
 def test_the_checkpoint_is_complete_in_the_trainers_eyes(model_folder: Path, tmp_path: Path) -> None:
     """It reads every file's checksum; a flipped bit is found."""
     checkpoint = tmp_path / "checkpoints" / "step_00000000"
