@@ -11,9 +11,10 @@ from megatron_mimo.convert.destination import check_absent
 from megatron_mimo.convert.huggingface import FolderSettings, check_tokenizer, convert_to_hugging_face
 from megatron_mimo.convert.megatron import TorchDistCheckpoint
 from megatron_mimo.convert.mimo import megatron_shapes, mimo_ops
-from megatron_mimo.convert.model_card import compatibility_notes, model_card
+from megatron_mimo.convert.model_card import CURVE_FILE, compatibility_notes, model_card
 from megatron_mimo.convert.ops import check_shapes
 from megatron_mimo.convert.progress import Progress, no_progress
+from megatron_mimo.convert.run_record import read_run_record
 from megatron_mimo.convert.shards import MAX_SHARD_BYTES
 
 
@@ -50,6 +51,7 @@ def export_checkpoint(
     checkpoint = TorchDistCheckpoint(checkpoint_folder)
     settings = read_settings(checkpoint.run, source=str(checkpoint_folder / "run.json"))
     check_shapes(checkpoint.shapes, megatron_shapes(settings.model), str(checkpoint_folder))
+    record = read_run_record(checkpoint_folder, checkpoint.run["step"])
     tokenizer = check_tokenizer(tokenizer_folder or settings.tokenizer, settings.model, settings.tokenizer_sha256)
     convert_to_hugging_face(
         destination,
@@ -58,7 +60,8 @@ def export_checkpoint(
             rotary_base=settings.rotary_base,
             seq_length=settings.seq_length,
             tokenizer=tokenizer,
-            model_card=model_card(checkpoint.run, settings.model, settings.stage_name),
+            model_card=model_card(checkpoint.run, settings.model, settings.stage_name, record),
+            pictures={CURVE_FILE: record.curve} if record.curve else {},
         ),
         mimo_ops(settings.model, settings.hugging_face_vocab_size),
         checkpoint,

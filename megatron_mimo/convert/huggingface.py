@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ class FolderSettings:
     seq_length: int
     tokenizer: TokenizerFiles
     model_card: str = ""
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    """Files that the card shows, by name."""
 
 
 def write_hugging_face(
@@ -120,6 +122,8 @@ def _write_settings(folder: Path, settings: FolderSettings, dtype: torch.dtype) 
         source = resources.files("megatron_mimo.convert") / "remote_code" / name
         (folder / name).write_text(source.read_text())
     (folder / "README.md").write_text(settings.model_card)
+    for name, content in settings.pictures.items():
+        (folder / name).write_bytes(content)
 
 
 def check_tokenizer(folder: Path, model: ModelConfig, sha256: str | None = None) -> TokenizerFiles:

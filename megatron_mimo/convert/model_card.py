@@ -1,9 +1,12 @@
-"""The README.md of an exported model, made from the checkpoint's run.json alone."""
+"""The README.md of an exported model, made from the checkpoint's run.json and the record of its run."""
 
 from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import ModelConfig
+from megatron_mimo.convert.run_record import RunRecord
+
+CURVE_FILE = "training_curve.png"
 
 _CARD = """---
 library_name: transformers
@@ -54,13 +57,13 @@ the last stage was `{stage}`.
 | source | domain | documents | tokens |
 |---|---|---|---|
 {sources}
-"""
+{record}"""
 _IMPORTED = (
     "Its weights are those of the Hugging Face folder `{name}`, converted with megatron-mimo and not trained since.\n"
 )
 
 
-def model_card(run: dict[str, Any], model: ModelConfig, stage_name: str) -> str:
+def model_card(run: dict[str, Any], model: ModelConfig, stage_name: str, record: RunRecord) -> str:
     """Markdown text from a run.json that `export.read_settings` has accepted; `stage_name` saw the last step."""
     config = run["config"]
     installed = {name: version for name, version in run.get("versions", {}).items() if version != "not installed"}
@@ -73,13 +76,13 @@ def model_card(run: dict[str, Any], model: ModelConfig, stage_name: str) -> str:
         groups=model.num_query_groups,
         vocab=model.vocab_size,
         mtp=model.mtp_num_layers,
-        history=_history(run, stage_name),
+        history=_history(run, stage_name, record),
         notes=f"\n## Limits\n\n{notes}" if notes else "",
         versions="\n".join(f"- {name} {version}" for name, version in installed.items()),
     )
 
 
-def _history(run: dict[str, Any], stage_name: str) -> str:
+def _history(run: dict[str, Any], stage_name: str, record: RunRecord) -> str:
     """Which tokens the weights have seen, as far as this project knows."""
     if run.get("weights_only"):
         return _IMPORTED.format(name=Path(run["imported_from"]).name)
@@ -92,7 +95,21 @@ def _history(run: dict[str, Any], stage_name: str) -> str:
         start=f"Training started from the weights of `{started_from}`.\n" if start else "",
         stages="\n".join(_stage_row(stage) for stage in run["config"]["stages"]),
         sources="\n".join(_source_row(name, source) for name, source in run.get("data", {}).items()),
+        record=_record(record),
     )
+
+
+def _record(record: RunRecord) -> str:
+    """Loss curve, held-out losses and command, as far as the run folder still has them."""
+    parts = []
+    if record.curve:
+        parts.append(f"\n![loss over consumed tokens]({CURVE_FILE})\n")
+    if record.held_out_losses:
+        rows = "\n".join(f"| {source} | {loss:.4f} |" for source, loss in record.held_out_losses.items())
+        parts.append(f"\n## Held-out loss\n\n| source | nats a token |\n|---|---|\n{rows}\n")
+    if record.command:
+        parts.append(f"\n## Command\n\n```\n{record.command}\n```\n")
+    return "".join(parts)
 
 
 def _stage_row(stage: dict[str, Any]) -> str:
