@@ -13,7 +13,7 @@ HubName = Literal["huggingface", "modelscope"]
 ADDRESSES = {"huggingface": "https://huggingface.co", "modelscope": "https://modelscope.cn/models"}
 NEEDED_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "README.md")
 INDEX = "model.safetensors.index.json"
-PUSHED_SUFFIXES = {".json", ".jinja", ".md", ".py", ".safetensors", ".txt"}
+PUSHED_SUFFIXES = {".json", ".jinja", ".md", ".png", ".py", ".safetensors", ".txt"}
 
 
 def files_to_push(folder: Path) -> list[Path]:
