@@ -26,7 +26,7 @@ PAGES = Path(__file__).parents[1] / "pages"
 MEASURES = ("formulas", "code", "prose", "boilerplate")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Page:
     """One test page: its bytes and its truth."""
 
@@ -109,7 +109,9 @@ def score_page(page: Page, output: str, fenced: bool = True) -> Score:
 
 # ---- code ----------------------------------------------------------------------------------------------------------
 
-_FENCE = re.compile(r"^(?P<indent>[ \t>]*)(?P<mark>`{3,}|~{3,})[^\n`]*\n(?P<body>.*?)^[ \t>]*(?P=mark)[ \t]*$", re.M | re.S)
+_FENCE = re.compile(
+    r"^(?P<indent>[ \t>]*)(?P<mark>`{3,}|~{3,})[^\n`]*\n(?P<body>.*?)^[ \t>]*(?P=mark)[ \t]*$", re.M | re.S
+)
 
 
 def find_fences(output: str) -> list[str]:
@@ -271,4 +273,4 @@ def normalise_scripts(text: str) -> str:
     text = re.sub(r"<sup>(.*?)</sup>", r"^{\1}", text)
     text = re.sub(r"\\(?:mathrm|text|mathit|ce|textit)\s*\{([^{}]*)\}", r"\1", text.replace("−", "-"))
     text = re.sub(r"[$*\s]|\\[,;: ]", "", text.replace("\\_", "_").replace("\\^", "^"))
-    return re.sub(r"\{(.)\}", r"\1", text)
+    return re.sub(r"\{(.|[-+]?\d+)\}", r"\1", text)
