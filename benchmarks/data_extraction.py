@@ -19,9 +19,8 @@ from sys import path
 
 path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from support.page_scoring import MEASURES, PAGES, Page, Score, read_pages, score_page  # noqa: E402
-
-from megatron_mimo.data.extract import decode, extract_html  # noqa: E402
+from megatron_mimo.data.extract import decode, extract_html
+from support.page_scoring import MEASURES, PAGES, Page, Score, read_pages, score_page
 
 Extractor = Callable[[str, str], str | None]
 """(html, url) -> text."""

@@ -1,6 +1,7 @@
 """The scorer of tests/pages: what it takes as equal, and what it must tell apart."""
 
 import pytest
+
 from support.page_scoring import (
     Page,
     contains_lines,

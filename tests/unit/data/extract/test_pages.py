@@ -5,9 +5,9 @@ import re
 import time
 
 import pytest
-from support.page_scoring import Page, Score, read_pages, score_page
 
 from megatron_mimo.data.extract import decode, extract_html
+from support.page_scoring import Page, Score, read_pages, score_page
 
 LEAST_PERCENT = {"formulas": 94.0, "code": 95.0, "prose": 97.0}
 MOST_LEAKED_PERCENT = 4.0
