@@ -1,6 +1,6 @@
 """PDF files with known text, made by fpdf2."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fpdf import FPDF
 from fpdf.enums import EncryptionMethod
@@ -10,9 +10,9 @@ LEFT_MARGIN, TOP_MARGIN = 20.0, 25.0
 
 
 class Paper(FPDF):
-    """A4 pages with an optional running header and page numbers."""
+    """A4 pages with an optional running header (page -> text) and page numbers."""
 
-    def __init__(self, header_text: str = "", numbered: bool = False) -> None:
+    def __init__(self, header_text: Callable[[int], str] | None = None, numbered: bool = False) -> None:
         super().__init__()
         self.header_text, self.numbered = header_text, numbered
         self.set_margins(LEFT_MARGIN, TOP_MARGIN, LEFT_MARGIN)
@@ -23,7 +23,7 @@ class Paper(FPDF):
     def header(self) -> None:
         if self.header_text:
             self.set_font("Times", "I", 9)
-            self.text(LEFT_MARGIN, 12, self.header_text)
+            self.text(LEFT_MARGIN, 12, self.header_text(self.page_no()))
             self.set_font("Times", size=11)
 
     def footer(self) -> None:

@@ -63,8 +63,9 @@ def _jumps(line: Line, following: Line) -> bool:
 def _form_blocks(lines: list[Line], body_size: float, pitch: float) -> list[Block]:
     blocks: list[Block] = []
     previous: Line | None = None
-    for line in lines:
-        kind = _kind(line, body_size)
+    kinds: list[Kind] = [_kind(line, body_size) for line in lines]
+    for place, line in enumerate(lines):
+        kind: Kind = "prose" if _is_inline_code(lines, kinds, place, pitch) else kinds[place]
         if previous is None or blocks[-1].kind != kind or _starts_block(kind, previous, line, pitch):
             blocks.append(Block(kind))
         blocks[-1].lines.append(line)
@@ -77,6 +78,15 @@ def _kind(line: Line, body_size: float) -> Kind:
         return "code"
     is_large = line.run.size > HEADING_SIZE_RATIO * body_size and len(line.text) < 200
     return "heading" if is_large and re.search(r"[^\W\d_]", line.text) else "prose"
+
+
+def _is_inline_code(lines: list[Line], kinds: list[Kind], place: int, pitch: float) -> bool:
+    """Whether a line of code stands alone amid the lines of a paragraph."""
+    around = lines[place - 1 : place + 2]
+    if place == 0 or len(around) < 3 or kinds[place - 1 : place + 2] != ["prose", "code", "prose"]:
+        return False
+    steps = [a.baseline - b.baseline for a, b in itertools.pairwise(around)]
+    return all(0 < step < PARAGRAPH_GAP_RATIO * pitch * around[1].run.size for step in steps)
 
 
 def _starts_block(kind: Kind, previous: Line, line: Line, pitch: float) -> bool:
@@ -101,6 +111,8 @@ def _starts_item(line: Line) -> bool:
 def _is_indented(previous: Line, line: Line) -> bool:
     """First line of a paragraph that is told by its indentation alone."""
     indent = INDENT_EM * line.run.size
+    if _starts_item(previous):
+        return False
     return line.run.left - line.column_left > indent and previous.run.left - previous.column_left < indent
 
 

@@ -20,7 +20,7 @@ HYPHENS = "-\u00ad\u2010\x02"
 
 WIDE_GAP_EM = 1.5
 """A gap from which on text belongs to another run; in monospaced text, gaps are alignment and stay."""
-SPACE_GAP_EM = 0.17
+SPACE_GAP_EM = 0.14
 SCRIPT_SIZE_RATIO = 0.85
 SCRIPT_SHIFT_EM = 0.12
 
@@ -82,20 +82,25 @@ class Run:
 
 
 def read_glyphs(text_page: Any) -> list[Glyph]:
-    """Every visible character of a `pypdfium2` text page, in the order of the page's content."""
+    """Every visible character of a `pypdfium2` text page, in the order of the page's content.
+
+    pdfium gives the letters of a ligature one by one at the same place: they become one glyph.
+    """
     raw = text_page.raw
     glyphs, fonts = [], _FontCache(raw)
-    box = [ctypes.c_double() for _ in range(4)]
-    x, y = ctypes.c_double(), ctypes.c_double()
+    box, x, y = pdfium.FS_RECTF(), ctypes.c_double(), ctypes.c_double()
     for index in range(pdfium.FPDFText_CountChars(raw)):
         code = pdfium.FPDFText_GetUnicode(raw, index)
         if (code <= 32 and code != 2) or code in (0xA0, 0xFFFE, 0xFFFF):
             continue
-        pdfium.FPDFText_GetCharBox(raw, index, *box)
-        pdfium.FPDFText_GetCharOrigin(raw, index, x, y)
-        size = abs(pdfium.FPDFText_GetFontSize(raw, index)) * _scale(raw, index)
         text = _LIGATURES.get(code) or chr(code)
-        glyphs.append(Glyph(text, x.value, box[1].value, y.value, size or 1.0, fonts.is_mono(index)))
+        pdfium.FPDFText_GetCharOrigin(raw, index, x, y)
+        if glyphs and glyphs[-1].left == x.value and glyphs[-1].baseline == y.value:
+            glyphs[-1].text += text
+            continue
+        pdfium.FPDFText_GetLooseCharBox(raw, index, box)
+        size = abs(pdfium.FPDFText_GetFontSize(raw, index)) * _scale(raw, index)
+        glyphs.append(Glyph(text, x.value, box.right, y.value, size or 1.0, fonts.is_mono(index)))
     return glyphs
 
 

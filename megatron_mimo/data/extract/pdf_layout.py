@@ -111,10 +111,11 @@ def _line(row: list[Run], left: float, right: float) -> Line:
 
 def drop_running_lines(pages: list[PageLines]) -> None:
     """Take page numbers and lines that return at the top or bottom of most pages out of `pages`."""
-    seen = Counter(key for page in pages for key in {_key(line) for edge in _edges(page) for line in edge})
+    edges = [(number, edge) for number, page in enumerate(pages) for edge in _edges(page)]
+    seen = Counter(key for number, edge in edges for key in {key for line in edge for key in _keys(line, number)})
     least = max(2, (len(pages) + 1) // 2) if len(pages) < 6 else max(3, len(pages) // 3)
+    running = {id(line) for number, edge in edges for line in _running(edge, number, seen, least)}
     for page in pages:
-        running = {id(line) for edge in _edges(page) for line in _running(edge, seen, least)}
         page.lines = [line for line in page.lines if id(line) not in running]
 
 
@@ -126,14 +127,17 @@ def _edges(page: PageLines) -> list[list[Line]]:
     return [top[:MOST_RUNNING_LINES], bottom[:MOST_RUNNING_LINES]]
 
 
-def _running(edge: list[Line], seen: Counter[str], least: int) -> Iterator[Line]:
+def _running(edge: list[Line], number: int, seen: Counter[str], least: int) -> Iterator[Line]:
     """The edge's running lines: nothing but running lines lies between them and the edge."""
     for line in edge:
-        if seen[_key(line)] < least and not _PAGE_NUMBER.fullmatch(line.text.strip()):
+        returns = any(seen[key] >= least for key in _keys(line, number))
+        if not returns and not _PAGE_NUMBER.fullmatch(line.text.strip()):
             return
         yield line
 
 
-def _key(line: Line) -> str:
-    """The line without its numbers: `Chapter 3 - 17` and `Chapter 3 - 18` are the same running line."""
-    return re.sub(r"\d+", "#", " ".join(line.text.split()))
+def _keys(line: Line, number: int) -> list[str]:
+    """What a running line shares with those of other pages: its words, or a number that counts the pages."""
+    text = " ".join(line.text.split())
+    outer = re.findall(r"^\d{1,4}\b|\b\d{1,4}$", text)
+    return [re.sub(r"\d+", "#", text), *(f"page {int(digits) - number}" for digits in outer)]

@@ -1,6 +1,7 @@
 """PDF to Markdown, on files made here whose text is known."""
 
 import re
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -102,8 +103,17 @@ def test_join_lines_of_chinese_text() -> None:
     assert join_lines(["这座桥建于", "一个夏天。", "It is old."], set()) == "这座桥建于一个夏天。 It is old."
 
 
-def test_running_lines_are_dropped() -> None:
-    paper = Paper(header_text="Annals of Small Bridges 12 (1987)", numbered=True)
+HEADERS = {
+    "same on each page": lambda page: "Annals of Small Bridges 12 (1987)",
+    "title of the section and page": lambda page: (
+        f"Annals of {('stone', 'iron', 'rope', 'wood')[page % 4]}  {page + 80}"
+    ),
+}
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_running_lines_are_dropped(header: Callable[[int], str]) -> None:
+    paper = Paper(header, numbered=True)
     rng = Random(4)
     texts = [" ".join(rng.choices(FIRST.lower().split(), k=50)) + "." for _ in range(60)]
     for text in texts:
@@ -123,6 +133,15 @@ def test_code_keeps_lines_and_indentation() -> None:
     assert [block.strip("\n") for block in find_fences(text)] == [CODE]
     assert normalise_prose(text).startswith(FIRST)
     assert normalise_prose(text).endswith(SECOND)
+
+
+def test_ligatures_are_letters() -> None:
+    fonts = pytest.importorskip("matplotlib.font_manager")
+    paper = Paper()
+    paper.add_font("DejaVu", fname=fonts.findfont("DejaVu Sans"))
+    paper.set_font("DejaVu", size=11)
+    paper.text(30, 40, "The of\ufb01cial \ufb02ow is ef\ufb01cient.")
+    assert extract_pdf(paper.data()) == "The official flow is efficient.\n"
 
 
 def test_scripts_by_position_and_symbols() -> None:
