@@ -2,6 +2,7 @@
 
 python benchmarks/data_extraction.py                # the table
 python benchmarks/data_extraction.py --misses       # and what ours misses, by kind of page
+python benchmarks/data_extraction.py --prefix heldout_  # the pages that were kept apart while the rules were written
 python benchmarks/data_extraction.py --pages FOLDER # other pages with truth files
 
 formulas, code, prose: share of what the page's truth names that is in the output. `code fenced` asks for the exact
@@ -137,10 +138,12 @@ def print_misses(scores: dict[Page, Score]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pages", type=Path, default=PAGES, help="folder of NAME.html and NAME.yaml")
+    parser.add_argument("--prefix", default="", help="only pages whose name begins so")
     parser.add_argument("--seconds", type=float, default=5.0, help="processor seconds to time each extractor")
     parser.add_argument("--misses", action="store_true", help="list what ours misses, by kind of page")
     arguments = parser.parse_args()
     pages = {page: decode(page.content) for page in read_pages(arguments.pages)}
+    pages = {page: html for page, html in pages.items() if page.name.startswith(arguments.prefix)}
     print(f"{len(pages)} pages, {sum(map(len, pages.values())) / 1e6:.2f} million characters")
     print_table(available_extractors(), pages, arguments.seconds)
     if arguments.misses:

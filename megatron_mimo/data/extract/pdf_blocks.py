@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
 
-from megatron_mimo.data.extract.pdf_glyphs import HYPHENS
+from megatron_mimo.data.extract.pdf_glyphs import HYPHENS, MOST_SPACES
 from megatron_mimo.data.extract.pdf_layout import Line
 
 HEADING_SIZE_RATIO = 1.15
@@ -177,11 +177,14 @@ def _code_text(lines: list[Line]) -> str:
     """The block's lines with their indentation, and empty lines where the distance is two lines or more."""
     steps = [a.baseline - b.baseline for a, b in itertools.pairwise(lines) if a.baseline > b.baseline]
     pitch = min(steps, default=0.0)
+    margins: dict[float, float] = {}
+    for line in lines:
+        margins[line.column_left] = min(line.run.left, margins.get(line.column_left, line.run.left))
     text: list[str] = []
     for place, line in enumerate(lines):
         step = lines[place - 1].baseline - line.baseline if place else 0.0
         if pitch and step > 1.5 * pitch:
             text += [""] * min(round(step / pitch) - 1, 3)
-        margin = min(other.run.left for other in lines if other.column_left == line.column_left)
-        text.append(" " * round((line.run.left - margin) / line.run.advance) + line.text)
+        indent = round((line.run.left - margins[line.column_left]) / line.run.advance)
+        text.append(" " * min(indent, MOST_SPACES) + line.text)
     return "\n".join(text)

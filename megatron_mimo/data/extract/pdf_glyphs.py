@@ -20,7 +20,10 @@ HYPHENS = "-\u00ad\u2010\x02"
 
 WIDE_GAP_EM = 1.5
 """A gap from which on text belongs to another run; in monospaced text, gaps are alignment and stay."""
+FAR_POINTS = 20_000.0
+"""Characters further out than any page is large come from broken files."""
 SPACE_GAP_EM = 0.14
+MOST_SPACES = 200
 SCRIPT_SIZE_RATIO = 0.85
 SCRIPT_SHIFT_EM = 0.12
 
@@ -98,6 +101,8 @@ def read_glyphs(text_page: Any) -> list[Glyph]:
         if glyphs and glyphs[-1].left == x.value and glyphs[-1].baseline == y.value:
             glyphs[-1].text += text
             continue
+        if not (abs(x.value) < FAR_POINTS and abs(y.value) < FAR_POINTS):
+            continue
         pdfium.FPDFText_GetLooseCharBox(raw, index, box)
         size = abs(pdfium.FPDFText_GetFontSize(raw, index)) * _scale(raw, index)
         glyphs.append(Glyph(text, x.value, box.right, y.value, size or 1.0, fonts.is_mono(index)))
@@ -173,7 +178,7 @@ def _mono_text(run: Run) -> str:
     text = ""
     for glyph in run.glyphs:
         column = round((glyph.left - start) / advance)
-        text += " " * (column - len(text)) + glyph.text.replace("\x02", "-")
+        text += " " * min(column - len(text), MOST_SPACES) + glyph.text.replace("\x02", "-")
     return text
 
 

@@ -184,6 +184,22 @@ def test_truncated_file_does_not_crash() -> None:
     assert {outcome(data[: int(len(data) * share)]) for share in (0.1, 0.5, 0.9, 0.99)} <= {"broken", "no text", "text"}
 
 
+def test_damaged_files_end_in_text_or_pdf_error() -> None:
+    paper = Paper()
+    paper.set_compression(False)
+    paper.paragraph(FIRST)
+    paper.code(CODE)
+    sound, rng = paper.data(), Random(1)
+    reasons = set()
+    for _ in range(80):
+        damaged = bytearray(sound)
+        for _ in range(30):
+            damaged[rng.randrange(len(damaged))] = rng.choice(b"0123456789 ()[]<>/Tdjm\x00\xff")
+        reasons.add(outcome(bytes(damaged)))
+    assert reasons <= {"broken", "no text", "text"}
+    assert "text" in reasons
+
+
 def test_time_limit() -> None:
     paper = Paper()
     for _ in range(3):
