@@ -1,0 +1,62 @@
+"""The language of a code block, from the classes and attributes that highlighters leave."""
+
+import re
+
+from lxml import etree
+
+_LANGUAGES = frozenset(
+    """actionscript ada apl applescript arduino asm assembly awk bash basic batch bat bibtex c c++ cc clojure cmake cobol
+    coffeescript coffee console cpp crystal cs csharp css csv cuda cypher cython d dart delphi diff django dockerfile docker dot
+    elixir elm erlang fish fortran fsharp f# gherkin git gdscript glsl go golang gradle graphql groovy haml handlebars
+    haskell hcl hlsl html http idris ini ini ipython ipython3 java javascript jinja jinja2 js json json5 jsonc jsx julia kotlin
+    latex lean less lisp llvm lua makefile make markdown mathematica matlab md mermaid mips mysql nasm nginx nim nix
+    objective-c objectivec objc ocaml octave pascal patch perl php plpgsql postgresql powershell processing prolog properties
+    protobuf proto pseudocode ps1 puppet purescript py py3 pycon pytb python python2 python3 r racket raku rb reason rst ruby rs
+    rust sas sass sbatch scala scheme scss sed sh shell sh-session smalltalk solidity sparql sql stan stata svelte svg swift tcl
+    terraform tex text toml ts tsx typescript vala vb vb.net vbnet verilog vhdl vim viml visualbasic vue wasm wolfram x86asm xml
+    xquery yaml yml zig zsh q kdb abap agda coq isabelle maple sagemath sage gap magma bnf ebnf plain plaintext gams ampl""".split()
+)
+_PREFIXES = re.compile(
+    r"(?:^|\s)(?:language|lang|highlight-source|mw-highlight-lang|source|src|highlight|hl|brush:?|hljs-lang|code|highlight-text)"
+    r"[-:_ ]\s*([A-Za-z][\w+#.-]*)"
+)
+_STRONG = re.compile(r"(?:^|\s)(?:language|lang|brush:|mw-highlight-lang|highlight-source)[-:]?\s*([A-Za-z][\w+#.-]*)")
+_NO_LANGUAGE = frozenset("none text plain plaintext default auto nohighlight code txt no-highlight undefined null".split())
+_ALIASES = {"ipython3": "python", "ipython": "python", "py": "python", "py3": "python", "python3": "python", "golang": "go"}
+_ATTRIBUTES = ("data-lang", "data-language", "data-lexer", "data-code-language", "data-canonical-lang", "lang", "syntax", "language")  # fmt: skip
+_ANCESTORS = 3
+
+
+def language_of(element: etree._Element) -> str:
+    """The language's name in lower case, or an empty text."""
+    inner = next((child for child in element.iter("code")), None)
+    for near in (inner, element):
+        found = _language(near, _STRONG) or _language(near, _PREFIXES) if near is not None else ""
+        if found:
+            return _clean(found)
+    node = element.getparent()
+    for _ in range(_ANCESTORS):
+        if node is None or node.tag in ("body", "article", "main"):
+            break
+        found = _language(node, _PREFIXES)
+        if found.lower() in _LANGUAGES:
+            return _clean(found)
+        node = node.getparent()
+    return ""
+
+
+def _language(element: etree._Element, pattern: re.Pattern[str]) -> str:
+    names = element.get("class") or ""
+    match = pattern.search(names)
+    if match and (pattern is _STRONG or match.group(1).lower() in _LANGUAGES):
+        return match.group(1)
+    for attribute in _ATTRIBUTES:
+        value = (element.get(attribute) or "").lower()
+        if value in _LANGUAGES:
+            return value
+    return next((name for name in names.lower().split() if name in _LANGUAGES), "")
+
+
+def _clean(name: str) -> str:
+    name = name.lower().strip(";,:")
+    return "" if name in _NO_LANGUAGE or name.startswith("line") else _ALIASES.get(name, name)

@@ -1,0 +1,70 @@
+"""Which element holds the matter: names that families of sites use, then what the HTML standard offers."""
+
+from collections.abc import Iterator
+
+from lxml import etree
+
+from megatron_mimo.data.extract.dom import class_names
+from megatron_mimo.data.extract.sizes import Size
+
+_IDS = (
+    "content_views", "cnblogs_post_body", "mw-content-text", "article_content", "js_content", "articleContent", "revision",
+    "readme", "wikiArticle", "bodyContent",
+)  # fmt: skip
+_CLASSES = (
+    "markdown_views", "htmledit_views", "blogpost-body", "mw-parser-output", "Post-RichTextContainer", "article-viewer", "show-content",
+    "theme-doc-markdown", "md-content__inner", "ltx_document", "ltx_page_content", "postArticle-content", "available-content",
+    "markdown-body", "entry-content", "post-content", "article-content", "article-body", "article__body", "story-body", "post-body",
+    "entry-body", "rst-content", "td-content", "devsite-article-body", "blog-content", "post__content", "article-text", "e-content",
+    "vp-doc", "sphinx-content", "bd-article", "notion-page-content", "rich_media_content", "post-entry", "single-content",
+    "article_body", "articleBody", "content-body", "page-content", "postbody-content", "js-article-content", "wiki-content",
+)  # fmt: skip
+_SHARE_OF_KNOWN = 0.4
+_SHARE_OF_STANDARD = 0.4
+_LEAST_WEIGHT = 80
+
+
+def known_container(body: etree._Element, sizes: dict[etree._Element, Size]) -> etree._Element | None:
+    """The container of a site family we know, when it holds enough of the page."""
+    whole = sizes[body].weight
+    wanted_ids, wanted = set(_IDS), set(_CLASSES)
+    found: dict[str, list[etree._Element]] = {}
+    for element in sizes:
+        identifier = element.get("id")
+        if identifier in wanted_ids:
+            found.setdefault(identifier, []).append(element)
+        names = element.get("class")
+        if names:
+            for name in wanted.intersection(names.split()):
+                found.setdefault(name, []).append(element)
+        if element.get("itemprop") == "articleBody":
+            found.setdefault("articleBody", []).append(element)
+    for name in (*_IDS, *_CLASSES):
+        elements = found.get(name, [])
+        if len(elements) == 1 and _is_enough(sizes[elements[0]], whole, _SHARE_OF_KNOWN):
+            return elements[0]
+    return None
+
+
+def standard_container(body: etree._Element, sizes: dict[etree._Element, Size]) -> etree._Element:
+    """`<main>`, the only large `<article>`, or the body."""
+    whole = sizes[body].weight
+    mains = [element for element in sizes if element.tag == "main" or element.get("role") == "main"]
+    scope = max(mains, key=lambda element: sizes[element].weight, default=body)
+    if not _is_enough(sizes[scope], whole, _SHARE_OF_STANDARD):
+        scope = body
+    articles = [element for element in _articles(scope) if element in sizes]
+    best = max(articles, key=lambda element: sizes[element].weight, default=None)
+    if best is not None and _is_enough(sizes[best], sizes[scope].weight, 0.7):
+        return best
+    return scope
+
+
+def _articles(scope: etree._Element) -> Iterator[etree._Element]:
+    for element in scope.iter("article", "div", "section"):
+        if element.tag == "article" or "hentry" in class_names(element):
+            yield element
+
+
+def _is_enough(size: Size, whole: int, share: float) -> bool:
+    return size.weight >= _LEAST_WEIGHT and size.weight >= share * whole

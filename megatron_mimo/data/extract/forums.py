@@ -1,0 +1,195 @@
+"""Forums: the posts of a thread in order, without votes, signatures and user cards.
+
+A family is a row of a table: which classes hold a post, and which inside it hold what was written. Everything around
+the written text is left behind, so nothing has to be recognised as noise.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lxml import etree
+
+from megatron_mimo.data.extract.dom import DROPPED, descendants, drop, first, has_class, text_of
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of forum software."""
+
+    name: str
+    bodies: frozenset[str]
+    """Classes of the elements that hold what was written, one a post."""
+    titles: tuple[str, ...] = ()
+    within: frozenset[str] = frozenset()
+    """When given, a body counts only inside an element with one of these classes."""
+    noise: frozenset[str] = frozenset()
+    """Classes inside a body that are no part of the text."""
+    is_questions: bool = False
+    """The first post is a question, the others answers to it."""
+    nesting: frozenset[str] = frozenset()
+    """Classes of the elements whose nesting tells a reply's depth."""
+    least_posts: int = 1
+
+
+@dataclass(frozen=True)
+class Post:
+    """What one person wrote: `kind` is question, answer, comment or post; `depth` counts from 0."""
+
+    body: etree._Element
+    kind: str = "post"
+    depth: int = 0
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A page of posts in the order of the page."""
+
+    title: str
+    posts: list[Post]
+
+
+def _set(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+_NOISE = _set(
+    """signature sig js-post-notice post-signature edited-by lastedited postfoot post-menu editdate editby cite-meta quotetop notice rep_bubble
+    message-signature topic-meta-data post_sig smf_signature onebox-metadata lightbox-meta cooked-selection-barrier quote-controls
+    bbCodeBlock-expandLink attachbox message-lastEdit bbcode_description codeheader edit-history poster-info js-selectToQuote informational
+    gallery-icons moderatorbar modified keyinfo reportlinks"""
+)
+_FAMILIES = (
+    Family("stack exchange", _set("s-prose post-text js-post-body"), ("question-hyperlink",), _set("question answer"), is_questions=True),
+    Family("discourse", _set("cooked"), ("fancy-title", "topic-title")),
+    Family("discourse, for crawlers", _set("post"), ("topic-title",), _set("crawler-post")),
+    Family("phpbb 3", _set("content"), ("topic-title",), _set("postbody")),
+    Family("xenforo", _set("bbWrapper messageText"), ("p-title-value",)),
+    Family("vbulletin 4", _set("postcontent"), ("threadtitle",)),
+    Family("vbulletin 5", _set("js-post__content-text"), ("main-title",)),
+    Family("mybb", _set("post_body"), ("thread_subject",)),
+    Family("flarum", _set("Post-body"), ("DiscussionHero-title",)),
+    Family("aops", _set("cmty-post-html"), ("cmty-topic-subject",)),
+    Family("hacker news", _set("toptext commtext"), ("titleline", "storylink"), noise=_set("reply")),
+    Family("reddit, old", _set("md"), ("title",), _set("usertext-body"), nesting=_set("comment")),
+    Family("github", _set("comment-body js-comment-body"), ("js-issue-title", "markdown-title", "gh-header-title"), least_posts=1),
+    Family("gitlab", _set("note-text"), ("title",)),
+    Family("zhihu", _set("RichText"), ("QuestionHeader-title",), _set("AnswerItem QuestionRichText"), is_questions=True),
+    Family("lobsters", _set("comment_text story_text"), ("u-url",), nesting=_set("comments")),
+    Family("invision", _set("ipsType_richText"), ("ipsType_pageTitle",), _set("ipsComment cPost")),
+    Family("phpbb 2", _set("postbody"), ("maintitle",)),
+)  # fmt: skip
+_BODY_IDS = re.compile(r"^(?:post_message_\d+|msg_\d+|post-?message-?\d+|td_post_\d+)$")
+_ELEMENT_POSTS = frozenset(("shreddit-post", "shreddit-comment"))
+_SPACER_PIXELS = 40
+_COMMENTS = frozenset(("comment-copy",))
+
+
+def find_thread(body: etree._Element) -> Thread | None:
+    """The thread on a forum's page, or None when the page is something else."""
+    thread = _reddit(body) or _by_family(body) or _by_ids(body)
+    if thread is None:
+        return None
+    for post in thread.posts:
+        for element in list(descendants(post.body, *_NOISE)):
+            if element.tag != DROPPED:
+                drop(element)
+    return thread
+
+
+def _by_family(body: etree._Element) -> Thread | None:
+    elements = [element for element in body.iterdescendants() if isinstance(element.tag, str) and element.get("class")]
+    present = {name for element in elements for name in (element.get("class") or "").split()}
+    for family in _FAMILIES:
+        if family.bodies.isdisjoint(present) or (family.within and family.within.isdisjoint(present)):
+            continue
+        posts = list(_posts(family, elements))
+        if len(posts) >= family.least_posts and posts:
+            return Thread(_title(body, family.titles), posts)
+    return None
+
+
+def _ancestors(element: etree._Element, names: frozenset[str]) -> int:
+    return sum(has_class(ancestor, names) for ancestor in element.iterancestors())
+
+
+def _posts(family: Family, elements: list[etree._Element]) -> Iterator[Post]:
+    number = 0
+    for element in elements:
+        if family.is_questions and has_class(element, _COMMENTS):
+            yield Post(element, "comment", 1)
+            continue
+        if not has_class(element, family.bodies) or _ancestors(element, family.bodies):
+            continue
+        if family.within and not _ancestors(element, family.within):
+            continue
+        if not text_of(element).strip():
+            continue
+        for child in list(descendants(element, *family.noise)) if family.noise else ():
+            drop(child)
+        yield Post(element, _kind(family, number), _depth(family, element))
+        number += 1
+
+
+def _kind(family: Family, number: int) -> str:
+    if family.is_questions:
+        return "question" if number == 0 else "answer"
+    return "comment" if family.nesting or family.name == "hacker news" else "post"
+
+
+def _depth(family: Family, element: etree._Element) -> int:
+    if family.name == "hacker news":
+        return _indentation(element)
+    return _ancestors(element, family.nesting) if family.nesting else 0
+
+
+def _indentation(element: etree._Element) -> int:
+    """Depth of a Hacker News comment: the story's own text is 0, its comments start at 1."""
+    if has_class(element, frozenset(("toptext",))):
+        return 0
+    row = next((node for node in element.iterancestors("tr") if has_class(node, frozenset(("athing", "comtr")))), None)
+    cell = first(row, "ind") if row is not None else None
+    if cell is None:
+        return 1
+    value = cell.get("indent") or ""
+    if value.isdecimal():
+        return 1 + int(value[:4])
+    spacer = next(cell.iter("img"), None)
+    width = (spacer.get("width") or "") if spacer is not None else ""
+    return 1 + (int(width[:6]) // _SPACER_PIXELS if width.isdecimal() else 0)
+
+
+def _reddit(body: etree._Element) -> Thread | None:
+    """New Reddit: custom elements that carry depth and title as attributes."""
+    posts: list[Post] = []
+    title = ""
+    for element in body.iter(*_ELEMENT_POSTS):
+        if element.tag == "shreddit-post":
+            title = element.get("post-title") or ""
+        slots = [child for child in element.iterdescendants() if child.get("slot") in ("comment", "text-body")]
+        own = next((slot for slot in slots if next(slot.iterancestors(*_ELEMENT_POSTS)) is element), None)
+        if own is not None:
+            depth = element.get("depth") or ""
+            is_comment = element.tag == "shreddit-comment"
+            posts.append(Post(own, "comment" if is_comment else "post", 1 + int(depth[:3]) if depth.isdecimal() else int(is_comment)))
+    return Thread(title, posts) if posts else None
+
+
+def _by_ids(body: etree._Element) -> Thread | None:
+    """vBulletin 3 and SMF number the element that holds a post."""
+    posts = [
+        Post(element)
+        for element in body.iterdescendants("div", "td", "blockquote")
+        if element.get("id") and _BODY_IDS.match(element.get("id", ""))
+    ]
+    return Thread("", posts) if posts else None
+
+
+def _title(body: etree._Element, names: tuple[str, ...]) -> str:
+    for name in names:
+        element = first(body, name)
+        if element is not None:
+            text = " ".join(text_of(element).split())
+            if text:
+                return text
+    return ""

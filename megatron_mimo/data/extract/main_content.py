@@ -1,0 +1,179 @@
+"""Main content: take the frame of the page away, never its mathematics or code.
+
+The order is: hidden elements; the container that a known site or the standard (`<main>`, `<article>`) names; parts that
+their element, role, class or id calls navigation; parts that are mostly links; short texts that only frames use. A rule
+that would take most of the page is ignored: names lie, and losing an article is worse than keeping a menu.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lxml import etree
+
+from megatron_mimo.data.extract.containers import known_container, standard_container
+from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA, drop, text_of
+from megatron_mimo.data.extract.hints import is_boilerplate_heading, is_boilerplate_name, is_boilerplate_phrase
+from megatron_mimo.data.extract.sizes import Size, measure
+
+_FRAME_ROLES = frozenset("navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist status tooltip".split())  # fmt: skip
+_HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
+_HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+_HIDDEN_CLASSES = frozenset("sr-only visually-hidden visuallyhidden screen-reader-text screen-reader-only d-none is-hidden mw-jump-link u-hidden assistive-text".split())  # fmt: skip
+_REVEALED = re.compile(r"solution|answer|spoiler|proof|hint|collaps|accordion|tab|toggle|expand|content", re.IGNORECASE)
+_NOTES = re.compile(r"footnote|endnote|callout|admonition|note|tip|warning|example|topic|info|aside-content|box", re.IGNORECASE)
+_LINK_LISTS = frozenset("ul ol div section table p dl span form fieldset center td tbody tr aside header li figure".split())
+_LEAVES = frozenset("p div span li td section small em strong center h1 h2 h3 h4 h5 h6 dt dd time address label a b i form figure header summary details".split())  # fmt: skip
+_INLINE_LEAVES = frozenset("span small em strong a b i label time".split())
+
+
+class _Limits(NamedTuple):
+    """When a rule may take a part of the page."""
+
+    most_of_page: float = 0.5
+    link_share: float = 0.66
+    link_block_characters: int = 1500
+
+
+_LIMITS = _Limits()
+
+
+def main_content(body: etree._Element) -> etree._Element:
+    """The element that holds the page's matter; the frame inside it is dropped in place."""
+    drop_hidden(body)
+    sizes = measure(body)
+    found = known_container(body, sizes)
+    container = found if found is not None else standard_container(body, sizes)
+    if container is not body:
+        sizes = measure(container)
+    prune(container, sizes)
+    return container
+
+
+def drop_hidden(root: etree._Element) -> None:
+    """Drop what a reader does not see; solutions behind a button stay."""
+    for element in list(root.iterdescendants()):
+        if isinstance(element.tag, str) and element.attrib and element.tag != DROPPED and _is_hidden(element):
+            drop(element)
+
+
+def _is_hidden(element: etree._Element) -> bool:
+    if element.tag in (FORMULA, CODE):
+        return False
+    if element.get("hidden") is not None and element.get("hidden") != "until-found":
+        return True
+    names = element.get("class")
+    if names and not _HIDDEN_CLASSES.isdisjoint(names.split()):
+        return True
+    style = element.get("style")
+    if style and _HIDDEN_STYLE.search(style) and element.tag not in ("body", "main", "article"):
+        return not _REVEALED.search(f"{names or ''} {element.get('id', '')}")
+    return element.get("aria-hidden") == "true" and len(element) == 0 and len(element.text or "") < 20
+
+
+def prune(root: etree._Element, sizes: dict[etree._Element, Size]) -> None:
+    """Drop the parts of `root` that belong to the frame."""
+    whole = max(sizes[root].weight, 1)
+    pending = [root]
+    while pending:
+        parent = pending.pop()
+        for child in list(parent):
+            size = sizes.get(child)
+            if size is None or child.tag in (FORMULA, CODE, DROPPED):
+                continue
+            if _is_frame(child, size, whole):
+                drop(child)
+            elif child.tag in _HEADINGS and is_boilerplate_heading(_short_text(child, size)):
+                _drop_section(child, sizes, whole)
+            elif len(child):
+                pending.append(child)
+
+
+def _is_frame(element: etree._Element, size: Size, whole: int) -> bool:
+    tag = element.tag
+    if size.weight > _LIMITS.most_of_page * whole and size.weight > 200:
+        return False
+    if _is_named_frame(element, tag, size):
+        return not (size.atoms and not _mostly_links(size) and size.text > 3 * size.atoms and _is_rich(size))
+    if tag in _LINK_LISTS and _is_link_block(element, size):
+        return True
+    return _is_phrase(element, tag, size)
+
+
+def _is_rich(size: Size) -> bool:
+    """Enough mathematics or code to be matter whatever the name says."""
+    return size.atoms >= 2 or size.atom_characters > 40
+
+
+def _mostly_links(size: Size) -> bool:
+    return size.links > 0.4 * max(size.text, 1)
+
+
+def _is_named_frame(element: etree._Element, tag: str, size: Size) -> bool:
+    if tag == "nav":
+        return True
+    if tag == "footer":
+        return not _contains_notes(element)
+    if tag == "aside":
+        return not _NOTES.search(f"{element.get('class', '')} {element.get('id', '')} {element.get('role', '')}") or _mostly_links(size)
+    if element.get("role") in _FRAME_ROLES:
+        return tag not in _HEADINGS
+    names = element.get("class"), element.get("id")
+    if not any(names):
+        return False
+    return is_boilerplate_name(" ".join(name for name in names if name)) and not (tag in _HEADINGS or _has_title(element, size))
+
+
+def _contains_notes(element: etree._Element) -> bool:
+    names = (f"{node.get('class', '')} {node.get('id', '')}" for node in element.iter("footer", "ol", "section", "div", "li"))
+    return any("footnote" in name or "endnote" in name for name in names)
+
+
+def _has_title(element: etree._Element, size: Size) -> bool:
+    """A part with the page's own heading in it is looked into, not dropped."""
+    return size.links < 0.5 * max(size.text, 1) and next(element.iter("h1"), None) is not None
+
+
+def _is_link_block(element: etree._Element, size: Size) -> bool:
+    if size.atoms or size.num_links < 3 or size.text > _LIMITS.link_block_characters:
+        return False
+    return size.links >= _LIMITS.link_share * size.text and size.text < 60 * size.num_links
+
+
+def _short_text(element: etree._Element, size: Size) -> str:
+    return " ".join(text_of(element).split()) if size.text <= 300 else ""
+
+
+def _is_phrase(element: etree._Element, tag: str, size: Size) -> bool:
+    if tag not in _LEAVES or size.atoms or not 0 < size.text <= 240:
+        return False
+    if tag in _INLINE_LEAVES and not _stands_alone(element):
+        return False
+    if size.blocks > 4:
+        return False
+    return is_boilerplate_phrase(_short_text(element, size))
+
+
+def _stands_alone(element: etree._Element) -> bool:
+    """Whether an inline element is its parent's line of its own rather than part of a sentence."""
+    previous, parent = element.getprevious(), element.getparent()
+    before = (parent.text if previous is None and parent is not None else previous.tail if previous is not None else "") or ""
+    return not before.strip() and not (element.tail or "").strip() and (parent is None or parent.tag not in ("p", "li", "td", "dd"))
+
+
+def _following(heading: etree._Element) -> Iterator[etree._Element]:
+    for node in heading.itersiblings():
+        if node.tag in _HEADINGS and node.tag <= heading.tag:
+            return
+        yield node
+
+
+def _drop_section(heading: etree._Element, sizes: dict[etree._Element, Size], whole: int) -> None:
+    """Drop a heading of the frame and the links below it; prose below it stays."""
+    followers = [node for node in _following(heading) if node in sizes and node.tag != DROPPED]
+    total = sum(sizes[node].weight for node in followers)
+    drop(heading)
+    for node in followers if total < 0.3 * whole else []:
+        size = sizes[node]
+        if not size.atoms and (_mostly_links(size) or size.text < 300):
+            drop(node)
