@@ -3,7 +3,9 @@
 from lxml import etree
 
 from megatron_mimo.data.extract.code_blocks import embedded_source, mark_code
+from megatron_mimo.data.extract.code_labels import drop_labels
 from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA, become, drop
+from megatron_mimo.data.extract.hidden import is_hidden
 from megatron_mimo.data.extract.latexml import mark_equations
 from megatron_mimo.data.extract.tex import mark_formula
 
@@ -26,13 +28,19 @@ def mark_atoms(root: etree._Element) -> None:
         names = element.get("class") or ""
         if names and mark_equations(element, tag, names):
             continue
-        if mark_formula(element, tag, names) or mark_code(element, tag, names):
+        if mark_formula(element, tag, names):
             continue
-        if tag in _NEVER_TEXT:
+        if is_hidden(element) and next(element.iter("math"), None) is None:
             drop(element)
+        elif mark_code(element, tag, names):
             continue
-        pending.extend(reversed(element))
+        elif tag in _NEVER_TEXT:
+            drop(element)
+        else:
+            pending.extend(reversed(element))
     _drop_repeated_code(root)
+    for code in list(root.iter(CODE)):
+        drop_labels(code)
     if source and next(root.iter(CODE), None) is None:
         become(etree.SubElement(root, "x-new"), CODE, source)
 

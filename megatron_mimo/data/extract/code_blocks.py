@@ -10,8 +10,9 @@ import re
 from lxml import etree
 
 from megatron_mimo.data.extract.code_language import language_of
-from megatron_mimo.data.extract.code_text import GUTTERS, code_text, is_gutter, trim
+from megatron_mimo.data.extract.code_text import GUTTERS, code_text, drop_line_numbers, is_gutter, trim
 from megatron_mimo.data.extract.dom import CODE, FORMULA, become, descendants, drop, first, has_class, text_of
+from megatron_mimo.data.extract.hidden import is_hidden
 from megatron_mimo.data.extract.tex_text import tidy
 
 _CODE_CELLS = frozenset(
@@ -63,6 +64,7 @@ def _pre(element: etree._Element) -> bool:
     if _is_number_column(element):
         drop(element)
         return True
+    drop_line_numbers(element)
     return _put(element, code_text(element))
 
 
@@ -80,7 +82,7 @@ def _is_number_column(element: etree._Element) -> bool:
 
 
 def _cells(row: etree._Element) -> list[etree._Element]:
-    return [cell for cell in row if cell.tag in ("td", "th")]
+    return [cell for cell in row if cell.tag in ("td", "th") and not is_hidden(cell)]
 
 
 def _is_number_cell(cell: etree._Element) -> bool:
@@ -112,7 +114,7 @@ def _table(element: etree._Element) -> bool:
     parent = element.getparent()
     names = f"{element.get('class', '')} {parent.get('class', '') if parent is not None else ''}"
     in_code_table = bool(_CODE_TABLES.search(names))
-    rows = [row for row in element.iter("tr") if _cells(row)]
+    rows = [row for row in element.iter("tr") if any(cell.tag == "td" for cell in _cells(row))]
     if not rows or _code_cell(rows[0], in_code_table) is None:
         return False
     cells = [_code_cell(row, in_code_table) for row in rows]

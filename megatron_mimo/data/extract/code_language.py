@@ -45,6 +45,11 @@ def language_of(element: etree._Element) -> str:
     return ""
 
 
+def is_language(word: str) -> bool:
+    """Whether a word is the name of a programming language."""
+    return word.lower() in _LANGUAGES
+
+
 def _language(element: etree._Element, pattern: re.Pattern[str]) -> str:
     names = element.get("class") or ""
     match = pattern.search(names)

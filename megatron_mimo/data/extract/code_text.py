@@ -4,7 +4,7 @@ import re
 
 from lxml import etree
 
-from megatron_mimo.data.extract.dom import DROPPED, text_of
+from megatron_mimo.data.extract.dom import DROPPED, drop, text_of
 
 GUTTERS = frozenset(
     """line-numbers-rows linenos lineno linenos-cell ln lnt hljs-ln-numbers hljs-ln-n hljs-ln-line-numbers pre-numbering linenumber
@@ -18,6 +18,7 @@ _NOISE = re.compile(
     r"copy|clipboard|hljs-button|toolbar|code-lang\b|lang-label|code__?-?(?:header|title)|tooltip|headerlink|anchor-link|fold-btn",
     re.IGNORECASE,
 )
+_LITERAL = re.compile(r"number|literal|\b(?:mi|mf|m|lit|hll)\b")
 _NOISE_CHARACTERS = 40
 _LETTER = re.compile(r"[^\W\d_]")
 _LINE = re.compile(r"(?:^|\s)(?:line|token-line|code-line|cl|view-line|hljs-line|row-line|highlight-line|LineOfCode)(?:\s|$)")
@@ -32,6 +33,25 @@ def code_text(element: etree._Element) -> str:
     _collect(element, parts)
     text = "".join(parts).replace("\r\n", "\n").replace("\r", "\n")
     return text.translate(_INVISIBLE) if not text.isascii() else text
+
+
+def drop_line_numbers(element: etree._Element) -> None:
+    """Drop numbers 1, 2, .. that open every line, each in a `<span>` of its own that is no number of the program."""
+    numbers = []
+    at_start = not (element.text or "").strip()
+    for child in element:
+        is_number = child.tag == "span" and len(child) == 0 and (child.text or "").strip(" .:\xa0").isdecimal()
+        if is_number and at_start and not _LITERAL.search(child.get("class") or ""):
+            numbers.append(child)
+        inside = "".join(child.itertext())
+        at_start = (child.tail or inside).rstrip(" ").endswith("\n") or child.tag == "br"
+    num_lines = code_text(element).strip("\n").count("\n") + 1
+    values = [int((child.text or "").strip(" .:\xa0")[:9]) for child in numbers]
+    if num_lines < 2 or values != list(range(1, num_lines + 1)):
+        return
+    for child in numbers:
+        child.tail = (child.tail or "").removeprefix(" ")
+        drop(child)
 
 
 def trim(code: str) -> str:

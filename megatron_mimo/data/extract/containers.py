@@ -9,17 +9,17 @@ from megatron_mimo.data.extract.sizes import Size
 
 _IDS = (
     "content_views", "cnblogs_post_body", "mw-content-text", "article_content", "js_content", "articleContent", "revision",
-    "readme", "wikiArticle", "bodyContent",
+    "wikiArticle", "bodyContent",
 )  # fmt: skip
 _CLASSES = (
     "markdown_views", "htmledit_views", "blogpost-body", "mw-parser-output", "Post-RichTextContainer", "article-viewer", "show-content",
     "theme-doc-markdown", "md-content__inner", "ltx_document", "ltx_page_content", "postArticle-content", "available-content",
-    "markdown-body", "entry-content", "post-content", "article-content", "article-body", "article__body", "story-body", "post-body",
+    "blob-wrapper", "markdown-body", "entry-content", "post-content", "article-content", "article-body", "article__body", "story-body", "post-body",
     "entry-body", "rst-content", "td-content", "devsite-article-body", "blog-content", "post__content", "article-text", "e-content",
     "vp-doc", "sphinx-content", "bd-article", "notion-page-content", "rich_media_content", "post-entry", "single-content",
     "article_body", "articleBody", "content-body", "page-content", "postbody-content", "js-article-content", "wiki-content",
 )  # fmt: skip
-_SHARE_OF_KNOWN = 0.4
+_SHARE_OF_KNOWN = 0.2
 _SHARE_OF_STANDARD = 0.4
 _LEAST_WEIGHT = 80
 

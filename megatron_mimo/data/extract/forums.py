@@ -71,7 +71,7 @@ _FAMILIES = (
     Family("flarum", _set("Post-body"), ("DiscussionHero-title",)),
     Family("aops", _set("cmty-post-html"), ("cmty-topic-subject",)),
     Family("hacker news", _set("toptext commtext"), ("titleline", "storylink"), noise=_set("reply")),
-    Family("reddit, old", _set("md"), ("title",), _set("usertext-body"), nesting=_set("comment")),
+    Family("reddit, old", _set("md"), ("a.title", "p.title"), _set("entry"), nesting=_set("comment")),
     Family("github", _set("comment-body js-comment-body"), ("js-issue-title", "markdown-title", "gh-header-title"), least_posts=1),
     Family("gitlab", _set("note-text"), ("title",)),
     Family("zhihu", _set("RichText"), ("QuestionHeader-title",), _set("AnswerItem QuestionRichText"), is_questions=True),
@@ -79,9 +79,10 @@ _FAMILIES = (
     Family("invision", _set("ipsType_richText"), ("ipsType_pageTitle",), _set("ipsComment cPost")),
     Family("phpbb 2", _set("postbody"), ("maintitle",)),
 )  # fmt: skip
-_BODY_IDS = re.compile(r"^(?:post_message_\d+|msg_\d+|post-?message-?\d+|td_post_\d+)$")
+_BODY_IDS = re.compile(r"^(?:post_message_\d+|msg_\d+|post-?message-?\d+)$")
 _ELEMENT_POSTS = frozenset(("shreddit-post", "shreddit-comment"))
 _SPACER_PIXELS = 40
+_COMMENT_BODIES = _set("comment-content comment-text comment_text comment__content comment-body__text commentText blog-comment-body")
 _COMMENTS = frozenset(("comment-copy",))
 
 
@@ -187,9 +188,17 @@ def _by_ids(body: etree._Element) -> Thread | None:
 
 def _title(body: etree._Element, names: tuple[str, ...]) -> str:
     for name in names:
-        element = first(body, name)
+        tag, _, name = name.rpartition(".")
+        element = next((node for node in descendants(body, name) if tag in ("", node.tag)), None)
         if element is not None:
             text = " ".join(text_of(element).split())
             if text:
                 return text
     return ""
+
+
+def find_comments(body: etree._Element, content: etree._Element) -> list[etree._Element]:
+    """What readers wrote below an article, when it stands outside `content`."""
+    elements = descendants(body, *_COMMENT_BODIES)
+    found = [element for element in elements if not any(node is content for node in element.iterancestors())]
+    return [element for element in found if not _ancestors(element, _COMMENT_BODIES)]

@@ -21,7 +21,7 @@ visually-?hidden sr-only screen-?reader(?:-text|-only)? hidden-print avatar\\w* 
 hide-article-box csdn-\\w+ postdesc blog_post_info\\w* post_next_prev green_channel article-suspended-panel contentitem-(?:actions|time) richcontent-actions authorinfo operat\\w+
 pinglun btn-?(?:group|toolbar) buttons action-?bar actions js-post-menu postcell-footer d-print-none print-only hatnote contact-?(?:us|form) partners? affiliate\\w* disclosure
 discussion-sidebar gh-header-actions file-navigation file-header footer-?\\w+ site-?(?:nav|footer|menu)\\w* offcanvas drawer mobile-?(?:nav|menu)\\w* hamburger mega-?menu\\w* live-?chat chat-widget intercom\\w* survey poll
-next-prev prev next previous prevlink nextlink nextprev last-updated lastmod edit-meta doc-footer docs-footer kudos bookmark\\w* permalink linkback stub timestamps?"""
+hdr ftr side ctxtnav metanav altlinks baseline-\\w+ rate next-prev prev next previous prevlink nextlink nextprev last-updated lastmod edit-meta doc-footer docs-footer kudos bookmark\\w* permalink linkback stub timestamps?"""
 _BOILERPLATE = re.compile(rf"(?:^|[\s_-])(?:{'|'.join(_BOILERPLATE_WORDS.split())})(?=$|[\s_-]|\d)")
 _NOT_BOILERPLATE = re.compile(
     r"(?:^|[\s_-])(?:has|with|no|without|hide|show)[-_](?:side-?bar|nav|toc|footer|header|menu|ads?|banner|toolbar)|sidebar-(?:left|right|layout|page)(?:\s|$)"
@@ -48,6 +48,7 @@ _PHRASES = re.compile(
     | .{0,40}\b\d+\s?(?:min(?:ute)?s?\s(?:read|ago)|hours?\sago|days?\sago|weeks?\sago|months?\sago|years?\sago)\b.{0,40}
     | \d[\d.,]*[km]?\s(?:views?|likes?|shares?|comments?|replies|answers?|votes?|points?|claps?|reactions?|followers?|subscribers?|upvotes?|people\sfound\sthis.*)\W*
     | (?:←|→|«|»|‹|›|<|>|previous|next|prev|older|newer)\W*(?:previous|next|prev|older|newer)?\s?(?:post|page|article|chapter|topic|thread|entry|story|lesson|up)s?\W?.{0,80}
+    | (?:article\s|post\s)?(?:tags?|categor(?:y|ies)|labels?|topics|keywords)\s?[:：].{0,120} | (?:you\sare\svisitor|best\sviewed\s(?:with|in)|view\srevision|download\sin\sother\sformats)\b.{0,80}
     | enter\syour\semail.* | your\semail\s(?:address)?.{0,80} | (?:no\sspam|unsubscribe).{0,80} | get\s(?:the|our)\s(?:latest|free|weekly|best)\b.{0,120} | .{0,60}\bnewsletter\b.{0,100}
     | (?:thanks\sfor\s(?:reading|contributing\san\sanswer)|become\sa\s(?:member|patron)|support\s(?:us|me)\son|buy\sme\sa).{0,120}
     | (?:privacy\spolicy|terms\s(?:of\s(?:service|use)|and\sconditions)|cookie\s(?:policy|settings|preferences)|contact\sus|about\sus|sitemap|legal\snotice|do\snot\ssell)\b.{0,120}

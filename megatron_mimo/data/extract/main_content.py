@@ -1,6 +1,6 @@
 """Main content: take the frame of the page away, never its mathematics or code.
 
-The order is: hidden elements; the container that a known site or the standard (`<main>`, `<article>`) names; parts that
+The order is: the container that a known site or the standard (`<main>`, `<article>`) names; parts that
 their element, role, class or id calls navigation; parts that are mostly links; short texts that only frames use. A rule
 that would take most of the page is ignored: names lie, and losing an article is worse than keeping a menu.
 """
@@ -18,9 +18,6 @@ from megatron_mimo.data.extract.sizes import Size, measure
 
 _FRAME_ROLES = frozenset("navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist status tooltip".split())  # fmt: skip
 _HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
-_HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
-_HIDDEN_CLASSES = frozenset("sr-only visually-hidden visuallyhidden screen-reader-text screen-reader-only d-none is-hidden mw-jump-link u-hidden assistive-text".split())  # fmt: skip
-_REVEALED = re.compile(r"solution|answer|spoiler|proof|hint|collaps|accordion|tab|toggle|expand|content", re.IGNORECASE)
 _NOTES = re.compile(r"footnote|endnote|callout|admonition|note|tip|warning|example|topic|info|aside-content|box", re.IGNORECASE)
 _LINK_LISTS = frozenset("ul ol div section table p dl span form fieldset center td tbody tr aside header li figure".split())
 _LEAVES = frozenset("p div span li td section small em strong center h1 h2 h3 h4 h5 h6 dt dd time address label a b i form figure header summary details".split())  # fmt: skip
@@ -40,7 +37,6 @@ _LIMITS = _Limits()
 
 def main_content(body: etree._Element) -> etree._Element:
     """The element that holds the page's matter; the frame inside it is dropped in place."""
-    drop_hidden(body)
     sizes = measure(body)
     found = known_container(body, sizes)
     container = found if found is not None else standard_container(body, sizes)
@@ -48,27 +44,6 @@ def main_content(body: etree._Element) -> etree._Element:
         sizes = measure(container)
     prune(container, sizes)
     return container
-
-
-def drop_hidden(root: etree._Element) -> None:
-    """Drop what a reader does not see; solutions behind a button stay."""
-    for element in list(root.iterdescendants()):
-        if isinstance(element.tag, str) and element.attrib and element.tag != DROPPED and _is_hidden(element):
-            drop(element)
-
-
-def _is_hidden(element: etree._Element) -> bool:
-    if element.tag in (FORMULA, CODE):
-        return False
-    if element.get("hidden") is not None and element.get("hidden") != "until-found":
-        return True
-    names = element.get("class")
-    if names and not _HIDDEN_CLASSES.isdisjoint(names.split()):
-        return True
-    style = element.get("style")
-    if style and _HIDDEN_STYLE.search(style) and element.tag not in ("body", "main", "article"):
-        return not _REVEALED.search(f"{names or ''} {element.get('id', '')}")
-    return element.get("aria-hidden") == "true" and len(element) == 0 and len(element.text or "") < 20
 
 
 def prune(root: etree._Element, sizes: dict[etree._Element, Size]) -> None:
@@ -95,7 +70,7 @@ def _is_frame(element: etree._Element, size: Size, whole: int) -> bool:
         return False
     if _is_named_frame(element, tag, size):
         return not (size.atoms and not _mostly_links(size) and size.text > 3 * size.atoms and _is_rich(size))
-    if tag in _LINK_LISTS and _is_link_block(element, size):
+    if tag in _LINK_LISTS and _is_link_block(tag, size):
         return True
     return _is_phrase(element, tag, size)
 
@@ -118,6 +93,8 @@ def _is_named_frame(element: etree._Element, tag: str, size: Size) -> bool:
         return not _NOTES.search(f"{element.get('class', '')} {element.get('id', '')} {element.get('role', '')}") or _mostly_links(size)
     if element.get("role") in _FRAME_ROLES:
         return tag not in _HEADINGS
+    if tag == "form" and size.text < 300 and not size.atoms:
+        return True
     names = element.get("class"), element.get("id")
     if not any(names):
         return False
@@ -134,9 +111,13 @@ def _has_title(element: etree._Element, size: Size) -> bool:
     return size.links < 0.5 * max(size.text, 1) and next(element.iter("h1"), None) is not None
 
 
-def _is_link_block(element: etree._Element, size: Size) -> bool:
-    if size.atoms or size.num_links < 3 or size.text > _LIMITS.link_block_characters:
+def _is_link_block(tag: str, size: Size) -> bool:
+    if size.atoms or size.num_links < 2 or size.text > _LIMITS.link_block_characters:
         return False
+    if size.num_links == 2:
+        return size.text < 150 and size.links >= 0.8 * size.text and tag != "p"
+    if tag == "td" and size.text < 400 and size.links > 0.5 * size.text:
+        return True
     return size.links >= _LIMITS.link_share * size.text and size.text < 60 * size.num_links
 
 

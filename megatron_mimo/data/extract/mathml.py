@@ -86,6 +86,7 @@ def _in_row(child: etree._Element, has_left: bool) -> str:
 
 def _fence(element: etree._Element) -> str:
     """The bracket that an operator draws, or an empty text."""
+    element = _only(element)
     text = _text(element) if _name(element) == "mo" else ""
     return text if text in FENCES else ""
 
@@ -103,7 +104,7 @@ def _fenced_pattern(row: etree._Element, children: list[etree._Element]) -> str:
         if _name(core) == "mfrac" and opening == "(" and closing == ")" and _is_zero(core.get("linethickness")):
             top, bottom = (_argument(child) for child in _children(core)[:2])
             return rf"\binom{top}{bottom}"
-    if row.get("data-mjx-texclass") == "INNER" and len(children) > 1 and _name(children[-1]) == "mo":
+    if row.get("data-mjx-texclass") == "INNER" and len(children) > 1 and _name(_only(children[-1])) == "mo":
         left, right = _delimiter(children[0]), _delimiter(children[-1])
         middle = join([_in_row(child, at > 0) for at, child in enumerate(children[1:-1])])
         return join([rf"\left{left}", " " if left[-1].isalpha() else "", middle, rf"\right{right}"])
@@ -111,10 +112,11 @@ def _fenced_pattern(row: etree._Element, children: list[etree._Element]) -> str:
 
 
 def _is_empty_close(last: etree._Element, closing: str) -> bool:
-    return not closing and (_name(last) != "mo" or not _text(last))
+    return not closing and (_name(_only(last)) != "mo" or not _text(last))
 
 
 def _delimiter(element: etree._Element) -> str:
+    element = _only(element)
     text = _text(element)
     return FENCES.get(text, _operator(element)) if text else "."
 

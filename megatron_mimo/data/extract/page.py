@@ -6,12 +6,11 @@ from lxml import etree
 
 from megatron_mimo.data.extract.atoms import mark_atoms
 from megatron_mimo.data.extract.dom import parse, text_of
-from megatron_mimo.data.extract.forums import Post, Thread, find_thread
-from megatron_mimo.data.extract.main_content import drop_hidden, main_content
+from megatron_mimo.data.extract.forums import Post, Thread, find_comments, find_thread
+from megatron_mimo.data.extract.main_content import main_content
 from megatron_mimo.data.extract.markdown import inline_markdown, to_markdown
 from megatron_mimo.data.extract.notebooks import is_notebook, mark_cells
 
-_BLANK_LINES = re.compile(r"\n{3,}")
 _TITLE_SEPARATORS = re.compile(r"\s+[|·•–—»:-]\s+|\s*[_|]\s*")
 _DEEPEST_HEADING = 6
 
@@ -30,7 +29,7 @@ def extract_html(html: str, url: str) -> str:
     mark_atoms(body)
     thread = find_thread(body)
     text = _write_thread(thread, body, title) if thread is not None else _write_page(body, title)
-    return _BLANK_LINES.sub("\n\n", text).strip()
+    return text.strip("\n")
 
 
 def _head_title(root: etree._Element) -> str:
@@ -48,7 +47,8 @@ def _write_page(body: etree._Element, title: str) -> str:
     headings = list(body.iter("h1"))
     texts = [inline_markdown(heading) for heading in headings]
     content = main_content(body)
-    text = to_markdown(content)
+    comments = [to_markdown(comment) for comment in find_comments(body, content)]
+    text = "\n\n".join([to_markdown(content), *(f"## Comment\n\n{comment}" for comment in comments if comment)])
     heading = _page_heading(texts, title)
     if heading and heading not in text[: len(heading) + 2000]:
         return f"# {heading}\n\n{text}"
@@ -67,9 +67,9 @@ def _page_heading(headings: list[str], title: str) -> str:
 
 def _write_thread(thread: Thread, body: etree._Element, title: str) -> str:
     heading = thread.title or _page_heading([inline_markdown(element) for element in body.iter("h1", "h2")], title)
+    heading = heading or _TITLE_SEPARATORS.split(title)[0].strip()
     parts = [f"# {heading}"] if heading else []
     for at, post in enumerate(thread.posts):
-        drop_hidden(post.body)
         text = to_markdown(post.body)
         if text:
             parts.append(_post_mark(post, is_first=at == 0) + text)
