@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from lxml import etree
 
-from megatron_mimo.data.extract.dom import class_names
+from megatron_mimo.data.extract.dom import CODE, FORMULA, class_names
 from megatron_mimo.data.extract.sizes import Size
 
 _IDS = (
@@ -22,6 +22,9 @@ _CLASSES = (
 _SHARE_OF_KNOWN = 0.2
 _SHARE_OF_STANDARD = 0.4
 _LEAST_WEIGHT = 80
+_GROWTH = 1.35
+_SPILL_GROWTH = 3.0
+_PLAIN = frozenset(("p", "ul", "ol", "blockquote", CODE, FORMULA))
 
 
 def known_container(body: etree._Element, sizes: dict[etree._Element, Size]) -> etree._Element | None:
@@ -42,8 +45,28 @@ def known_container(body: etree._Element, sizes: dict[etree._Element, Size]) -> 
     for name in (*_IDS, *_CLASSES):
         elements = found.get(name, [])
         if len(elements) == 1 and _is_enough(sizes[elements[0]], whole, _SHARE_OF_KNOWN):
-            return elements[0]
+            return _climb(elements[0], sizes)
     return None
+
+
+def _climb(container: etree._Element, sizes: dict[etree._Element, Size]) -> etree._Element:
+    """A parent that has the title too, or text that a stray end tag spilled out of the container."""
+    best, limit = container, _GROWTH * sizes[container].weight
+    for node in container.iterancestors():
+        if node not in sizes or sizes[node].weight > max(limit, _SPILL_GROWTH * sizes[container].weight):
+            break
+        has_title = container.find(".//h1") is None and node.find(".//h1") is not None
+        if (has_title and sizes[node].weight <= limit) or _is_spilled(node, container):
+            best = node
+    return best
+
+
+def _is_spilled(parent: etree._Element, container: etree._Element) -> bool:
+    """Whether plain paragraphs, lists or code follow the container's branch directly in `parent`."""
+    branch = next((child for child in parent if child is container or container in child.iterdescendants()), None)
+    if branch is None:
+        return False
+    return any(node.tag in _PLAIN and not node.get("class") and not node.get("id") for node in branch.itersiblings())
 
 
 def standard_container(body: etree._Element, sizes: dict[etree._Element, Size]) -> etree._Element:

@@ -3,26 +3,43 @@
 import re
 from functools import lru_cache
 
-_BOILERPLATE_WORDS = """nav navbar navigation navi navmenu topnav sidenav subnav mainnav nav[-_ ]?(?:bar|links?|menu|list|wrap) menus? submenu menubar
-dropdown(?:-menu)? bread-?crumbs? breadcrumb-?\\w* crumbs? side-?bar sider right-?rail rail right-?col(?:umn)? left-?col(?:umn)? sidecol footer foot
-site-?header global-?header page-?top top-?bar topbar masthead banner cookies? cookie-?\\w+ consent gdpr ccpa onetrust\\w* cmp
-shar(?:e|ing|er|es) share-?\\w+ sharedaddy addthis\\w* addtoany\\w* a2a\\w* socials? social-\\w+ follow-?(?:us|me|btn|button) related related-?\\w+ recommend\\w* suggest(?:ed|ions?)
-more-from read-?next up-?next you-?may\\w* popular trending most-?(?:read|popular|viewed) top-stories hot-?\\w* promos? promo-?\\w+ promotion sponsor\\w* advert\\w* adv
-ads? ad-?(?:slot|box|unit|banner|container|wrapper|block|space|text) ads-?\\w+ adsbygoogle adsense dfp google-?ads? taboola\\w* outbrain\\w* newsletter\\w*
-subscri(?:be|ption|bers?) subscribe-\\w+ sign-?up signup-\\w+ paywall log-?in login-\\w+ sign-?in pop-?up\\w* modal overlay lightbox toast toolbars? tool-?box toolbox\\w* paginat\\w+ pagers?
-page-?(?:nav|numbers?|links) post-?nav\\w* nav-links prev-?next prevnext related-links toc tocify table-of-contents table-contents tableofcontents on-this-page contents-list
-comment-?form respond reply-?form quick-?reply reply-?(?:link|btn|button) author-?(?:box|bio|card|info|profile|about|details) about-?(?:the-?)?author bio byline by-line post-?meta
-entry-?(?:meta|footer) article-?(?:meta|info|footer|tags|actions|copyright|bar-\\w+) meta-?info post-?(?:info|tags|share|stats|actions|footer|author|date|controls?|menu|buttons) tags? tag-?(?:list|cloud|links) tagcloud post-tag entry-tags cat-?links categor(?:y|ies)-?(?:list|links)?
-widgets? widget-\\w+ skip-?(?:link|nav|to)\\w* edit-?(?:link|section|page|this-page) mw-editsection\\w* headerlink navbox\\w* vertical-navbox mbox\\w* ambox metadata printfooter
-catlinks sitesub contentsub jump-to-nav mw-(?:indicators|jump-link|navigation|head|panel|portlet|footer) noprint no-print site-?notice back-?to-?top scroll-?(?:to-)?top scrolltop feedback\\w* was-this helpful
-ratings? votes? vote-?\\w+ voting likes? like-?(?:btn|button|count|box) reactions? claps? clap-?\\w+ view-?count views post-?views user-?(?:card|info|details|panel|stats|profile|action-time) usercard profile-?card signatures? signature-\\w+ sig
-copyright\\w* legal disclaimer lang(?:uage)?-?(?:switch\\w*|select\\w*|picker|links|list|menu) version-?(?:switch\\w*|select\\w*|picker|warning) search search-?(?:box|bar|form|field|wrap\\w*) searchform donat\\w+ cta call-to-action
-visually-?hidden sr-only screen-?reader(?:-text|-only)? hidden-print avatar\\w* gravatar announcement-?bar announcement app-?(?:download|promo|banner) download-app qr-?code reward recommend-box
-hide-article-box csdn-\\w+ postdesc blog_post_info\\w* post_next_prev green_channel article-suspended-panel contentitem-(?:actions|time) richcontent-actions authorinfo operat\\w+
-pinglun btn-?(?:group|toolbar) buttons action-?bar actions js-post-menu postcell-footer d-print-none print-only hatnote contact-?(?:us|form) partners? affiliate\\w* disclosure
-discussion-sidebar gh-header-actions file-navigation file-header footer-?\\w+ site-?(?:nav|footer|menu)\\w* offcanvas drawer mobile-?(?:nav|menu)\\w* hamburger mega-?menu\\w* live-?chat chat-widget intercom\\w* survey poll
-hdr ftr side ctxtnav metanav altlinks baseline-\\w+ rate next-prev prev next previous prevlink nextlink nextprev last-updated lastmod edit-meta doc-footer docs-footer kudos bookmark\\w* permalink linkback stub timestamps?"""
-_BOILERPLATE = re.compile(rf"(?:^|[\s_-])(?:{'|'.join(_BOILERPLATE_WORDS.split())})(?=$|[\s_-]|\d)")
+_PARTS = """nav navbar navigation navi navmenu topnav sidenav subnav mainnav nav[-_ ]?(?:bar|links?|menu|list|wrap) submenu menubar bread-?crumbs?
+breadcrumb-?\\w* side-?bar sider right-?rail rail right-?col(?:umn)? left-?col(?:umn)? sidecol footer site-?header global-?header page-?top top-?bar
+topbar masthead banner cookies? cookie-?\\w+ consent gdpr ccpa onetrust\\w* cmp shar(?:e|ing|er|es) share-?\\w+ sharedaddy addthis\\w* addtoany\\w*
+a2a\\w* socials? social-\\w+ follow-?(?:us|me|btn|button) related related-?\\w+ recommend\\w* suggest(?:ed|ions?) more-from read-?next up-?next
+you-?may\\w* trending most-?(?:read|popular|viewed) top-stories promos? promo-?\\w+ promotion sponsor\\w* advert\\w* ads?
+ad-?(?:slot|box|unit|banner|container|wrapper|block|space|text) ads-?\\w+ adsbygoogle adsense dfp google-?ads? taboola\\w* outbrain\\w* newsletter\\w*
+subscri(?:be|ption|bers?) subscribe-\\w+ sign-?up signup-\\w+ paywall log-?in login-\\w+ sign-?in pop-?up\\w* toolbars? tool-?box toolbox\\w*
+paginat\\w+ pagers? page-?(?:nav|numbers?|links) post-?nav\\w* nav-links prev-?next prevnext related-links toc tocify table-of-contents table-contents
+tableofcontents on-this-page contents-list comment-?form respond reply-?form quick-?reply reply-?(?:link|btn|button)
+author-?(?:box|bio|card|info|profile|about|details) about-?(?:the-?)?author byline by-line post-?meta entry-?(?:meta|footer)
+article-?(?:meta|info|footer|tags|actions|copyright|bar-\\w+) meta-?info
+post-?(?:info|tags|share|stats|actions|footer|author|date|controls?|menu|buttons) tag-?(?:list|cloud|links) tagcloud post-tag entry-tags cat-?links
+widgets? widget-\\w+ skip-?(?:link|nav|to)\\w* edit-?(?:link|section|page|this-page) mw-editsection\\w* headerlink navbox\\w* vertical-navbox mbox\\w*
+ambox printfooter catlinks sitesub contentsub jump-to-nav mw-(?:indicators|jump-link|navigation|head|panel|portlet|footer) noprint no-print
+site-?notice back-?to-?top scroll-?(?:to-)?top scrolltop was-this ratings? votes? vote-?\\w+ voting like-?(?:btn|button|count|box) clap-?\\w+
+view-?count post-?views user-?(?:card|info|details|panel|stats|profile|action-time) usercard signatures? signature-\\w+ copyright\\w* disclaimer
+lang(?:uage)?-?(?:switch\\w*|select\\w*|picker|links|list|menu) version-?(?:switch\\w*|select\\w*|picker|warning)
+search-?(?:box|bar|form|field|wrap\\w*) searchform donat\\w+ call-to-action visually-?hidden sr-only screen-?reader(?:-text|-only)? hidden-print
+avatar\\w* gravatar announcement-?bar announcement app-?(?:download|promo|banner) download-app qr-?code recommend-box hide-article-box csdn-\\w+
+postdesc blog_post_info\\w* post_next_prev green_channel article-suspended-panel contentitem-(?:actions|time) richcontent-actions authorinfo pinglun
+btn-?(?:group|toolbar) action-?bar js-post-menu postcell-footer d-print-none print-only hatnote contact-?(?:us|form) affiliate\\w* discussion-sidebar
+gh-header-actions file-navigation file-header footer-?\\w+ site-?(?:nav|footer|menu)\\w* offcanvas mobile-?(?:nav|menu)\\w* hamburger mega-?menu\\w*
+live-?chat chat-widget intercom\\w* ctxtnav metanav altlinks baseline-\\w+ next-prev prevlink nextlink nextprev last-updated lastmod edit-meta
+doc-footer docs-footer bookmark\\w* linkback"""
+"""Words that betray the frame as a part of a class, between hyphens."""
+_NAMES = """actions adv badges? bio buttons categor(?:y|ies)-?(?:list|links)? claps? crumbs? cta disclosure drawer dropdown(?:-menu)? feedback\\w* foot ftr hdr
+helpful hot-?\\w* kudos legal lightbox likes? menus? metadata modal next operat\\w+ overlay partners? permalink poll popular prev previous profile-?card
+rate rating ratings reactions? related-? reward search side sig stub survey tags? timestamps? toast views hd ft top place position location info
+handle digg\\w* navcol menubar post-?nav loginbar crumb path toc\\w* credits? byline kicker author date meta sns bshare bdsharebuttonbox wx ad by
+tagline counter stats score utility utilities extras? secondary tertiary subnav social tool tools options flash alert-dismissible promo masthead brand
+branding logo wordmark portlet postcell-footer breadcrumb language languages locale siteinfo colophon ticker comments-promo credit share-tools
+nav-?\\w+ \\w+-nav \\w+-navigation \\w+-menu \\w+-toolbar \\w+-footer \\w+-share \\w+-sharing \\w+-ads? \\w+-sidebar \\w+-subscribe \\w+-newsletter \\w+-signup
+\\w+-promo \\w+-related \\w+-tags \\w+-meta \\w+-byline \\w+-pagination \\w+-breadcrumbs? \\w+-cookies? \\w+-consent \\w+-copyright \\w+-policies \\w+-toc"""
+"""Words that do so only as a whole class or id."""
+_BOILERPLATE = re.compile(
+    rf"(?:^|[\s_-])(?:{'|'.join(_PARTS.split())})(?=$|[\s_-]|\d)|(?:^|\s)(?:{'|'.join(_NAMES.split())})(?=\s|$)"
+)
 _NOT_BOILERPLATE = re.compile(
     r"(?:^|[\s_-])(?:has|with|no|without|hide|show)[-_](?:side-?bar|nav|toc|footer|header|menu|ads?|banner|toolbar)|sidebar-(?:left|right|layout|page)(?:\s|$)"
     r"|(?:^|\s)(?:nav-?)?(?:tabs?|tab-(?:pane|content|panel))(?:\s|$)|code-toolbar|toolbar-(?:wrapper|code)|highlight|collapsible|overlay-content|modal-body-content"
@@ -49,6 +66,7 @@ _PHRASES = re.compile(
     | \d[\d.,]*[km]?\s(?:views?|likes?|shares?|comments?|replies|answers?|votes?|points?|claps?|reactions?|followers?|subscribers?|upvotes?|people\sfound\sthis.*)\W*
     | (?:←|→|«|»|‹|›|<|>|previous|next|prev|older|newer)\W*(?:previous|next|prev|older|newer)?\s?(?:post|page|article|chapter|topic|thread|entry|story|lesson|up)s?\W?.{0,80}
     | (?:article\s|post\s)?(?:tags?|categor(?:y|ies)|labels?|topics|keywords)\s?[:：].{0,120} | (?:you\sare\svisitor|best\sviewed\s(?:with|in)|view\srevision|download\sin\sother\sformats)\b.{0,80}
+    | (?:preceded|followed)\sby\b.{0,60} | report\s(?:as|this|abuse|post|an?)\b.{0,40} | (?:最終更新|最后更新|更新日期|当前位置).{0,40}
     | enter\syour\semail.* | your\semail\s(?:address)?.{0,80} | (?:no\sspam|unsubscribe).{0,80} | get\s(?:the|our)\s(?:latest|free|weekly|best)\b.{0,120} | .{0,60}\bnewsletter\b.{0,100}
     | (?:thanks\sfor\s(?:reading|contributing\san\sanswer)|become\sa\s(?:member|patron)|support\s(?:us|me)\son|buy\sme\sa).{0,120}
     | (?:privacy\spolicy|terms\s(?:of\s(?:service|use)|and\sconditions)|cookie\s(?:policy|settings|preferences)|contact\sus|about\sus|sitemap|legal\snotice|do\snot\ssell)\b.{0,120}
@@ -58,6 +76,8 @@ _PHRASES = re.compile(
     )$"""
 )
 _MAX_PHRASE_CHARACTERS = 240
+_SEPARATORS = re.compile(r"\s[|·•»›]\s")
+_SENTENCE = re.compile(r"\w{2,}[.!?。！？](?:\s|$)|[。！？]")
 _SECTION_HEADINGS = re.compile(
     r"""(?ix)^\W*(?:(?:related|recommended|popular|trending|similar|latest|recent|more|most\sread|hot\snetwork)\s(?:articles?|posts?|stories|questions?|topics?|news|content|videos?|links|tags|discussions?|comments?|threads?|from\b.{0,40}|in\b.{0,40}|on\b.{0,40}|by\b.{0,40})
     |you\s(?:may|might)\s(?:also\s)?(?:like|enjoy|be\sinterested).{0,40}|read\s(?:next|more|also)|up\snext|what\sto\sread\snext|share\s(?:this|on|article|post).{0,30}|follow\sus.{0,20}|leave\sa\s(?:comment|reply).{0,30}|post\sa\s(?:comment|reply)|your\sanswer|add\sa\scomment
@@ -81,6 +101,8 @@ def is_content_name(names: str) -> bool:
 
 def is_boilerplate_phrase(text: str) -> bool:
     """Whether a short text of its own is one that only frames use."""
+    if len(text) <= _MAX_PHRASE_CHARACTERS and len(_SEPARATORS.findall(text)) >= 2 and not _SENTENCE.search(text):
+        return True
     return len(text) <= _MAX_PHRASE_CHARACTERS and bool(_PHRASES.match(text))
 
 

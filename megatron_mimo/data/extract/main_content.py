@@ -85,7 +85,7 @@ def _mostly_links(size: Size) -> bool:
 
 
 def _is_named_frame(element: etree._Element, tag: str, size: Size) -> bool:
-    if tag == "nav":
+    if tag == "nav" or tag == "address":
         return True
     if tag == "footer":
         return not _contains_notes(element)

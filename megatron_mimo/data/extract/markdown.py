@@ -38,6 +38,20 @@ def to_markdown(element: etree._Element) -> str:
     return writer.result()
 
 
+def block_texts(element: etree._Element) -> list[str]:
+    """The same as blocks; list items that follow each other are one block."""
+    writer = _Writer()
+    writer.element(element)
+    writer.flush()
+    blocks: list[str] = []
+    for block in writer.blocks:
+        if block.startswith("\n\n") or not blocks:
+            blocks.append(block.removeprefix("\n\n"))
+        else:
+            blocks[-1] += block
+    return blocks
+
+
 def inline_markdown(element: etree._Element) -> str:
     """The same on one line, for headings and table cells."""
     writer = _Writer(is_flat=True)

@@ -6,9 +6,10 @@ from lxml import etree
 
 from megatron_mimo.data.extract.atoms import mark_atoms
 from megatron_mimo.data.extract.dom import parse, text_of
+from megatron_mimo.data.extract.edges import trim_edges
 from megatron_mimo.data.extract.forums import Post, Thread, find_comments, find_thread
 from megatron_mimo.data.extract.main_content import main_content
-from megatron_mimo.data.extract.markdown import inline_markdown, to_markdown
+from megatron_mimo.data.extract.markdown import block_texts, inline_markdown, to_markdown
 from megatron_mimo.data.extract.notebooks import is_notebook, mark_cells
 
 _TITLE_SEPARATORS = re.compile(r"\s+[|·•–—»:-]\s+|\s*[_|]\s*")
@@ -48,7 +49,7 @@ def _write_page(body: etree._Element, title: str) -> str:
     texts = [inline_markdown(heading) for heading in headings]
     content = main_content(body)
     comments = [to_markdown(comment) for comment in find_comments(body, content)]
-    text = "\n\n".join([to_markdown(content), *(f"## Comment\n\n{comment}" for comment in comments if comment)])
+    text = "\n\n".join([*trim_edges(block_texts(content)), *(f"## Comment\n\n{comment}" for comment in comments if comment)])
     heading = _page_heading(texts, title)
     if heading and heading not in text[: len(heading) + 2000]:
         return f"# {heading}\n\n{text}"
