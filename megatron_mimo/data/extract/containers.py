@@ -1,10 +1,11 @@
 """Which element holds the matter: names that families of sites use, then what the HTML standard offers."""
 
+import re
 from collections.abc import Iterator
 
 from lxml import etree
 
-from megatron_mimo.data.extract.dom import CODE, FORMULA, class_names
+from megatron_mimo.data.extract.dom import CODE, FORMULA, class_names, text_of
 from megatron_mimo.data.extract.sizes import Size
 
 _IDS = (
@@ -22,8 +23,11 @@ _CLASSES = (
 _SHARE_OF_KNOWN = 0.2
 _SHARE_OF_STANDARD = 0.4
 _LEAST_WEIGHT = 80
-_GROWTH = 1.35
+_SHARE_OF_NARROWED = 0.6
+_GROWTH = 1.5
 _SPILL_GROWTH = 3.0
+_BOXES = frozenset("div main article section td center body tr table tbody form".split())
+_SENTENCE_ENDS = re.compile(r"\w[.!?](?:\s|$)|[。！？]")
 _PLAIN = frozenset(("p", "ul", "ol", "blockquote", CODE, FORMULA))
 
 
@@ -81,6 +85,26 @@ def standard_container(body: etree._Element, sizes: dict[etree._Element, Size]) 
     if best is not None and _is_enough(sizes[best], sizes[scope].weight, 0.7):
         return best
     return scope
+
+
+def narrow(container: etree._Element, sizes: dict[etree._Element, Size]) -> etree._Element:
+    """The part of `container` that holds nearly all of it, as long as what is left outside has no sentences."""
+    while True:
+        children = [child for child in container if child in sizes and sizes[child].text + sizes[child].atoms]
+        best = max(children, key=lambda child: sizes[child].weight, default=None)
+        if best is None or best.tag not in _BOXES or sizes[best].weight < _SHARE_OF_NARROWED * sizes[container].weight:
+            return container
+        if any(_is_matter(child, sizes[child]) for child in children if child is not best):
+            return container
+        if (container.text or "").strip() or any((child.tail or "").strip() for child in container):
+            return container
+        container = best
+
+
+def _is_matter(element: etree._Element, size: Size) -> bool:
+    if size.atoms or element.tag in ("h1", "h2", "table", "p") or next(element.iter("h1"), None) is not None:
+        return True
+    return len(_SENTENCE_ENDS.findall(text_of(element))) >= 2
 
 
 def _articles(scope: etree._Element) -> Iterator[etree._Element]:

@@ -37,16 +37,12 @@ branding logo wordmark portlet postcell-footer breadcrumb language languages loc
 nav-?\\w+ \\w+-nav \\w+-navigation \\w+-menu \\w+-toolbar \\w+-footer \\w+-share \\w+-sharing \\w+-ads? \\w+-sidebar \\w+-subscribe \\w+-newsletter \\w+-signup
 \\w+-promo \\w+-related \\w+-tags \\w+-meta \\w+-byline \\w+-pagination \\w+-breadcrumbs? \\w+-cookies? \\w+-consent \\w+-copyright \\w+-policies \\w+-toc"""
 """Words that do so only as a whole class or id."""
-_BOILERPLATE = re.compile(
-    rf"(?:^|[\s_-])(?:{'|'.join(_PARTS.split())})(?=$|[\s_-]|\d)|(?:^|\s)(?:{'|'.join(_NAMES.split())})(?=\s|$)"
-)
+_STRONG = re.compile(rf"(?:^|[\s_-])(?:{'|'.join(_PARTS.split())})(?=$|[\s_-]|\d)")
+_WEAK = re.compile(rf"(?:^|\s)(?:{'|'.join(_NAMES.split())})(?=\s|$)")
 _NOT_BOILERPLATE = re.compile(
     r"(?:^|[\s_-])(?:has|with|no|without|hide|show)[-_](?:side-?bar|nav|toc|footer|header|menu|ads?|banner|toolbar)|sidebar-(?:left|right|layout|page)(?:\s|$)"
     r"|(?:^|\s)(?:nav-?)?(?:tabs?|tab-(?:pane|content|panel))(?:\s|$)|code-toolbar|toolbar-(?:wrapper|code)|highlight|collapsible|overlay-content|modal-body-content"
     r"|(?:^|\s)hljs|code-?block|ltx_|admonition|footnotes?|references|reflist|callout"
-)
-_CONTENT = re.compile(
-    r"(?:^|[\s_-])(?:article|content|post|entry|main|story|text|body|markdown|prose|blog|answer|question|comment|message|document|doc|page|topic|thread|wiki|readme|lesson|chapter|tutorial)(?=$|[\s_-]|\d)"
 )
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -67,6 +63,8 @@ _PHRASES = re.compile(
     | (?:←|→|«|»|‹|›|<|>|previous|next|prev|older|newer)\W*(?:previous|next|prev|older|newer)?\s?(?:post|page|article|chapter|topic|thread|entry|story|lesson|up)s?\W?.{0,80}
     | (?:article\s|post\s)?(?:tags?|categor(?:y|ies)|labels?|topics|keywords)\s?[:：].{0,120} | (?:you\sare\svisitor|best\sviewed\s(?:with|in)|view\srevision|download\sin\sother\sformats)\b.{0,80}
     | (?:preceded|followed)\sby\b.{0,60} | report\s(?:as|this|abuse|post|an?)\b.{0,40} | (?:最終更新|最后更新|更新日期|当前位置).{0,40}
+    | (?:(?:mon|tue|wed|thu|fri|sat|sun)\w*,?\s)?(?:\d{1,2}(?:st|nd|rd|th)?\s)?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s(?:\d{1,2}(?:st|nd|rd|th)?,?\s)?\d{4}.{0,12}
+    | \d{4}[-/.年]\d{1,2}[-/.月]\d{1,2}日?(?:\s\d{1,2}:\d\d(?::\d\d)?)? | -{4,}.{0,20}-{4,}
     | enter\syour\semail.* | your\semail\s(?:address)?.{0,80} | (?:no\sspam|unsubscribe).{0,80} | get\s(?:the|our)\s(?:latest|free|weekly|best)\b.{0,120} | .{0,60}\bnewsletter\b.{0,100}
     | (?:thanks\sfor\s(?:reading|contributing\san\sanswer)|become\sa\s(?:member|patron)|support\s(?:us|me)\son|buy\sme\sa).{0,120}
     | (?:privacy\spolicy|terms\s(?:of\s(?:service|use)|and\sconditions)|cookie\s(?:policy|settings|preferences)|contact\sus|about\sus|sitemap|legal\snotice|do\snot\ssell)\b.{0,120}
@@ -87,16 +85,12 @@ _SECTION_HEADINGS = re.compile(
 
 
 @lru_cache(maxsize=20000)
-def is_boilerplate_name(names: str) -> bool:
-    """Whether an element's class and id say it belongs to the page's frame."""
+def frame_strength(names: str) -> int:
+    """Whether class and id say that an element belongs to the page's frame: 2 surely, 1 if it is short, 0 no."""
     names = _CAMEL.sub("-", names).lower()
-    return bool(_BOILERPLATE.search(names)) and not _NOT_BOILERPLATE.search(names)
-
-
-@lru_cache(maxsize=20000)
-def is_content_name(names: str) -> bool:
-    """Whether an element's class and id say it holds the page's matter."""
-    return bool(_CONTENT.search(_CAMEL.sub("-", names).lower()))
+    if _NOT_BOILERPLATE.search(names):
+        return 0
+    return 2 if _STRONG.search(names) else 1 if _WEAK.search(names) else 0
 
 
 def is_boilerplate_phrase(text: str) -> bool:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from megatron_mimo.data.extract.containers import known_container, standard_container
+from megatron_mimo.data.extract.containers import known_container, narrow, standard_container
 from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA, drop, text_of
-from megatron_mimo.data.extract.hints import is_boilerplate_heading, is_boilerplate_name, is_boilerplate_phrase
+from megatron_mimo.data.extract.hints import is_boilerplate_heading, frame_strength, is_boilerplate_phrase
 from megatron_mimo.data.extract.sizes import Size, measure
 
 _FRAME_ROLES = frozenset("navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist status tooltip".split())  # fmt: skip
@@ -30,6 +30,7 @@ class _Limits(NamedTuple):
     most_of_page: float = 0.5
     link_share: float = 0.66
     link_block_characters: int = 1500
+    weak_characters: int = 200
 
 
 _LIMITS = _Limits()
@@ -37,13 +38,10 @@ _LIMITS = _Limits()
 
 def main_content(body: etree._Element) -> etree._Element:
     """The element that holds the page's matter; the frame inside it is dropped in place."""
+    prune(body, measure(body))
     sizes = measure(body)
     found = known_container(body, sizes)
-    container = found if found is not None else standard_container(body, sizes)
-    if container is not body:
-        sizes = measure(container)
-    prune(container, sizes)
-    return container
+    return narrow(found if found is not None else standard_container(body, sizes), sizes)
 
 
 def prune(root: etree._Element, sizes: dict[etree._Element, Size]) -> None:
@@ -98,7 +96,10 @@ def _is_named_frame(element: etree._Element, tag: str, size: Size) -> bool:
     names = element.get("class"), element.get("id")
     if not any(names):
         return False
-    return is_boilerplate_name(" ".join(name for name in names if name)) and not (tag in _HEADINGS or _has_title(element, size))
+    strength = frame_strength(" ".join(name for name in names if name))
+    if strength == 0 or tag in _HEADINGS or _has_title(element, size):
+        return False
+    return strength == 2 or _mostly_links(size) or (size.text <= _LIMITS.weak_characters and tag not in ("table", "p"))
 
 
 def _contains_notes(element: etree._Element) -> bool:

@@ -23,7 +23,7 @@ _DRAWN_BY_MATHJAX_2 = frozenset(
 _RAW = frozenset(
     """math math-container arithmatex math-tex mathjax_process notranslate-math js-inline-math js-display-math tex latex
     js-render-math ql-formula latex-rendered ztext-math md-inline-math mathjax-block math-inline math-block math-display
-    tex2jax_process wp-katex-eq katex-src equation-container formula-raw mathjax-tex inline-math display-math""".split()
+    tex2jax_process wp-katex-eq katex-src equation-container displaymath process-math formula-raw mathjax-tex inline-math display-math""".split()
 )
 _ATTRIBUTES = ("data-tex", "data-latex", "data-formula", "data-katex", "data-math", "data-equation", "data-expr")
 _INTERESTING = re.compile(r"[Mm]ath|katex|tex\b|latex|[Ff]ormula|MJX|mjx|equation|mwe-|ltx_eq")
