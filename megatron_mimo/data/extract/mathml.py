@@ -23,6 +23,7 @@ from megatron_mimo.data.extract.mathml_symbols import (
 
 _LETTERS_AT_END = re.compile(r"\\[A-Za-z]+$")
 _NUMBER_AND_UNIT = re.compile(r"(-?[\d.]+)\s*(em|ex|px|pt)?")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
 _SPACES = re.compile(r"(?<!\\) {2,}")
 _SCRIPTED = frozenset({"msub", "msup", "msubsup", "munder", "mover", "munderover"})
 _GROUPS = frozenset({"math", "mrow", "mstyle", "mpadded", "merror", "maction", "a", "mjx-math"})
@@ -230,7 +231,7 @@ def _script(sign: str, element: etree._Element) -> str:
         return tex
     if not tex:
         return ""
-    return sign + (tex if len(tex) == 1 else f"{{{tex}}}")
+    return sign + (tex if len(tex) == 1 or _COMMAND.fullmatch(tex) else f"{{{tex}}}")
 
 
 def _scripts(element: etree._Element) -> str:
