@@ -26,6 +26,7 @@ _LINE_VIEWERS = {
     "syntaxhighlighter": "line", "dp-highlighter": "line",
 }  # fmt: skip
 _VIEWER_CLASS = re.compile("|".join(map(re.escape, _LINE_VIEWERS)))
+_GUTTER_HINT = re.compile(r"line|gutter|numbering|nums?\b")
 _GESHI = re.compile(r"(?:^|\s)(?:geshi|dp-\w+|linenums|highlight-lines|hljs-list)(?:\s|$)")
 _PRE_STYLE = re.compile(r"white-space:\s*pre\b|display:\s*block", re.IGNORECASE)
 _MONOSPACE = re.compile(r"monospace|courier|consolas|menlo", re.IGNORECASE)
@@ -38,6 +39,9 @@ def mark_code(element: etree._Element, tag: str, names: str) -> bool:
     by_tag = _BY_TAG.get(tag)
     if by_tag is not None:
         return by_tag(element)
+    if names and _GUTTER_HINT.search(names) and not GUTTERS.isdisjoint(names.split()) and _is_numbers(element):
+        drop(element)
+        return True
     if tag == "div":
         if names and _VIEWER_CLASS.search(names):
             return _viewer(element)
@@ -79,6 +83,11 @@ def _is_number_column(element: etree._Element) -> bool:
     parent = element.getparent()
     beside = [node for node in (element, parent, parent.getparent() if parent is not None else None) if node is not None]
     return any(is_gutter(node) for node in beside) or element.getnext() is not None and element.getnext().tag == "pre"
+
+
+def _is_numbers(element: etree._Element) -> bool:
+    words = text_of(element).split()
+    return all(word.isdecimal() for word in words)
 
 
 def _cells(row: etree._Element) -> list[etree._Element]:

@@ -16,11 +16,10 @@ _LANGUAGES = frozenset(
     terraform tex text toml ts tsx typescript vala vb vb.net vbnet verilog vhdl vim viml visualbasic vue wasm wolfram x86asm xml
     xquery yaml yml zig zsh q kdb abap agda coq isabelle maple sagemath sage gap magma bnf ebnf plain plaintext gams ampl""".split()
 )
-_PREFIXES = re.compile(
-    r"(?:^|\s)(?:language|lang|highlight-source|mw-highlight-lang|source|src|highlight|hl|brush:?|hljs-lang|code|highlight-text)"
-    r"[-:_ ]\s*([A-Za-z][\w+#.-]*)"
+_PREFIX = re.compile(
+    r"(?:highlight-source|highlight-text|mw-highlight-lang|language|lang|source|src|highlight|hl|brush|hljs-lang|hljs|code|type|syntax)[-:_]+"
 )
-_STRONG = re.compile(r"(?:^|\s)(?:language|lang|brush:|mw-highlight-lang|highlight-source)[-:]?\s*([A-Za-z][\w+#.-]*)")
+_BRUSH = re.compile(r"brush:\s+")
 _NO_LANGUAGE = frozenset("none text plain plaintext default auto nohighlight code txt no-highlight undefined null".split())
 _ALIASES = {"ipython3": "python", "ipython": "python", "py": "python", "py3": "python", "python3": "python", "golang": "go"}
 _ATTRIBUTES = ("data-lang", "data-language", "data-lexer", "data-code-language", "data-canonical-lang", "lang", "syntax", "language")  # fmt: skip
@@ -29,17 +28,17 @@ _ANCESTORS = 3
 
 def language_of(element: etree._Element) -> str:
     """The language's name in lower case, or an empty text."""
-    inner = next((child for child in element.iter("code")), None)
-    for near in (inner, element):
-        found = _language(near, _STRONG) or _language(near, _PREFIXES) if near is not None else ""
+    inner = next(element.iter("code"), None)
+    for near in (inner, element, next(element.iterdescendants("pre"), None)):
+        found = _language(near) if near is not None else ""
         if found:
             return _clean(found)
     node = element.getparent()
     for _ in range(_ANCESTORS):
         if node is None or node.tag in ("body", "article", "main"):
             break
-        found = _language(node, _PREFIXES)
-        if found.lower() in _LANGUAGES:
+        found = _language(node)
+        if is_language(found):
             return _clean(found)
         node = node.getparent()
     return ""
@@ -50,16 +49,18 @@ def is_language(word: str) -> bool:
     return word.lower() in _LANGUAGES
 
 
-def _language(element: etree._Element, pattern: re.Pattern[str]) -> str:
-    names = element.get("class") or ""
-    match = pattern.search(names)
-    if match and (pattern is _STRONG or match.group(1).lower() in _LANGUAGES):
-        return match.group(1)
+def _language(element: etree._Element) -> str:
+    names = _BRUSH.sub("brush:", element.get("class") or "").lower().split()
+    stripped = [(name, _PREFIX.sub("", name, count=1).strip(";,:")) for name in names]
+    found = next((rest for name, rest in stripped if name != rest and is_language(rest)), "")
+    if found:
+        return found
     for attribute in _ATTRIBUTES:
         value = (element.get(attribute) or "").lower()
-        if value in _LANGUAGES:
+        if is_language(value):
             return value
-    return next((name for name in names.lower().split() if name in _LANGUAGES), "")
+    sure = next((rest for name, rest in stripped if name.startswith(("language-", "lang-")) and rest), "")
+    return sure or next((name for name in names if is_language(name)), "")
 
 
 def _clean(name: str) -> str:

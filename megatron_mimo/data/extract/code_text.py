@@ -41,7 +41,7 @@ def drop_line_numbers(element: etree._Element) -> None:
     at_start = not (element.text or "").strip()
     for child in element:
         is_number = child.tag == "span" and len(child) == 0 and (child.text or "").strip(" .:\xa0").isdecimal()
-        if is_number and at_start and not _LITERAL.search(child.get("class") or ""):
+        if is_number and at_start and not is_gutter(child) and not _LITERAL.search(child.get("class") or ""):
             numbers.append(child)
         inside = "".join(child.itertext())
         at_start = (child.tail or inside).rstrip(" ").endswith("\n") or child.tag == "br"
@@ -49,8 +49,10 @@ def drop_line_numbers(element: etree._Element) -> None:
     values = [int((child.text or "").strip(" .:\xa0")[:9]) for child in numbers]
     if num_lines < 2 or values != list(range(1, num_lines + 1)):
         return
+    has_space = all((child.tail or "").startswith((" ", "\xa0", "\n")) for child in numbers)
     for child in numbers:
-        child.tail = (child.tail or "").removeprefix(" ")
+        if has_space and not (child.tail or "").startswith("\n"):
+            child.tail = (child.tail or "")[1:]
         drop(child)
 
 
