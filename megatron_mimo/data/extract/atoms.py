@@ -13,6 +13,7 @@ _NEVER_TEXT = frozenset(
     """script style noscript template svg canvas iframe object embed applet audio video map input select option
     datalist head progress meter dialog frameset noframes link meta base button textarea rp rt optgroup portal""".split()
 )
+_MAX_NAME_CHARACTERS = 2000
 _DONE = frozenset((FORMULA, CODE, DROPPED))
 
 
@@ -26,6 +27,9 @@ def mark_atoms(root: etree._Element) -> None:
         if not isinstance(tag, str) or tag in _DONE:
             continue
         names = element.get("class") or ""
+        if len(names) > _MAX_NAME_CHARACTERS:
+            names = names[:_MAX_NAME_CHARACTERS]
+            element.set("class", names)
         if names and mark_equations(element, tag, names):
             continue
         if mark_formula(element, tag, names):

@@ -92,6 +92,7 @@ def find_thread(body: etree._Element) -> Thread | None:
     if thread is None:
         return None
     for post in thread.posts:
+        post.body.tag = "div"
         for element in list(descendants(post.body, *_NOISE)):
             if element.tag != DROPPED:
                 drop(element)
@@ -120,7 +121,7 @@ def _posts(family: Family, elements: list[etree._Element]) -> Iterator[Post]:
         if family.is_questions and has_class(element, _COMMENTS):
             yield Post(element, "comment", 1)
             continue
-        if not has_class(element, family.bodies) or _ancestors(element, family.bodies):
+        if not has_class(element, family.bodies) or _ancestors(element, family.bodies | _NOISE):
             continue
         if family.within and not _ancestors(element, family.within):
             continue

@@ -96,7 +96,7 @@ def _is_named_frame(element: etree._Element, tag: str, size: Size) -> bool:
     names = element.get("class"), element.get("id")
     if not any(names):
         return False
-    strength = frame_strength(" ".join(name for name in names if name))
+    strength = frame_strength(" ".join(name[:200] for name in names if name))
     if strength == 0 or tag in _HEADINGS or _has_title(element, size):
         return False
     return strength == 2 or _mostly_links(size) or (size.text <= _LIMITS.weak_characters and tag not in ("table", "p"))

@@ -8,6 +8,8 @@ from megatron_mimo.data.extract.dom import CODE, text_of
 
 _BLOCKS = ("table", CODE, "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "hr", "article", "section", "form")
 _MAX_CELL_CHARACTERS = 400
+_MAX_FILLED_COLUMNS = 60
+"""Spanned cells are filled up to here: a page must not grow by what it claims to span."""
 
 
 def rows_of(table: etree._Element) -> list[etree._Element]:
@@ -62,7 +64,7 @@ def _grid(table: etree._Element, inline: Callable[[etree._Element], str]) -> Ite
                 line.append("")
             text = inline(cell)
             columns, rows = _span(cell, "colspan"), _span(cell, "rowspan")
-            for at in range(columns):
+            for at in range(min(columns, max(1, _MAX_FILLED_COLUMNS - len(line)))):
                 below[len(line)] = rows - 1
                 line.append(text if at == 0 else "")
         while below.get(len(line), 0) > 0:
