@@ -23,10 +23,16 @@ _CODE_TABLES = re.compile(r"highlight|hljs|code|lntable|rouge|syntax|blob|crayon
 _LINE_VIEWERS = {
     "crayon-pre": "crayon-line", "CodeMirror-code": "CodeMirror-line", "cm-content": "cm-line", "ace_text-layer": "ace_line",
     "view-lines": "view-line", "react-code-lines": "react-file-line", "ltx_listing": "ltx_listingline",
-    "syntaxhighlighter": "line", "dp-highlighter": "line",
+    "syntaxhighlighter": "line", "dp-highlighter": "line", "fragment": "line", "code-container": "line",
 }  # fmt: skip
 _VIEWER_CLASS = re.compile("|".join(map(re.escape, _LINE_VIEWERS)))
 _GUTTER_HINT = re.compile(r"line|gutter|numbering|nums?\b")
+_BOXES = frozenset(("div", "td", "blockquote", "p", "span"))
+_CODE_BOXES = frozenset(
+    """code codeblock code-block codebox source-code sourcecode w3-code phpcode code_block codecontent bbcode_code codebody
+    code-content example-code codesnip listing program""".split()
+)
+_NO_CODE = ("pre", "p", "table", "h1", "h2", "h3", "h4", "ul", "ol", "img", "textarea", CODE)
 _GESHI = re.compile(r"(?:^|\s)(?:geshi|dp-\w+|linenums|highlight-lines|hljs-list)(?:\s|$)")
 _PRE_STYLE = re.compile(r"white-space:\s*pre\b|display:\s*block", re.IGNORECASE)
 _MONOSPACE = re.compile(r"monospace|courier|consolas|menlo", re.IGNORECASE)
@@ -43,9 +49,12 @@ def mark_code(element: etree._Element, tag: str, names: str) -> bool:
         drop(element)
         return True
     if tag == "div":
-        if names and _VIEWER_CLASS.search(names):
-            return _viewer(element)
-        return _styled(element)
+        if names and _VIEWER_CLASS.search(names) and _viewer(element):
+            return True
+        if _styled(element):
+            return True
+    if names and tag in _BOXES and not _CODE_BOXES.isdisjoint(names.split()):
+        return _box(element)
     if tag == "ol" and names and _GESHI.search(names):
         return _put(element, code_text(element))
     return False
@@ -114,7 +123,7 @@ def _code_cell(row: etree._Element, in_code_table: bool) -> etree._Element | Non
     """The one cell of a row that holds code, when all others hold line numbers."""
     rest = [cell for cell in _cells(row) if not _is_number_cell(cell)]
     has_numbers = len(rest) < len(_cells(row))
-    if len(rest) != 1 or not _is_code_cell(rest[0], in_code_table or has_numbers):
+    if len(rest) != 1 or not _is_code_cell(rest[0], in_code_table):
         return None
     return rest[0] if has_numbers or (in_code_table and has_class(rest[0], _CODE_CELLS)) else None
 
@@ -130,6 +139,8 @@ def _table(element: etree._Element) -> bool:
     if len(rows) > 1 and sum(cell is None for cell in cells) * 10 > len(cells):
         return False
     found = [cell for cell in cells if cell is not None]
+    if len(found) > 1 and not in_code_table and any("\n" in code_text(cell).strip() for cell in found):
+        return False
     language = language_of(element) or language_of(found[0])
     return _put(element, "\n".join(code_text(cell).removesuffix("\n") for cell in found), language)
 
@@ -155,6 +166,13 @@ def _styled(element: etree._Element) -> bool:
     if not style or "pre" not in style or not _PRE_STYLE.search(style) or not _MONOSPACE.search(style):
         return False
     return element.find(".//p") is None and "\n" in code_text(element).strip() and _put(element, code_text(element))
+
+
+def _box(element: etree._Element) -> bool:
+    """A box whose class says code, and whose lines end in `<br>`."""
+    if any(True for _ in element.iterdescendants(*_NO_CODE)) or element.find(".//br") is None:
+        return False
+    return _put(element, code_text(_break_only(element)))
 
 
 def _code(element: etree._Element) -> bool:

@@ -111,6 +111,8 @@ def _collect_child(child: etree._Element, tag: str, parts: list[str]) -> None:
 
 
 def _is_line(element: etree._Element) -> bool:
+    if element.tag == "code":
+        return True
     names = element.get("class")
     return element.get("data-line") is not None or bool(names and _LINE.search(names))
 

@@ -27,6 +27,7 @@ _SHARE_OF_NARROWED = 0.6
 _GROWTH = 1.5
 _SPILL_GROWTH = 3.0
 _BOXES = frozenset("div main article section td center body tr table tbody form".split())
+_LEAST_SENTENCE = 45
 _SENTENCE_ENDS = re.compile(r"\w[.!?](?:\s|$)|[。！？]")
 _PLAIN = frozenset(("p", "ul", "ol", "blockquote", CODE, FORMULA))
 
@@ -104,7 +105,7 @@ def narrow(container: etree._Element, sizes: dict[etree._Element, Size]) -> etre
 def _is_matter(element: etree._Element, size: Size) -> bool:
     if size.atoms or element.tag in ("h1", "h2", "table", "p") or next(element.iter("h1"), None) is not None:
         return True
-    return len(_SENTENCE_ENDS.findall(text_of(element))) >= 2
+    return size.text >= _LEAST_SENTENCE and bool(_SENTENCE_ENDS.search(text_of(element)))
 
 
 def _articles(scope: etree._Element) -> Iterator[etree._Element]:

@@ -63,9 +63,9 @@ _FAMILIES = (
     Family("stack exchange", _set("s-prose post-text js-post-body"), ("question-hyperlink",), _set("question answer"), is_questions=True),
     Family("discourse", _set("cooked"), ("fancy-title", "topic-title")),
     Family("discourse, for crawlers", _set("post"), ("topic-title",), _set("crawler-post")),
+    Family("vbulletin 4", _set("postcontent"), ("threadtitle",)),
     Family("phpbb 3", _set("content"), ("topic-title",), _set("postbody")),
     Family("xenforo", _set("bbWrapper messageText"), ("p-title-value",)),
-    Family("vbulletin 4", _set("postcontent"), ("threadtitle",)),
     Family("vbulletin 5", _set("js-post__content-text"), ("main-title",)),
     Family("mybb", _set("post_body"), ("thread_subject",)),
     Family("flarum", _set("Post-body"), ("DiscussionHero-title",)),
@@ -82,7 +82,6 @@ _FAMILIES = (
 _BODY_IDS = re.compile(r"^(?:post_message_\d+|msg_\d+|post-?message-?\d+)$")
 _ELEMENT_POSTS = frozenset(("shreddit-post", "shreddit-comment"))
 _SPACER_PIXELS = 40
-_COMMENT_BODIES = _set("comment-content comment-text comment_text comment__content comment-body__text commentText blog-comment-body")
 _COMMENTS = frozenset(("comment-copy",))
 
 
@@ -196,10 +195,3 @@ def _title(body: etree._Element, names: tuple[str, ...]) -> str:
             if text:
                 return text
     return ""
-
-
-def find_comments(body: etree._Element, content: etree._Element) -> list[etree._Element]:
-    """What readers wrote below an article, when it stands outside `content`."""
-    elements = descendants(body, *_COMMENT_BODIES)
-    found = [element for element in elements if not any(node is content for node in element.iterancestors())]
-    return [element for element in found if not _ancestors(element, _COMMENT_BODIES)]

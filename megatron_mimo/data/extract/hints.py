@@ -62,7 +62,7 @@ _PHRASES = re.compile(
     | \d[\d.,]*[km]?\s(?:views?|likes?|shares?|comments?|replies|answers?|votes?|points?|claps?|reactions?|followers?|subscribers?|upvotes?|people\sfound\sthis.*)\W*
     | (?:←|→|«|»|‹|›|<|>|previous|next|prev|older|newer)\W*(?:previous|next|prev|older|newer)?\s?(?:post|page|article|chapter|topic|thread|entry|story|lesson|up)s?\W?.{0,80}
     | (?:article\s|post\s)?(?:tags?|categor(?:y|ies)|labels?|topics|keywords)\s?[:：].{0,120} | (?:you\sare\svisitor|best\sviewed\s(?:with|in)|view\srevision|download\sin\sother\sformats)\b.{0,80}
-    | (?:preceded|followed)\sby\b.{0,60} | report\s(?:as|this|abuse|post|an?)\b.{0,40} | (?:最終更新|最后更新|更新日期|当前位置).{0,40}
+    | .{0,80}\baffiliate\slinks?\b.{0,140} | (?:preceded|followed)\sby\b.{0,60} | report\s(?:as|this|abuse|post|an?)\b.{0,40} | (?:最終更新|最后更新|更新日期|当前位置).{0,40}
     | (?:(?:mon|tue|wed|thu|fri|sat|sun)\w*,?\s)?(?:\d{1,2}(?:st|nd|rd|th)?\s)?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s(?:\d{1,2}(?:st|nd|rd|th)?,?\s)?\d{4}.{0,12}
     | \d{4}[-/.年]\d{1,2}[-/.月]\d{1,2}日?(?:\s\d{1,2}:\d\d(?::\d\d)?)? | -{4,}.{0,20}-{4,}
     | enter\syour\semail.* | your\semail\s(?:address)?.{0,80} | (?:no\sspam|unsubscribe).{0,80} | get\s(?:the|our)\s(?:latest|free|weekly|best)\b.{0,120} | .{0,60}\bnewsletter\b.{0,100}

@@ -24,6 +24,8 @@ _SOFT = re.compile("[\u00ad\u200b\ufeff\u2060]")
 _CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
 _CJK_BREAK = re.compile(rf"(?<=[{_CJK}])[ \t]*\n\s*(?=[{_CJK}])")
 _ALONE = re.compile(r"\$([^$]+)\$\s*([.,;:]?)")
+_TRIPLE_DOLLARS = re.compile(r"(?<!\$)(?:\$\$\$|\$\$\$\$\$\$)(?!\$)")
+"""Codeforces writes `$$$x$$$` where others write `$x$`."""
 _ANCHOR_SIGNS = frozenset(("¶", "#", "§", "🔗", "", "⌗", "\uf0c1", "​", "[edit]", "Permalink"))
 _ANCHOR_CLASSES = frozenset(("headerlink", "header-anchor", "anchor-link", "hash-link", "anchorjs-link", "heading-anchor", "heading-link", "anchor", "headeranchor-link", "toc-anchor", "direct-link"))  # fmt: skip
 _ORDINALS = frozenset(("st", "nd", "rd", "th", "TM", "tm", "®", "™", "©", "er", "e", "o", "a"))
@@ -258,6 +260,8 @@ def _tidy(text: str) -> str:
     if not text.isascii():
         text = _CJK_BREAK.sub("", _SOFT.sub("", text))
     text = _SPACES.sub(" ", text).strip()
+    if "$$$" in text:
+        text = _TRIPLE_DOLLARS.sub(lambda match: "$$" if len(match.group()) == 6 else "$", text)
     if _BREAK not in text:
         return text
     return _BREAKS.sub(lambda match: "\n\n" if match.group().count(_BREAK) > 1 else "\n", text).strip()

@@ -5,9 +5,10 @@ import re
 from lxml import etree
 
 from megatron_mimo.data.extract.atoms import mark_atoms
-from megatron_mimo.data.extract.dom import parse, text_of
+from megatron_mimo.data.extract.comments import take_comments
+from megatron_mimo.data.extract.dom import drop, parse, text_of
 from megatron_mimo.data.extract.edges import trim_edges
-from megatron_mimo.data.extract.forums import Post, Thread, find_comments, find_thread
+from megatron_mimo.data.extract.forums import Post, Thread, find_thread
 from megatron_mimo.data.extract.main_content import main_content
 from megatron_mimo.data.extract.markdown import block_texts, inline_markdown, to_markdown
 from megatron_mimo.data.extract.notebooks import is_notebook, mark_cells
@@ -47,10 +48,12 @@ def _write_page(body: etree._Element, title: str) -> str:
         mark_cells(body)
     headings = list(body.iter("h1"))
     texts = [inline_markdown(heading) for heading in headings]
-    content = main_content(body)
-    comments = [to_markdown(comment) for comment in find_comments(body, content)]
-    text = "\n\n".join([*trim_edges(block_texts(content)), *(f"## Comment\n\n{comment}" for comment in comments if comment)])
     heading = _page_heading(texts, title)
+    for site_name in headings[: texts.index(heading)] if heading else []:
+        drop(site_name)
+    comments = [to_markdown(comment) for comment in take_comments(body)]
+    content = main_content(body)
+    text = "\n\n".join([*trim_edges(block_texts(content)), *(f"## Comment\n\n{comment}" for comment in comments if comment)])
     if heading and heading not in text[: len(heading) + 2000]:
         return f"# {heading}\n\n{text}"
     return text

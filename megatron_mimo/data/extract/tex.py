@@ -221,6 +221,12 @@ def _raw(element: etree._Element, tag: str, names: set[str]) -> bool:
     return is_bare and put(element, Formula(tidy(text), display, number))
 
 
+def _raw_var(element: etree._Element) -> bool:
+    """`<var>` holds TeX on contest sites."""
+    text = element.text or ""
+    return len(element) == 0 and "\\" in text and looks_like_tex(text) and put(element, Formula(tidy(text)))
+
+
 def _take_number(element: etree._Element) -> str:
     """Remove the equation number a page prints inside the container, and return it."""
     for child in element.iter("span"):
@@ -245,5 +251,6 @@ _BY_TAG = {
     "img": _image,
     "mjx-container": _mathjax_3,
     "mjx-assistive-mml": lambda element: put(element, None),
+    "var": _raw_var,
     "math-renderer": lambda element: _raw(element, "span", {"math"}),
 }

@@ -29,7 +29,8 @@ _CLASSES = frozenset(
     """latex tex math formula formulainl formuladsp equation eeimg ee_img mwe-math-fallback-image-inline
     mwe-math-fallback-image-display ql-img-inline-formula ql-img-displayed-formula latexcenter latexblock math-img mathimg
     md-math-img ltx_math wp-katex-eq texrender tex2jax imgmath math-image inline-formula display-formula math-display
-    mathjax_image tex-image inlineequation displayequation inline-equation numbered-equation""".split()
+    mathjax_image tex-image inlineequation displayequation inline-equation numbered-equation inlineformula
+    displayformula numberedequation""".split()
 )
 _ALT = re.compile(r"\\(?:frac|d?frac|sum|int|prod|sqrt|lim|begin|left|mathbb|mathcal|mathbf|text|partial|nabla|cdot|times|le|ge|in|to|infty|alpha|beta|gamma|delta|lambda|theta|sigma|omega|pi|mu|phi|epsilon)(?![a-z])")  # fmt: skip
 _SOURCES = ("src", "data-src", "data-original", "data-lazy-src", "data-actualsrc", "data-original-src")

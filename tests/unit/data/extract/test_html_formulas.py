@@ -48,6 +48,9 @@ INLINE = {
     "QuickLaTeX": f'{ALT} class="ql-img-inline-formula quicklatex-auto-format" title="Rendered by QuickLaTeX.com">',
     "Doxygen": f'<img class="formulaInl" alt="${TEX}$" src="form_0.png">',
     "an image without a class": f'{ALT}>',
+    "AtCoder": f"<var>{TEX}</var>",
+    "Codeforces": f"$$${TEX}$$$",
+    "MathWorld": f'{ALT} class="inlineformula">',
     "left as it stands": f"${TEX}$",
     "left as it stands, parentheses": rf"\({TEX}\)",
 }  # fmt: skip
