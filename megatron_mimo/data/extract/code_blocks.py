@@ -11,7 +11,7 @@ from lxml import etree
 
 from megatron_mimo.data.extract.code_language import language_of
 from megatron_mimo.data.extract.code_text import GUTTERS, code_text, drop_line_numbers, is_gutter, trim
-from megatron_mimo.data.extract.dom import CODE, FORMULA, become, descendants, drop, first, has_class, text_of
+from megatron_mimo.data.extract.dom import CODE, FORMULA, become, clean, descendants, drop, first, has_class, text_of
 from megatron_mimo.data.extract.hidden import is_hidden
 from megatron_mimo.data.extract.tex_text import tidy
 
@@ -197,7 +197,7 @@ def _break_only(element: etree._Element) -> etree._Element:
         for side in ("text", "tail"):
             value = getattr(node, side)
             if value and "\n" in value and not (node is element and side == "tail"):
-                setattr(node, side, _SPACE.sub(" ", value.replace("\n", "")) if not value.strip() else value.replace("\n", ""))
+                setattr(node, side, clean(value.replace("\n", "") if value.strip() else _SPACE.sub(" ", value.replace("\n", ""))))
     return element
 
 

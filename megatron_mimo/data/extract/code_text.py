@@ -4,7 +4,7 @@ import re
 
 from lxml import etree
 
-from megatron_mimo.data.extract.dom import DROPPED, drop, text_of
+from megatron_mimo.data.extract.dom import DROPPED, clean, drop, text_of
 
 GUTTERS = frozenset(
     """line-numbers-rows linenos lineno linenos-cell ln lnt hljs-ln-numbers hljs-ln-n hljs-ln-line-numbers pre-numbering linenumber
@@ -52,7 +52,7 @@ def drop_line_numbers(element: etree._Element) -> None:
     has_space = all((child.tail or "").startswith((" ", "\xa0", "\n")) for child in numbers)
     for child in numbers:
         if has_space and not (child.tail or "").startswith("\n"):
-            child.tail = (child.tail or "")[1:]
+            child.tail = clean((child.tail or "")[1:])
         drop(child)
 
 

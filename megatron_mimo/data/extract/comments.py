@@ -4,7 +4,7 @@ import re
 
 from lxml import etree
 
-from megatron_mimo.data.extract.dom import descendants, drop, has_class
+from megatron_mimo.data.extract.dom import clean, descendants, drop, has_class
 
 _BODIES = frozenset(
     """comment-content comment-text comment_text comment__content comment-body__text commentText blog-comment-body comment-body
@@ -27,7 +27,7 @@ def take_comments(body: etree._Element) -> list[etree._Element]:
         for frame in list(descendants(element, *_FRAME)):
             drop(frame)
         copy = etree.Element("div")
-        copy.text = element.text
+        copy.text = clean(element.text or "")
         copy.extend(list(element))
         comments.append(copy)
     for area in areas:

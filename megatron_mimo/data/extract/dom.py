@@ -18,7 +18,8 @@ DROPPED = "x-dropped"
 
 _MAX_DEPTH = 200
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_ENTRY = re.compile(r"[^\s]+")
+_CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\r") + b"\x7f"
+_IS_DEEP = etree.XPath(f"boolean({'/*' * (_MAX_DEPTH + 1)})")
 
 
 def parse(html: str) -> etree._Element | None:
@@ -29,10 +30,10 @@ def parse(html: str) -> etree._Element | None:
     """
     parser = etree.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
     try:
-        root = etree.fromstring(_FORBIDDEN.sub("", html).encode(), parser)
+        root = etree.fromstring(html.encode("utf-8", "replace").translate(None, _CONTROLS), parser)
     except (etree.XMLSyntaxError, ValueError):
         return None
-    if root is not None:
+    if root is not None and _IS_DEEP(root):
         _flatten(root)
     return root
 
@@ -82,7 +83,7 @@ def text_of(element: etree._Element) -> str:
 def class_names(element: etree._Element) -> list[str]:
     """The element's classes."""
     value = element.get("class")
-    return _ENTRY.findall(value) if value else []
+    return value.split() if value else []
 
 
 def has_class(element: etree._Element, names: frozenset[str] | set[str]) -> bool:

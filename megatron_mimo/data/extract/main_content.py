@@ -21,6 +21,7 @@ _HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
 _NOTES = re.compile(r"footnote|endnote|callout|admonition|note|tip|warning|example|topic|info|aside-content|box", re.IGNORECASE)
 _LINK_LISTS = frozenset("ul ol div section table p dl span form fieldset center td tbody tr aside header li figure".split())
 _LEAVES = frozenset("p div span li td section small em strong center h1 h2 h3 h4 h5 h6 dt dd time address label a b i form figure header summary details".split())  # fmt: skip
+_BLOCK_LEAVES = frozenset("p div li td section center figure header".split())
 _INLINE_LEAVES = frozenset("span small em strong a b i label time".split())
 
 
@@ -54,7 +55,7 @@ def prune(root: etree._Element, sizes: dict[etree._Element, Size]) -> None:
             size = sizes.get(child)
             if size is None or child.tag in (FORMULA, CODE, DROPPED):
                 continue
-            if _is_frame(child, size, whole):
+            if _is_frame(child, sizes, whole):
                 drop(child)
             elif child.tag in _HEADINGS and is_boilerplate_heading(_short_text(child, size)):
                 _drop_section(child, sizes, whole)
@@ -62,7 +63,8 @@ def prune(root: etree._Element, sizes: dict[etree._Element, Size]) -> None:
                 pending.append(child)
 
 
-def _is_frame(element: etree._Element, size: Size, whole: int) -> bool:
+def _is_frame(element: etree._Element, sizes: dict[etree._Element, Size], whole: int) -> bool:
+    size = sizes[element]
     tag = element.tag
     if size.weight > _LIMITS.most_of_page * whole and size.weight > 200:
         return False
@@ -70,7 +72,7 @@ def _is_frame(element: etree._Element, size: Size, whole: int) -> bool:
         return not (size.atoms and not _mostly_links(size) and size.text > 3 * size.atoms and _is_rich(size))
     if tag in _LINK_LISTS and _is_link_block(tag, size):
         return True
-    return _is_phrase(element, tag, size)
+    return _is_phrase(element, tag, size, sizes)
 
 
 def _is_rich(size: Size) -> bool:
@@ -126,9 +128,11 @@ def _short_text(element: etree._Element, size: Size) -> str:
     return " ".join(text_of(element).split()) if size.text <= 300 else ""
 
 
-def _is_phrase(element: etree._Element, tag: str, size: Size) -> bool:
+def _is_phrase(element: etree._Element, tag: str, size: Size, sizes: dict[etree._Element, Size]) -> bool:
     if tag not in _LEAVES or size.atoms or not 0 < size.text <= 240:
         return False
+    if any(child in sizes and sizes[child].text == size.text and child.tag in _BLOCK_LEAVES for child in element):
+        return False  # the child is asked in its turn
     if tag in _INLINE_LEAVES and not _stands_alone(element):
         return False
     if size.blocks > 4:

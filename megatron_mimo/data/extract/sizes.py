@@ -28,7 +28,7 @@ class Size(NamedTuple):
         return self.text - self.links + min(self.atoms * _ATOM_WEIGHT, self.atom_characters + self.atoms * 10)
 
 
-_EMPTY = Size(0, 0, 0, 0, 0, 0)
+_new = tuple.__new__
 
 
 def measure(root: etree._Element) -> dict[etree._Element, Size]:
@@ -40,12 +40,11 @@ def measure(root: etree._Element) -> dict[etree._Element, Size]:
 
 def _measure(element: etree._Element, sizes: dict[etree._Element, Size]) -> Size:
     tag = element.tag
-    if tag == FORMULA or tag == CODE:
-        size = Size(0, 0, 0, 1, len(element.text or ""), 0)
-        sizes[element] = size
-        return size
     own = element.text
     text = len(own.strip()) if own else 0
+    if tag == FORMULA or tag == CODE:
+        size = sizes[element] = Size(0, 0, 0, 1, text, 0)
+        return size
     links = num_links = atoms = atom_characters = 0
     blocks = 1 if tag in _BLOCKS else 0
     for child in element:
@@ -62,6 +61,5 @@ def _measure(element: etree._Element, sizes: dict[etree._Element, Size]) -> Size
             text += len(own.strip())
     if tag == "a" and element.get("href") is not None:
         links, num_links = text, 1
-    size = Size(text, links, num_links, atoms, atom_characters, blocks)
-    sizes[element] = size
+    size = sizes[element] = _new(Size, (text, links, num_links, atoms, atom_characters, blocks))
     return size
