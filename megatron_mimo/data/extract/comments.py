@@ -18,8 +18,13 @@ _AREA = re.compile(r"(?:^|[\s_-])(?:comments?|commentlist|respond|replies)(?=$|[
 _PAGE = frozenset(("html", "body", "main"))
 
 
-def take_comments(body: etree._Element) -> list[etree._Element]:
-    """Take the comments out of the page and return them in order; the area around them goes."""
+def take_comments(body: etree._Element, present: set[str]) -> list[etree._Element]:
+    """Take the comments out of the page and return them in order; the area around them goes.
+
+    `present` holds all classes of the page.
+    """
+    if present.isdisjoint(_BODIES):
+        return []
     found = [element for element in descendants(body, *_BODIES) if next(descendants(element, *_BODIES), None) is None]
     areas = {area for area in map(_area, found) if area is not None}
     comments = []

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from lxml import etree
 
-from megatron_mimo.data.extract.dom import CODE, FORMULA, class_names, text_of
+from megatron_mimo.data.extract.dom import CODE, FORMULA, all_classes, all_ids, class_names, text_of
 from megatron_mimo.data.extract.sizes import Size
 
 _IDS = (
@@ -35,7 +35,7 @@ _PLAIN = frozenset(("p", "ul", "ol", "blockquote", CODE, FORMULA))
 def known_container(body: etree._Element, sizes: dict[etree._Element, Size]) -> etree._Element | None:
     """The container of a site family we know, when it holds enough of the page."""
     whole = sizes[body].weight
-    wanted_ids, wanted = set(_IDS), set(_CLASSES)
+    wanted_ids, wanted = all_ids(body).intersection(_IDS), all_classes(body).intersection(_CLASSES)
     found: dict[str, list[etree._Element]] = {}
     for element in sizes:
         identifier = element.get("id")
@@ -45,8 +45,6 @@ def known_container(body: etree._Element, sizes: dict[etree._Element, Size]) -> 
         if names:
             for name in wanted.intersection(names.split()):
                 found.setdefault(name, []).append(element)
-        if element.get("itemprop") == "articleBody":
-            found.setdefault("articleBody", []).append(element)
     for name in (*_IDS, *_CLASSES):
         elements = found.get(name, [])
         if len(elements) == 1 and _is_enough(sizes[elements[0]], whole, _SHARE_OF_KNOWN):

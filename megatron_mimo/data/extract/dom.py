@@ -18,6 +18,8 @@ DROPPED = "x-dropped"
 
 _MAX_DEPTH = 200
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_CLASSES = etree.XPath("descendant-or-self::*/@class", smart_strings=False)
+_IDS = etree.XPath("descendant-or-self::*/@id", smart_strings=False)
 _CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\r") + b"\x7f"
 _IS_DEEP = etree.XPath(f"boolean({'/*' * (_MAX_DEPTH + 1)})")
 
@@ -84,6 +86,16 @@ def class_names(element: etree._Element) -> list[str]:
     """The element's classes."""
     value = element.get("class")
     return value.split() if value else []
+
+
+def all_classes(root: etree._Element) -> set[str]:
+    """Every class on the page: asked first, it saves most searches a walk."""
+    return set(" ".join(_CLASSES(root)).split())  # type: ignore[arg-type]
+
+
+def all_ids(root: etree._Element) -> set[str]:
+    """Every id on the page."""
+    return set(_IDS(root))  # type: ignore[arg-type]
 
 
 def has_class(element: etree._Element, names: frozenset[str] | set[str]) -> bool:

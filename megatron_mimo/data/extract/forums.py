@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from megatron_mimo.data.extract.dom import DROPPED, descendants, drop, first, has_class, text_of
+from megatron_mimo.data.extract.dom import DROPPED, all_ids, descendants, drop, first, has_class, text_of
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ _SPACER_PIXELS = 40
 _COMMENTS = frozenset(("comment-copy",))
 
 
-def find_thread(body: etree._Element) -> Thread | None:
-    """The thread on a forum's page, or None when the page is something else."""
-    thread = _reddit(body) or _by_family(body) or _by_ids(body)
+def find_thread(body: etree._Element, present: set[str]) -> Thread | None:
+    """The thread on a forum's page, or None when the page is something else; `present` holds all its classes."""
+    thread = _reddit(body) or _by_family(body, present) or _by_ids(body)
     if thread is None:
         return None
     for post in thread.posts:
@@ -98,13 +98,11 @@ def find_thread(body: etree._Element) -> Thread | None:
     return thread
 
 
-def _by_family(body: etree._Element) -> Thread | None:
-    elements = [element for element in body.iterdescendants() if isinstance(element.tag, str) and element.get("class")]
-    present = {name for element in elements for name in (element.get("class") or "").split()}
+def _by_family(body: etree._Element, present: set[str]) -> Thread | None:
     for family in _FAMILIES:
         if family.bodies.isdisjoint(present) or (family.within and family.within.isdisjoint(present)):
             continue
-        posts = list(_posts(family, elements))
+        posts = list(_posts(family, body))
         if len(posts) >= family.least_posts and posts:
             return Thread(_title(body, family.titles), posts)
     return None
@@ -114,9 +112,9 @@ def _ancestors(element: etree._Element, names: frozenset[str]) -> int:
     return sum(has_class(ancestor, names) for ancestor in element.iterancestors())
 
 
-def _posts(family: Family, elements: list[etree._Element]) -> Iterator[Post]:
+def _posts(family: Family, body: etree._Element) -> Iterator[Post]:
     number = 0
-    for element in elements:
+    for element in list(descendants(body, *family.bodies, *_COMMENTS)):
         if family.is_questions and has_class(element, _COMMENTS):
             yield Post(element, "comment", 1)
             continue
@@ -178,6 +176,8 @@ def _reddit(body: etree._Element) -> Thread | None:
 
 def _by_ids(body: etree._Element) -> Thread | None:
     """vBulletin 3 and SMF number the element that holds a post."""
+    if not any(map(_BODY_IDS.match, all_ids(body))):
+        return None
     posts = [
         Post(element)
         for element in body.iterdescendants("div", "td", "blockquote")

@@ -93,6 +93,7 @@ def frame_strength(names: str) -> int:
     return 2 if _STRONG.search(names) else 1 if _WEAK.search(names) else 0
 
 
+@lru_cache(maxsize=20000)
 def is_boilerplate_phrase(text: str) -> bool:
     """Whether a short text of its own is one that only frames use."""
     if len(text) <= _MAX_PHRASE_CHARACTERS and len(_SEPARATORS.findall(text)) >= 2 and not _SENTENCE.search(text):

@@ -16,9 +16,9 @@ _PAGE = frozenset("jp-Notebook jp-Cell code_cell nbinput cell_input notebook tex
 _LEVELS = 8
 
 
-def is_notebook(body: etree._Element) -> bool:
-    """Whether the page is a notebook."""
-    return any(has_class(element, _PAGE) for element in body.iterdescendants("div", "main", "body"))
+def is_notebook(present: set[str]) -> bool:
+    """Whether a page with these classes is a notebook."""
+    return not present.isdisjoint(_PAGE)
 
 
 def mark_cells(body: etree._Element) -> None:

@@ -6,7 +6,7 @@ from lxml import etree
 
 from megatron_mimo.data.extract.atoms import mark_atoms
 from megatron_mimo.data.extract.comments import take_comments
-from megatron_mimo.data.extract.dom import drop, parse, text_of
+from megatron_mimo.data.extract.dom import all_classes, drop, parse, text_of
 from megatron_mimo.data.extract.edges import trim_edges
 from megatron_mimo.data.extract.forums import Post, Thread, find_thread
 from megatron_mimo.data.extract.main_content import main_content
@@ -29,8 +29,9 @@ def extract_html(html: str, url: str) -> str:
     body = root.find("body")
     body = root if body is None else body
     mark_atoms(body)
-    thread = find_thread(body)
-    text = _write_thread(thread, body, title) if thread is not None else _write_page(body, title)
+    present = all_classes(body)
+    thread = find_thread(body, present)
+    text = _write_thread(thread, body, title) if thread is not None else _write_page(body, present, title)
     return text.strip("\n")
 
 
@@ -43,15 +44,15 @@ def _head_title(root: etree._Element) -> str:
     return " ".join(text_of(title).split()) if title is not None else ""
 
 
-def _write_page(body: etree._Element, title: str) -> str:
-    if is_notebook(body):
+def _write_page(body: etree._Element, present: set[str], title: str) -> str:
+    if is_notebook(present):
         mark_cells(body)
     headings = list(body.iter("h1"))
     texts = [inline_markdown(heading) for heading in headings]
     heading = _page_heading(texts, title)
     for site_name in headings[: texts.index(heading)] if heading else []:
         drop(site_name)
-    comments = [to_markdown(comment) for comment in take_comments(body)]
+    comments = [to_markdown(comment) for comment in take_comments(body, present)]
     content = main_content(body)
     text = "\n\n".join([*trim_edges(block_texts(content)), *(f"## Comment\n\n{comment}" for comment in comments if comment)])
     if heading and heading not in text[: len(heading) + 2000]:
