@@ -1,6 +1,6 @@
 """One walk over the page that turns formulas and code into atoms and drops what is never text."""
 
-from lxml import etree
+import lxml.etree as etree
 
 from megatron_mimo.data.extract.code_blocks import embedded_source, mark_code
 from megatron_mimo.data.extract.code_labels import drop_labels
@@ -10,8 +10,40 @@ from megatron_mimo.data.extract.latexml import mark_equations
 from megatron_mimo.data.extract.tex import mark_formula
 
 _NEVER_TEXT = frozenset(
-    """script style noscript template svg canvas iframe object embed applet audio video map input select option
-    datalist head progress meter dialog frameset noframes link meta base button textarea rp rt optgroup portal""".split()
+    [
+        "script",
+        "style",
+        "noscript",
+        "template",
+        "svg",
+        "canvas",
+        "iframe",
+        "object",
+        "embed",
+        "applet",
+        "audio",
+        "video",
+        "map",
+        "input",
+        "select",
+        "option",
+        "datalist",
+        "head",
+        "progress",
+        "meter",
+        "dialog",
+        "frameset",
+        "noframes",
+        "link",
+        "meta",
+        "base",
+        "button",
+        "textarea",
+        "rp",
+        "rt",
+        "optgroup",
+        "portal",
+    ]
 )
 _MAX_NAME_CHARACTERS = 2000
 _DONE = frozenset((FORMULA, CODE, DROPPED))

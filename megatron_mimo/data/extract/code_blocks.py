@@ -6,8 +6,9 @@ A `<pre>` alone; a table with line numbers on its left (Pygments, Rouge, Chroma,
 
 import json
 import re
+from functools import lru_cache
 
-from lxml import etree
+import lxml.etree as etree
 
 from megatron_mimo.data.extract.code_language import language_of
 from megatron_mimo.data.extract.code_text import GUTTERS, code_text, drop_line_numbers, is_gutter, trim
@@ -16,21 +17,53 @@ from megatron_mimo.data.extract.hidden import is_hidden
 from megatron_mimo.data.extract.tex_text import tidy
 
 _CODE_CELLS = frozenset(
-    """code blob-code blob-code-inner rouge-code lines-code crayon-code hljs-ln-code lines js-file-line lntd code-cell
-    line_content linenos-code codecontent diff-line-code""".split()
+    [
+        "code",
+        "blob-code",
+        "blob-code-inner",
+        "rouge-code",
+        "lines-code",
+        "crayon-code",
+        "hljs-ln-code",
+        "lines",
+        "js-file-line",
+        "lntd",
+        "code-cell",
+        "line_content",
+        "linenos-code",
+        "codecontent",
+        "diff-line-code",
+    ]
 )
-_CODE_TABLES = re.compile(r"highlight|hljs|code|lntable|rouge|syntax|blob|crayon|lines|d-block|processedcode", re.IGNORECASE)
+_CODE_TABLES = re.compile(
+    r"highlight|hljs|code|lntable|rouge|syntax|blob|crayon|lines|d-block|processedcode", re.IGNORECASE
+)
 _LINE_VIEWERS = {
     "crayon-pre": "crayon-line", "CodeMirror-code": "CodeMirror-line", "cm-content": "cm-line", "ace_text-layer": "ace_line",
     "view-lines": "view-line", "react-code-lines": "react-file-line", "ltx_listing": "ltx_listingline",
     "syntaxhighlighter": "line", "dp-highlighter": "line", "fragment": "line", "code-container": "line",
 }  # fmt: skip
-_VIEWER_CLASS = re.compile("|".join(map(re.escape, _LINE_VIEWERS)))
-_GUTTER_HINT = re.compile(r"line|gutter|numbering|nums?\b")
 _BOXES = frozenset(("div", "td", "blockquote", "p", "span"))
 _CODE_BOXES = frozenset(
-    """code codeblock code-block codebox source-code sourcecode w3-code phpcode code_block codecontent bbcode_code codebody
-    code-content example-code codesnip listing program""".split()
+    [
+        "code",
+        "codeblock",
+        "code-block",
+        "codebox",
+        "source-code",
+        "sourcecode",
+        "w3-code",
+        "phpcode",
+        "code_block",
+        "codecontent",
+        "bbcode_code",
+        "codebody",
+        "code-content",
+        "example-code",
+        "codesnip",
+        "listing",
+        "program",
+    ]
 )
 _NO_CODE = ("pre", "p", "table", "h1", "h2", "h3", "h4", "ul", "ol", "img", "textarea", CODE)
 _GESHI = re.compile(r"(?:^|\s)(?:geshi|dp-\w+|linenums|highlight-lines|hljs-list)(?:\s|$)")
@@ -45,19 +78,30 @@ def mark_code(element: etree._Element, tag: str, names: str) -> bool:
     by_tag = _BY_TAG.get(tag)
     if by_tag is not None:
         return by_tag(element)
-    if names and _GUTTER_HINT.search(names) and not GUTTERS.isdisjoint(names.split()) and _is_numbers(element):
+    kind = _kind(names) if names else ""
+    if kind == "gutter" and _is_numbers(element):
         drop(element)
         return True
-    if tag == "div":
-        if names and _VIEWER_CLASS.search(names) and _viewer(element):
-            return True
-        if _styled(element):
-            return True
-    if names and tag in _BOXES and not _CODE_BOXES.isdisjoint(names.split()):
+    if kind == "viewer" and tag == "div" and _viewer(element):
+        return True
+    if kind == "box" and tag in _BOXES:
         return _box(element)
-    if tag == "ol" and names and _GESHI.search(names):
+    if kind == "list" and tag == "ol":
         return _put(element, code_text(element))
-    return False
+    return tag == "div" and _styled(element)
+
+
+@lru_cache(maxsize=20000)
+def _kind(names: str) -> str:
+    """What the classes say of an element that is no `<pre>`, `<code>` or table."""
+    tokens = names.split()
+    if not GUTTERS.isdisjoint(tokens):
+        return "gutter"
+    if not _LINE_VIEWERS.keys().isdisjoint(tokens):
+        return "viewer"
+    if not _CODE_BOXES.isdisjoint(tokens):
+        return "box"
+    return "list" if _GESHI.search(names) else ""
 
 
 def _put(element: etree._Element, code: str, language: str | None = None) -> bool:
@@ -84,14 +128,16 @@ def _pre(element: etree._Element) -> bool:
 def _is_number_column(element: etree._Element) -> bool:
     """Line numbers that stand in a box of their own beside the code."""
     words = text_of(element).split()
-    if not words or not all(word.isdecimal() for word in words) or len(words) < 2 and not is_gutter(element):
+    if not words or not all(word.isdecimal() for word in words) or (len(words) < 2 and not is_gutter(element)):
         return False
     start = int(words[0][:9])
     if any(int(word[:9]) != start + at for at, word in enumerate(words)):
         return False
     parent = element.getparent()
-    beside = [node for node in (element, parent, parent.getparent() if parent is not None else None) if node is not None]
-    return any(is_gutter(node) for node in beside) or element.getnext() is not None and element.getnext().tag == "pre"
+    beside = [
+        node for node in (element, parent, parent.getparent() if parent is not None else None) if node is not None
+    ]
+    return any(is_gutter(node) for node in beside) or (element.getnext() is not None and element.getnext().tag == "pre")
 
 
 def _is_numbers(element: etree._Element) -> bool:
@@ -197,7 +243,11 @@ def _break_only(element: etree._Element) -> etree._Element:
         for side in ("text", "tail"):
             value = getattr(node, side)
             if value and "\n" in value and not (node is element and side == "tail"):
-                setattr(node, side, clean(value.replace("\n", "") if value.strip() else _SPACE.sub(" ", value.replace("\n", ""))))
+                setattr(
+                    node,
+                    side,
+                    clean(value.replace("\n", "") if value.strip() else _SPACE.sub(" ", value.replace("\n", ""))),
+                )
     return element
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from lxml import etree
+import lxml.etree as etree
 
 from megatron_mimo.data.extract.code_language import is_language
 from megatron_mimo.data.extract.dom import CODE, DROPPED, drop, text_of
@@ -37,7 +37,7 @@ def _is_label(element: etree._Element) -> bool:
         return False
     words = text.split()
     is_named = is_language(words[0]) and (len(words) == 1 or bool(_LABEL.fullmatch(" ".join(words[1:]))))
-    return is_named and element.tag != "p" or bool(_LABEL.fullmatch(text))
+    return (is_named and element.tag != "p") or bool(_LABEL.fullmatch(text))
 
 
 def _holds_more(parent: etree._Element, node: etree._Element) -> bool:

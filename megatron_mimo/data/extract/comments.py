@@ -2,13 +2,25 @@
 
 import re
 
-from lxml import etree
+import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import clean, descendants, drop, has_class
 
 _BODIES = frozenset(
-    """comment-content comment-text comment_text comment__content comment-body__text commentText blog-comment-body comment-body
-    comment__body comment-entry commentBody comment_content""".split()
+    [
+        "comment-content",
+        "comment-text",
+        "comment_text",
+        "comment__content",
+        "comment-body__text",
+        "commentText",
+        "blog-comment-body",
+        "comment-body",
+        "comment__body",
+        "comment-entry",
+        "commentBody",
+        "comment_content",
+    ]
 )
 _FRAME = (
     "comment-author", "comment-meta", "comment-metadata", "commentmetadata", "reply", "comment-reply-link", "vcard", "says",
@@ -46,6 +58,8 @@ def _area(comment: etree._Element) -> etree._Element | None:
     for node in comment.iterancestors():
         if node.tag in _PAGE or next(node.iter("h1"), None) is not None:
             break
-        if _AREA.search(f"{node.get('class', '')} {node.get('id', '')}") and not has_class(node, frozenset(("hentry", "post"))):
+        if _AREA.search(f"{node.get('class', '')} {node.get('id', '')}") and not has_class(
+            node, frozenset(("hentry", "post"))
+        ):
             area = node
     return area

@@ -7,7 +7,7 @@ removal of boilerplate and the writer, never sees the dozens of spans a page dra
 import re
 from collections.abc import Iterator
 
-from lxml import etree
+import lxml.etree as etree
 
 FORMULA = "x-formula"
 """Atom: text is TeX; attribute `display` is set for a display formula, `tag` holds an equation number."""

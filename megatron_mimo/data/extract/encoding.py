@@ -28,7 +28,11 @@ def decode(data: bytes, content_type: str = "") -> str:
     except UnicodeDecodeError:
         pass
     head = data[:_PRESCAN_BYTES]
-    declared = [_CHARSET.search(content_type.encode("ascii", "ignore")), _CHARSET.search(head), _XML_ENCODING.match(head)]
+    declared = [
+        _CHARSET.search(content_type.encode("ascii", "ignore")),
+        _CHARSET.search(head),
+        _XML_ENCODING.match(head),
+    ]
     for match in declared:
         text = _try(data, match.group(1).decode("ascii")) if match else None
         if text is not None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lxml import etree
+import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import DROPPED, all_ids, descendants, drop, first, has_class, text_of
 
@@ -170,7 +170,13 @@ def _reddit(body: etree._Element) -> Thread | None:
         if own is not None:
             depth = element.get("depth") or ""
             is_comment = element.tag == "shreddit-comment"
-            posts.append(Post(own, "comment" if is_comment else "post", 1 + int(depth[:3]) if depth.isdecimal() else int(is_comment)))
+            posts.append(
+                Post(
+                    own,
+                    "comment" if is_comment else "post",
+                    1 + int(depth[:3]) if depth.isdecimal() else int(is_comment),
+                )
+            )
     return Thread(title, posts) if posts else None
 
 

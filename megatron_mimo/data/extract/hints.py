@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - markup and patterns read best unbroken
 """What names and phrases say about a part of a page: words in classes and ids, and sentences that only frames use."""
 
 import re

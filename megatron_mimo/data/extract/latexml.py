@@ -1,6 +1,6 @@
 """LaTeXML (arXiv HTML, ar5iv): equations laid out as tables, one display formula a row."""
 
-from lxml import etree
+import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import FORMULA, become, clean, has_class, text_of
 from megatron_mimo.data.extract.tex import math_formula

@@ -9,20 +9,43 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lxml import etree
+import lxml.etree as etree
 
 from megatron_mimo.data.extract.containers import known_container, narrow, standard_container
 from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA, drop, text_of
-from megatron_mimo.data.extract.hints import is_boilerplate_heading, frame_strength, is_boilerplate_phrase
-from megatron_mimo.data.extract.sizes import Size, measure
+from megatron_mimo.data.extract.hints import frame_strength, is_boilerplate_heading, is_boilerplate_phrase
+from megatron_mimo.data.extract.sizes import Size, measure, subtract
 
-_FRAME_ROLES = frozenset("navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist status tooltip".split())  # fmt: skip
+_FRAME_ROLES = frozenset(["navigation", "banner", "contentinfo", "search", "complementary", "dialog", "alertdialog", "menu", "menubar", "toolbar", "tablist", "status", "tooltip"])  # fmt: skip
 _HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
-_NOTES = re.compile(r"footnote|endnote|callout|admonition|note|tip|warning|example|topic|info|aside-content|box", re.IGNORECASE)
-_LINK_LISTS = frozenset("ul ol div section table p dl span form fieldset center td tbody tr aside header li figure".split())
-_LEAVES = frozenset("p div span li td section small em strong center h1 h2 h3 h4 h5 h6 dt dd time address label a b i form figure header summary details".split())  # fmt: skip
-_BLOCK_LEAVES = frozenset("p div li td section center figure header".split())
-_INLINE_LEAVES = frozenset("span small em strong a b i label time".split())
+_NOTES = re.compile(
+    r"footnote|endnote|callout|admonition|note|tip|warning|example|topic|info|aside-content|box", re.IGNORECASE
+)
+_LINK_LISTS = frozenset(
+    [
+        "ul",
+        "ol",
+        "div",
+        "section",
+        "table",
+        "p",
+        "dl",
+        "span",
+        "form",
+        "fieldset",
+        "center",
+        "td",
+        "tbody",
+        "tr",
+        "aside",
+        "header",
+        "li",
+        "figure",
+    ]
+)
+_LEAVES = frozenset(["p", "div", "span", "li", "td", "section", "small", "em", "strong", "center", "h1", "h2", "h3", "h4", "h5", "h6", "dt", "dd", "time", "address", "label", "a", "b", "i", "form", "figure", "header", "summary", "details"])  # fmt: skip
+_BLOCK_LEAVES = frozenset(["p", "div", "li", "td", "section", "center", "figure", "header"])
+_INLINE_LEAVES = frozenset(["span", "small", "em", "strong", "a", "b", "i", "label", "time"])
 
 
 class _Limits(NamedTuple):
@@ -39,8 +62,8 @@ _LIMITS = _Limits()
 
 def main_content(body: etree._Element) -> etree._Element:
     """The element that holds the page's matter; the frame inside it is dropped in place."""
-    prune(body, measure(body))
     sizes = measure(body)
+    prune(body, sizes)
     found = known_container(body, sizes)
     return narrow(found if found is not None else standard_container(body, sizes), sizes)
 
@@ -56,7 +79,7 @@ def prune(root: etree._Element, sizes: dict[etree._Element, Size]) -> None:
             if size is None or child.tag in (FORMULA, CODE, DROPPED):
                 continue
             if _is_frame(child, sizes, whole):
-                drop(child)
+                _leave_out(child, sizes)
             elif child.tag in _HEADINGS and is_boilerplate_heading(_short_text(child, size)):
                 _drop_section(child, sizes, whole)
             elif len(child):
@@ -90,7 +113,9 @@ def _is_named_frame(element: etree._Element, tag: str, size: Size) -> bool:
     if tag == "footer":
         return not _contains_notes(element)
     if tag == "aside":
-        return not _NOTES.search(f"{element.get('class', '')} {element.get('id', '')} {element.get('role', '')}") or _mostly_links(size)
+        return not _NOTES.search(
+            f"{element.get('class', '')} {element.get('id', '')} {element.get('role', '')}"
+        ) or _mostly_links(size)
     if element.get("role") in _FRAME_ROLES:
         return tag not in _HEADINGS
     if tag == "form" and size.text < 300 and not size.atoms:
@@ -105,7 +130,9 @@ def _is_named_frame(element: etree._Element, tag: str, size: Size) -> bool:
 
 
 def _contains_notes(element: etree._Element) -> bool:
-    names = (f"{node.get('class', '')} {node.get('id', '')}" for node in element.iter("footer", "ol", "section", "div", "li"))
+    names = (
+        f"{node.get('class', '')} {node.get('id', '')}" for node in element.iter("footer", "ol", "section", "div", "li")
+    )
     return any("footnote" in name or "endnote" in name for name in names)
 
 
@@ -143,8 +170,14 @@ def _is_phrase(element: etree._Element, tag: str, size: Size, sizes: dict[etree.
 def _stands_alone(element: etree._Element) -> bool:
     """Whether an inline element is its parent's line of its own rather than part of a sentence."""
     previous, parent = element.getprevious(), element.getparent()
-    before = (parent.text if previous is None and parent is not None else previous.tail if previous is not None else "") or ""
-    return not before.strip() and not (element.tail or "").strip() and (parent is None or parent.tag not in ("p", "li", "td", "dd"))
+    before = (
+        parent.text if previous is None and parent is not None else previous.tail if previous is not None else ""
+    ) or ""
+    return (
+        not before.strip()
+        and not (element.tail or "").strip()
+        and (parent is None or parent.tag not in ("p", "li", "td", "dd"))
+    )
 
 
 def _following(heading: etree._Element) -> Iterator[etree._Element]:
@@ -158,8 +191,13 @@ def _drop_section(heading: etree._Element, sizes: dict[etree._Element, Size], wh
     """Drop a heading of the frame and the links below it; prose below it stays."""
     followers = [node for node in _following(heading) if node in sizes and node.tag != DROPPED]
     total = sum(sizes[node].weight for node in followers)
-    drop(heading)
+    _leave_out(heading, sizes)
     for node in followers if total < 0.3 * whole else []:
         size = sizes[node]
         if not size.atoms and (_mostly_links(size) or size.text < 300):
-            drop(node)
+            _leave_out(node, sizes)
+
+
+def _leave_out(element: etree._Element, sizes: dict[etree._Element, Size]) -> None:
+    subtract(sizes, element)
+    drop(element)

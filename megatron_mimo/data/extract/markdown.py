@@ -6,15 +6,53 @@ out. Code blocks and display formulas start in column 0 wherever they stand, so 
 
 import re
 
-from lxml import etree
+import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA, class_names, text_of
 from megatron_mimo.data.extract.tables import is_data_table, write_table
 
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _BLOCKS = frozenset(
-    """html body main article section aside header footer nav div p form fieldset legend figure figcaption address details
-    summary dl dt dd table thead tbody tfoot tr td th caption center pre hr hgroup search frameset noscript x-new""".split()
+    [
+        "html",
+        "body",
+        "main",
+        "article",
+        "section",
+        "aside",
+        "header",
+        "footer",
+        "nav",
+        "div",
+        "p",
+        "form",
+        "fieldset",
+        "legend",
+        "figure",
+        "figcaption",
+        "address",
+        "details",
+        "summary",
+        "dl",
+        "dt",
+        "dd",
+        "table",
+        "thead",
+        "tbody",
+        "tfoot",
+        "tr",
+        "td",
+        "th",
+        "caption",
+        "center",
+        "pre",
+        "hr",
+        "hgroup",
+        "search",
+        "frameset",
+        "noscript",
+        "x-new",
+    ]
 )
 _INLINE_CODE = frozenset(("code", "tt", "kbd", "samp"))
 _BREAK = "\x01"

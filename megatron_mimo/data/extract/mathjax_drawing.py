@@ -6,14 +6,52 @@ Both are turned into MathML in place.
 
 import re
 
-from lxml import etree
+import lxml.etree as etree
 
 _CHARACTER = re.compile(r"\bmjx-c([0-9A-F]{2,6})\b")
 _KEPT = frozenset(
-    """math mrow mi mn mo mtext ms mspace mfrac msqrt mroot msub msup msubsup munder mover munderover mtable mtr mtd
-    mphantom menclose mstyle mpadded mmultiscripts""".split()
+    [
+        "math",
+        "mrow",
+        "mi",
+        "mn",
+        "mo",
+        "mtext",
+        "ms",
+        "mspace",
+        "mfrac",
+        "msqrt",
+        "mroot",
+        "msub",
+        "msup",
+        "msubsup",
+        "munder",
+        "mover",
+        "munderover",
+        "mtable",
+        "mtr",
+        "mtd",
+        "mphantom",
+        "menclose",
+        "mstyle",
+        "mpadded",
+        "mmultiscripts",
+    ]
 )
-_NOISE = frozenset("mjx-surd mjx-nstrut mjx-dstrut mjx-line mjx-strut mjx-assistive-mml defs title rect line".split())
+_NOISE = frozenset(
+    [
+        "mjx-surd",
+        "mjx-nstrut",
+        "mjx-dstrut",
+        "mjx-line",
+        "mjx-strut",
+        "mjx-assistive-mml",
+        "defs",
+        "title",
+        "rect",
+        "line",
+    ]
+)
 
 
 def drawing_to_mathml(container: etree._Element) -> etree._Element | None:

@@ -6,7 +6,7 @@ parent has looked at the whole row, since TeX names patterns (`\\binom`, `pmatri
 
 import re
 
-from lxml import etree
+import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import text_of
 from megatron_mimo.data.extract.mathml_symbols import (
@@ -220,7 +220,9 @@ def _root(element: etree._Element) -> str:
 def _base(element: etree._Element) -> str:
     """What a script hangs on: one TeX token stands bare."""
     tex = _write(element).strip()
-    if len(tex) <= 1 or re.fullmatch(r"\\[A-Za-z]+|\\(?:mathbb|mathbf|mathcal|mathrm|operatorname|mathfrak)\{\w+\}", tex):
+    if len(tex) <= 1 or re.fullmatch(
+        r"\\[A-Za-z]+|\\(?:mathbb|mathbf|mathcal|mathrm|operatorname|mathfrak)\{\w+\}", tex
+    ):
         return tex or "{}"
     return tex if _name(_only(element)) in ("mo", "mn", "mtext") else f"{{{tex}}}"
 

@@ -1,13 +1,66 @@
 """Unicode mathematics -> TeX: operators, Greek, arrows, accents, fences and alphabets."""
 
 FUNCTIONS = frozenset(
-    """arccos arcsin arctan arg cos cosh cot coth csc deg det dim exp gcd hom inf ker lg lim liminf limsup ln log max min
-    sec sin sinh sup tan tanh Pr""".split()
+    [
+        "arccos",
+        "arcsin",
+        "arctan",
+        "arg",
+        "cos",
+        "cosh",
+        "cot",
+        "coth",
+        "csc",
+        "deg",
+        "det",
+        "dim",
+        "exp",
+        "gcd",
+        "hom",
+        "inf",
+        "ker",
+        "lg",
+        "lim",
+        "liminf",
+        "limsup",
+        "ln",
+        "log",
+        "max",
+        "min",
+        "sec",
+        "sin",
+        "sinh",
+        "sup",
+        "tan",
+        "tanh",
+        "Pr",
+    ]
 )
 LIMITS = frozenset(FUNCTIONS - {"sin", "cos", "tan", "exp", "ln", "log"}) | frozenset(
-    ["∑", "∏", "∐", "∫", "∬", "∭", "∮", "⋃", "⋂", "⨁", "⨂", "⋁", "⋀", "⨆", "lim sup", "lim inf", "argmax", "argmin", "arg max", "arg min"]  # fmt: skip
+    [
+        "∑",
+        "∏",
+        "∐",
+        "∫",
+        "∬",
+        "∭",
+        "∮",
+        "⋃",
+        "⋂",
+        "⨁",
+        "⨂",
+        "⋁",
+        "⋀",
+        "⨆",
+        "lim sup",
+        "lim inf",
+        "argmax",
+        "argmin",
+        "arg max",
+        "arg min",
+    ]  # fmt: skip
 )
-INVISIBLE = dict.fromkeys((0x2061, 0x2062, 0x2063, 0x2064, 0x200B, 0xFE00, 0x200E, 0xFEFF))
+INVISIBLE: dict[int, None] = dict.fromkeys((0x2061, 0x2062, 0x2063, 0x2064, 0x200B, 0xFE00, 0x200E, 0xFEFF))
 
 _GREEK = """α alpha β beta γ gamma δ delta ϵ epsilon ε varepsilon ζ zeta η eta θ theta ϑ vartheta ι iota κ kappa λ lambda
 μ mu µ mu ν nu ξ xi π pi ϖ varpi ρ rho ϱ varrho σ sigma ς varsigma τ tau υ upsilon ϕ phi φ varphi χ chi ψ psi ω omega
@@ -66,7 +119,9 @@ SYMBOLS: dict[str, str] = {
     "′": "'", "″": "''", "‴": "'''", "°": r"^\circ", "∶": ":", "≔": ":=", ":=": ":=", "\xa0": r"\ ", "\\": r"\backslash",
     "ı": r"\imath", "ȷ": r"\jmath", "⁡": "", "<=": r"\le", ">=": r"\ge", "!=": r"\ne", "->": r"\to", "...": r"\ldots",
 }  # fmt: skip
-INFIX = frozenset([*_commands(_RELATIONS), *_commands(_BINARY), "=", "<", ">", "+", "-", "−", "≔", ":=", "<=", ">="]) - set("·⋅∘")
+INFIX = frozenset(
+    [*_commands(_RELATIONS), *_commands(_BINARY), "=", "<", ">", "+", "-", "−", "≔", ":=", "<=", ">="]
+) - set("·⋅∘")
 """Operators written with a space on both sides when something stands before them."""
 
 FENCES = {

@@ -2,17 +2,21 @@
 
 import re
 
-from lxml import etree
+import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import CODE, drop, has_class
 
 _PROMPTS = frozenset(
-    "prompt input_prompt output_prompt jp-InputPrompt jp-OutputPrompt jp-InputArea-prompt jp-OutputArea-prompt anchor-link out_prompt_overlay jp-Collapser nbinput-prompt".split()
+    ["prompt", "input_prompt", "output_prompt", "jp-InputPrompt", "jp-OutputPrompt", "jp-InputArea-prompt", "jp-OutputArea-prompt", "anchor-link", "out_prompt_overlay", "jp-Collapser", "nbinput-prompt"]
 )  # fmt: skip
-_OUTPUTS = re.compile(r"(?:^|\s)(?:output|output_\w+|jp-OutputArea-\w+|jp-RenderedText|cell_output|nboutput|output_area)(?:\s|$)")
-_INPUTS = re.compile(r"(?:^|\s)(?:input|input_area|jp-InputArea\S*|jp-Editor|cell_input|nbinput|jp-CodeMirrorEditor)(?:\s|$)")
+_OUTPUTS = re.compile(
+    r"(?:^|\s)(?:output|output_\w+|jp-OutputArea-\w+|jp-RenderedText|cell_output|nboutput|output_area)(?:\s|$)"
+)
+_INPUTS = re.compile(
+    r"(?:^|\s)(?:input|input_area|jp-InputArea\S*|jp-Editor|cell_input|nbinput|jp-CodeMirrorEditor)(?:\s|$)"
+)
 _PYTHON = re.compile(r"hl-(\w+)")
-_PAGE = frozenset("jp-Notebook jp-Cell code_cell nbinput cell_input notebook text_cell".split())
+_PAGE = frozenset(["jp-Notebook", "jp-Cell", "code_cell", "nbinput", "cell_input", "notebook", "text_cell"])
 _LEVELS = 8
 
 

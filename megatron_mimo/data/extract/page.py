@@ -2,7 +2,7 @@
 
 import re
 
-from lxml import etree
+import lxml.etree as etree
 
 from megatron_mimo.data.extract.atoms import mark_atoms
 from megatron_mimo.data.extract.comments import take_comments
@@ -54,7 +54,9 @@ def _write_page(body: etree._Element, present: set[str], title: str) -> str:
         drop(site_name)
     comments = [to_markdown(comment) for comment in take_comments(body, present)]
     content = main_content(body)
-    text = "\n\n".join([*trim_edges(block_texts(content)), *(f"## Comment\n\n{comment}" for comment in comments if comment)])
+    text = "\n\n".join(
+        [*trim_edges(block_texts(content)), *(f"## Comment\n\n{comment}" for comment in comments if comment)]
+    )
     if heading and heading not in text[: len(heading) + 2000]:
         return f"# {heading}\n\n{text}"
     return text
@@ -65,7 +67,9 @@ def _page_heading(headings: list[str], title: str) -> str:
     plain = " ".join(title.split())
     parts = [part.strip() for part in _TITLE_SEPARATORS.split(plain)]
     for heading in headings:
-        if heading and (heading == plain or heading == parts[0] or (len(heading) > 20 and plain.startswith(heading[:40]))):
+        if heading and (
+            heading == plain or heading == parts[0] or (len(heading) > 20 and plain.startswith(heading[:40]))
+        ):
             return heading
     return ""
 
@@ -83,7 +87,7 @@ def _write_thread(thread: Thread, body: etree._Element, title: str) -> str:
 
 def _post_mark(post: Post, is_first: bool) -> str:
     """What stands before a post: a rule and, where posts differ in kind or depth, a heading that says so."""
-    if is_first and post.kind in ("question", "post") or (is_first and post.depth == 0):
+    if (is_first and post.kind in ("question", "post")) or (is_first and post.depth == 0):
         return ""
     if post.kind == "answer":
         return "---\n\n## Answer\n\n"
@@ -91,5 +95,3 @@ def _post_mark(post: Post, is_first: bool) -> str:
         level = min(1 + max(post.depth, 1), _DEEPEST_HEADING)
         return f"{'#' * level} {'Comment' if post.depth <= 1 else 'Reply'}\n\n"
     return "---\n\n"
-
-

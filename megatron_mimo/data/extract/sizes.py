@@ -2,12 +2,14 @@
 
 from typing import NamedTuple
 
-from lxml import etree
+import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA
 
 _ATOM_WEIGHT = 40
-_BLOCKS = frozenset("p div li tr section h1 h2 h3 h4 h5 h6 blockquote dd dt article".split())
+_BLOCKS = frozenset(
+    ["p", "div", "li", "tr", "section", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "dd", "dt", "article"]
+)
 
 
 class Size(NamedTuple):
@@ -36,6 +38,18 @@ def measure(root: etree._Element) -> dict[etree._Element, Size]:
     sizes: dict[etree._Element, Size] = {}
     _measure(root, sizes)
     return sizes
+
+
+def subtract(sizes: dict[etree._Element, Size], element: etree._Element) -> None:
+    """Keep the sizes right when an element and all in it leave the page."""
+    gone = sizes[element]
+    for node in element.iter():
+        sizes.pop(node, None)
+    for node in element.iterancestors():
+        size = sizes.get(node)
+        if size is None:
+            return
+        sizes[node] = Size(*(whole - part for whole, part in zip(size, gone, strict=True)))
 
 
 def _measure(element: etree._Element, sizes: dict[etree._Element, Size]) -> Size:

@@ -2,11 +2,27 @@
 
 from collections.abc import Callable, Iterator
 
-from lxml import etree
+import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import CODE, text_of
 
-_BLOCKS = ("table", CODE, "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "hr", "article", "section", "form")
+_BLOCKS = (
+    "table",
+    CODE,
+    "ul",
+    "ol",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "blockquote",
+    "hr",
+    "article",
+    "section",
+    "form",
+)
 _MAX_CELL_CHARACTERS = 400
 _MAX_FILLED_COLUMNS = 60
 """Spanned cells are filled up to here: a page must not grow by what it claims to span."""

@@ -7,8 +7,9 @@ several times, the most exact form is taken, once. `$..$` and `\\(..\\)` in runn
 
 import json
 import re
+from functools import lru_cache
 
-from lxml import etree
+import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import FORMULA, become, class_names, drop, parse, text_of
 from megatron_mimo.data.extract.mathjax_drawing import drawing_to_mathml
@@ -18,12 +19,49 @@ from megatron_mimo.data.extract.tex_text import Formula, delimited, looks_like_t
 
 _TEX_ENCODINGS = frozenset({"application/x-tex", "tex", "latex", "application/x-latex", "text/x-tex", "x-tex", "application/tex"})  # fmt: skip
 _DRAWN_BY_MATHJAX_2 = frozenset(
-    "MathJax MathJax_Display MathJax_SVG MathJax_SVG_Display MathJax_CHTML mjx-chtml MJXc-display MathJax_MathML".split()
+    [
+        "MathJax",
+        "MathJax_Display",
+        "MathJax_SVG",
+        "MathJax_SVG_Display",
+        "MathJax_CHTML",
+        "mjx-chtml",
+        "MJXc-display",
+        "MathJax_MathML",
+    ]
 )
 _RAW = frozenset(
-    """math math-container arithmatex math-tex mathjax_process notranslate-math js-inline-math js-display-math tex latex
-    js-render-math ql-formula latex-rendered ztext-math md-inline-math mathjax-block math-inline math-block math-display
-    tex2jax_process wp-katex-eq katex-src equation-container displaymath process-math formula-raw mathjax-tex inline-math display-math""".split()
+    [
+        "math",
+        "math-container",
+        "arithmatex",
+        "math-tex",
+        "mathjax_process",
+        "notranslate-math",
+        "js-inline-math",
+        "js-display-math",
+        "tex",
+        "latex",
+        "js-render-math",
+        "ql-formula",
+        "latex-rendered",
+        "ztext-math",
+        "md-inline-math",
+        "mathjax-block",
+        "math-inline",
+        "math-block",
+        "math-display",
+        "tex2jax_process",
+        "wp-katex-eq",
+        "katex-src",
+        "equation-container",
+        "displaymath",
+        "process-math",
+        "formula-raw",
+        "mathjax-tex",
+        "inline-math",
+        "display-math",
+    ]
 )
 _ATTRIBUTES = ("data-tex", "data-latex", "data-formula", "data-katex", "data-math", "data-equation", "data-expr")
 _INTERESTING = re.compile(r"[Mm]ath|katex|tex\b|latex|[Ff]ormula|MJX|mjx|equation|mwe-|ltx_eq")
@@ -38,9 +76,19 @@ def mark_formula(element: etree._Element, tag: str, names: str) -> bool:
         return by_tag(element)
     if tag.endswith(":math"):
         return _math(element)
-    if names and _INTERESTING.search(names):
+    if names and _is_interesting(names):
         return _by_class(element, tag, set(names.split()))
-    return tag in ("span", "div") and any(element.get(name) for name in _ATTRIBUTES[:3]) and _raw(element, tag, set())
+    if tag != "span" and tag != "div":
+        return False
+    return bool(element.get("data-tex") or element.get("data-latex") or element.get("data-formula")) and _raw(
+        element, tag, set()
+    )
+
+
+@lru_cache(maxsize=20000)
+def _is_interesting(names: str) -> bool:
+    """Whether classes may speak of a formula."""
+    return bool(_INTERESTING.search(names))
 
 
 def put(element: etree._Element, formula: Formula | None) -> bool:

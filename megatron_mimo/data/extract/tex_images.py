@@ -3,10 +3,10 @@
 import re
 from urllib.parse import unquote, unquote_plus
 
-from lxml import etree
+import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import class_names
-from megatron_mimo.data.extract.tex_text import Formula, delimited, looks_like_tex, tidy
+from megatron_mimo.data.extract.tex_text import Formula, delimited, tidy
 
 _SERVICES = (
     (re.compile(r"codecogs\.com/.*?(?:\.latex|\.image|eqnedit\.php|\.download)\?(?:latex=)?(.+)"), unquote),
@@ -26,11 +26,44 @@ _DIRECTIVES = re.compile(
     r"|displaystyle)(?![A-Za-z])\s*)+"
 )
 _CLASSES = frozenset(
-    """latex tex math formula formulainl formuladsp equation eeimg ee_img mwe-math-fallback-image-inline
-    mwe-math-fallback-image-display ql-img-inline-formula ql-img-displayed-formula latexcenter latexblock math-img mathimg
-    md-math-img ltx_math wp-katex-eq texrender tex2jax imgmath math-image inline-formula display-formula math-display
-    mathjax_image tex-image inlineequation displayequation inline-equation numbered-equation inlineformula
-    displayformula numberedequation""".split()
+    [
+        "latex",
+        "tex",
+        "math",
+        "formula",
+        "formulainl",
+        "formuladsp",
+        "equation",
+        "eeimg",
+        "ee_img",
+        "mwe-math-fallback-image-inline",
+        "mwe-math-fallback-image-display",
+        "ql-img-inline-formula",
+        "ql-img-displayed-formula",
+        "latexcenter",
+        "latexblock",
+        "math-img",
+        "mathimg",
+        "md-math-img",
+        "ltx_math",
+        "wp-katex-eq",
+        "texrender",
+        "tex2jax",
+        "imgmath",
+        "math-image",
+        "inline-formula",
+        "display-formula",
+        "math-display",
+        "mathjax_image",
+        "tex-image",
+        "inlineequation",
+        "displayequation",
+        "inline-equation",
+        "numbered-equation",
+        "inlineformula",
+        "displayformula",
+        "numberedequation",
+    ]
 )
 _ALT = re.compile(r"\\(?:frac|d?frac|sum|int|prod|sqrt|lim|begin|left|mathbb|mathcal|mathbf|text|partial|nabla|cdot|times|le|ge|in|to|infty|alpha|beta|gamma|delta|lambda|theta|sigma|omega|pi|mu|phi|epsilon)(?![a-z])")  # fmt: skip
 _SOURCES = ("src", "data-src", "data-original", "data-lazy-src", "data-actualsrc", "data-original-src")
@@ -78,7 +111,7 @@ def looks_like_environment(text: str) -> bool:
 def _from_address(image: etree._Element) -> str:
     for name in _SOURCES:
         address = image.get(name)
-        if not address or "?" not in address and "/svg/" not in address and "/png/" not in address:
+        if not address or ("?" not in address and "/svg/" not in address and "/png/" not in address):
             continue
         for pattern, decode in _SERVICES:
             match = pattern.search(address[:8000])

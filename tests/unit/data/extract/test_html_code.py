@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - markup and patterns read best unbroken
 """Every way a page lays code out gives the code exactly as it would be copied, and its language."""
 
 import pytest
@@ -107,7 +108,9 @@ def test_code_is_exact(name: str) -> None:
 
 def block(part: str) -> str:
     """What is written between two paragraphs for a part of a page."""
-    html = f"<body><main><h1>Title</h1><p>Some words stand before.</p>{part}<p>Some words stand after.</p></main></body>"
+    html = (
+        f"<body><main><h1>Title</h1><p>Some words stand before.</p>{part}<p>Some words stand after.</p></main></body>"
+    )
     text = extract_html(html, "").replace("So:\n\n", "")
     before, after = "# Title\n\nSome words stand before.\n\n", "\n\nSome words stand after."
     assert text.startswith(before) and text.endswith(after), text
@@ -133,7 +136,10 @@ def test_code_that_holds_a_fence_gets_a_longer_one() -> None:
 
 
 def test_inline_code_stays_in_its_sentence() -> None:
-    assert extract_html("<p>Call <code>f(a,\n b)</code> or <tt>a`b</tt> now.</p>", "") == "Call `f(a, b)` or `` a`b `` now."
+    assert (
+        extract_html("<p>Call <code>f(a,\n b)</code> or <tt>a`b</tt> now.</p>", "")
+        == "Call `f(a, b)` or `` a`b `` now."
+    )
 
 
 def test_a_listing_of_numbers_is_no_gutter() -> None:

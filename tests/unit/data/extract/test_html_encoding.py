@@ -35,13 +35,18 @@ def test_pages_of_the_world(text: str, encoding: str, head: str) -> None:
 
 
 def test_the_header_goes_before_the_page() -> None:
-    assert decode("<meta charset='koi8-r'>Прилив".encode("cp1251"), "text/html; charset=windows-1251").endswith("Прилив")
+    assert decode("<meta charset='koi8-r'>Прилив".encode("cp1251"), "text/html; charset=windows-1251").endswith(
+        "Прилив"
+    )
 
 
 def test_a_few_broken_bytes_are_replaced() -> None:
     assert decode(b'<meta charset="utf-8">' + b"a" * 300 + b"\xff") == '<meta charset="utf-8">' + "a" * 300 + "\ufffd"
 
 
-@given(st.binary(max_size=300), st.sampled_from(["", "text/html; charset=", "charset=nonsense", "charset=utf-7", "charset=base64"]))
+@given(
+    st.binary(max_size=300),
+    st.sampled_from(["", "text/html; charset=", "charset=nonsense", "charset=utf-7", "charset=base64"]),
+)
 def test_any_bytes_give_a_text(data: bytes, content_type: str) -> None:
     assert isinstance(decode(data, content_type), str)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - markup and patterns read best unbroken
 """Every way a page draws a formula gives the TeX its author typed, once."""
 
 import pytest
@@ -114,7 +115,9 @@ def test_raw_tex_keeps_its_markdown_signs() -> None:
 
 def test_wiris_images_hold_mathml_in_disguise() -> None:
     disguised = "«math xmlns=¨http://www.w3.org/1998/Math/MathML¨»«msqrt»«mn»2«/mn»«/msqrt»«/math»"
-    assert r"$\sqrt{2}$" in extract_html(f'<p>Root <img class="Wirisformula" data-mathml="{disguised}" alt="square root"> is.</p>', "")
+    assert r"$\sqrt{2}$" in extract_html(
+        f'<p>Root <img class="Wirisformula" data-mathml="{disguised}" alt="square root"> is.</p>', ""
+    )
 
 
 def test_an_ordinary_picture_is_no_formula() -> None:

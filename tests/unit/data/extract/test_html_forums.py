@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - markup and patterns read best unbroken
 """Threads: the posts in order, with their depth, and nothing of the frame around them."""
 
 import pytest
@@ -89,7 +90,9 @@ def test_new_reddit() -> None:
     def comment(depth: int, text: str, child: str = "") -> str:
         return f'<shreddit-comment author="NoiseUser" depth="{depth}"><div slot="commentMeta">NoiseUser</div><div slot="comment"><p>{text}</p></div>{child}</shreddit-comment>'
 
-    post = f'<shreddit-post post-title="Colour of the sky"><div slot="text-body"><p>{QUESTION}</p></div></shreddit-post>'
+    post = (
+        f'<shreddit-post post-title="Colour of the sky"><div slot="text-body"><p>{QUESTION}</p></div></shreddit-post>'
+    )
     assert extract_html(page(post + comment(0, FIRST, comment(1, REPLY)) + comment(0, SECOND)), "") == TREE
 
 
@@ -108,4 +111,7 @@ def test_zhihu() -> None:
 def test_a_blog_is_no_forum() -> None:
     post = f'<article class="post"><h1>Colour of the sky</h1><div class="content"><p>{QUESTION}</p><p>{FIRST}</p></div></article>'
     comments = f'<div id="comments"><ol><li><cite>NoiseUser</cite><div class="comment-content"><p>{SECOND}</p></div></li></ol></div>'
-    assert extract_html(page(post + comments), "") == f"# Colour of the sky\n\n{QUESTION}\n\n{FIRST}\n\n## Comment\n\n{SECOND}"
+    assert (
+        extract_html(page(post + comments), "")
+        == f"# Colour of the sky\n\n{QUESTION}\n\n{FIRST}\n\n## Comment\n\n{SECOND}"
+    )

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - markup and patterns read best unbroken
 """The frame of a page goes, its matter stays: also where names lie and tables lay out."""
 
 import pytest
@@ -76,7 +77,14 @@ def test_text_that_a_stray_end_tag_put_outside_the_container_stays() -> None:
     assert extract_html(html, "") == EXPECTED
 
 
-@pytest.mark.parametrize("container", ['<div id="content_views" class="markdown_views">', '<div id="cnblogs_post_body">', '<div class="article-viewer markdown-body">'])
+@pytest.mark.parametrize(
+    "container",
+    [
+        '<div id="content_views" class="markdown_views">',
+        '<div id="cnblogs_post_body">',
+        '<div class="article-viewer markdown-body">',
+    ],
+)
 def test_chinese_blogs(container: str) -> None:
     sentence = "联合索引按照列的先后顺序排序，先比较第一列，相等时再比较第二列。因此查询条件必须从最左边的列开始。"
     html = (

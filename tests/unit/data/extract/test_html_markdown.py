@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - markup and patterns read best unbroken
 """The form of the output: lists, tables, scripts, quotations, white space."""
 
 import pytest

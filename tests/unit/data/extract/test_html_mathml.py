@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - markup and patterns read best unbroken
 """MathML without annotation becomes TeX that means the same."""
 
 import pytest
