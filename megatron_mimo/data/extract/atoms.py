@@ -8,42 +8,13 @@ from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA, become, drop
 from megatron_mimo.data.extract.hidden import is_hidden
 from megatron_mimo.data.extract.latexml import mark_equations
 from megatron_mimo.data.extract.tex import mark_formula
+from megatron_mimo.data.extract.words import words
 
-_NEVER_TEXT = frozenset(
-    [
-        "script",
-        "style",
-        "noscript",
-        "template",
-        "svg",
-        "canvas",
-        "iframe",
-        "object",
-        "embed",
-        "applet",
-        "audio",
-        "video",
-        "map",
-        "input",
-        "select",
-        "option",
-        "datalist",
-        "head",
-        "progress",
-        "meter",
-        "dialog",
-        "frameset",
-        "noframes",
-        "link",
-        "meta",
-        "base",
-        "button",
-        "textarea",
-        "rp",
-        "rt",
-        "optgroup",
-        "portal",
-    ]
+_NEVER_TEXT = words(
+    """
+    script style noscript template svg canvas iframe object embed applet audio video map input select option
+    datalist head progress meter dialog frameset noframes link meta base button textarea rp rt optgroup portal
+    """
 )
 _MAX_NAME_CHARACTERS = 2000
 _DONE = frozenset((FORMULA, CODE, DROPPED))

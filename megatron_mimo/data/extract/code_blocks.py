@@ -15,25 +15,13 @@ from megatron_mimo.data.extract.code_text import GUTTERS, code_text, drop_line_n
 from megatron_mimo.data.extract.dom import CODE, FORMULA, become, clean, descendants, drop, first, has_class, text_of
 from megatron_mimo.data.extract.hidden import is_hidden
 from megatron_mimo.data.extract.tex_text import tidy
+from megatron_mimo.data.extract.words import words
 
-_CODE_CELLS = frozenset(
-    [
-        "code",
-        "blob-code",
-        "blob-code-inner",
-        "rouge-code",
-        "lines-code",
-        "crayon-code",
-        "hljs-ln-code",
-        "lines",
-        "js-file-line",
-        "lntd",
-        "code-cell",
-        "line_content",
-        "linenos-code",
-        "codecontent",
-        "diff-line-code",
-    ]
+_CODE_CELLS = words(
+    """
+    code blob-code blob-code-inner rouge-code lines-code crayon-code hljs-ln-code lines js-file-line lntd
+    code-cell line_content linenos-code codecontent diff-line-code
+    """
 )
 _CODE_TABLES = re.compile(
     r"highlight|hljs|code|lntable|rouge|syntax|blob|crayon|lines|d-block|processedcode", re.IGNORECASE
@@ -44,26 +32,11 @@ _LINE_VIEWERS = {
     "syntaxhighlighter": "line", "dp-highlighter": "line", "fragment": "line", "code-container": "line",
 }  # fmt: skip
 _BOXES = frozenset(("div", "td", "blockquote", "p", "span"))
-_CODE_BOXES = frozenset(
-    [
-        "code",
-        "codeblock",
-        "code-block",
-        "codebox",
-        "source-code",
-        "sourcecode",
-        "w3-code",
-        "phpcode",
-        "code_block",
-        "codecontent",
-        "bbcode_code",
-        "codebody",
-        "code-content",
-        "example-code",
-        "codesnip",
-        "listing",
-        "program",
-    ]
+_CODE_BOXES = words(
+    """
+    code codeblock code-block codebox source-code sourcecode w3-code phpcode code_block codecontent bbcode_code
+    codebody code-content example-code codesnip listing program
+    """
 )
 _NO_CODE = ("pre", "p", "table", "h1", "h2", "h3", "h4", "ul", "ol", "img", "textarea", CODE)
 _GESHI = re.compile(r"(?:^|\s)(?:geshi|dp-\w+|linenums|highlight-lines|hljs-list)(?:\s|$)")

@@ -5,54 +5,18 @@ import re
 import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import DROPPED, clean, drop, text_of
+from megatron_mimo.data.extract.words import words
 
-GUTTERS = frozenset(
-    [
-        "line-numbers-rows",
-        "linenos",
-        "lineno",
-        "linenos-cell",
-        "ln",
-        "lnt",
-        "hljs-ln-numbers",
-        "hljs-ln-n",
-        "hljs-ln-line-numbers",
-        "pre-numbering",
-        "linenumber",
-        "linenumbers",
-        "line-number",
-        "line_numbers",
-        "line-numbers",
-        "line-numbers-wrapper",
-        "react-syntax-highlighter-line-number",
-        "gutter",
-        "blob-num",
-        "js-line-number",
-        "rouge-gutter",
-        "lines-num",
-        "crayon-nums",
-        "diff-line-num",
-        "codemirror-linenumber",
-        "codemirror-gutter-wrapper",
-        "linenodiv",
-        "react-line-number",
-        "react-line-numbers",
-        "linenums-gutter",
-        "code-line-number",
-        "line-num",
-        "lineNumber",
-        "lineNumbers",
-        "code-lineno",
-        "ltx_tag_listingline",
-        "prettyprint-line-number",
-        "gl",
-        "ace_gutter",
-        "margin-view-overlays",
-        "code-block-line-numbers",
-        "cm-gutters",
-        "ec-line-number",
-        "ln-num",
-    ]
+GUTTERS = words(
+    """
+    line-numbers-rows linenos lineno linenos-cell ln lnt hljs-ln-numbers hljs-ln-n hljs-ln-line-numbers
+    pre-numbering linenumber linenumbers line-number line_numbers line-numbers line-numbers-wrapper
+    react-syntax-highlighter-line-number gutter blob-num js-line-number rouge-gutter lines-num crayon-nums
+    diff-line-num codemirror-linenumber codemirror-gutter-wrapper linenodiv react-line-number react-line-numbers
+    linenums-gutter code-line-number line-num lineNumber lineNumbers code-lineno ltx_tag_listingline
+    prettyprint-line-number gl ace_gutter margin-view-overlays code-block-line-numbers cm-gutters ec-line-number
+    ln-num
+    """
 )
 _NOISE = re.compile(
     r"copy|clipboard|hljs-button|toolbar|code-lang\b|lang-label|code__?-?(?:header|title)|tooltip|headerlink|anchor-link|fold-btn",
@@ -64,28 +28,10 @@ _LETTER = re.compile(r"[^\W\d_]")
 _LINE = re.compile(
     r"(?:^|\s)(?:line|token-line|code-line|cl|view-line|hljs-line|row-line|highlight-line|LineOfCode)(?:\s|$)"
 )
-_BLOCKS = frozenset(
-    [
-        "div",
-        "li",
-        "p",
-        "tr",
-        "ol",
-        "ul",
-        "table",
-        "tbody",
-        "section",
-        "blockquote",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "dd",
-        "dt",
-        "pre",
-    ]
+_BLOCKS = words(
+    """
+    div li p tr ol ul table tbody section blockquote h1 h2 h3 h4 h5 h6 dd dt pre
+    """
 )
 _SKIPPED = frozenset(("script", "style", "button", "clipboard-copy", "svg", "select", "input", "template", DROPPED))
 _INVISIBLE = dict.fromkeys((0x200B, 0xFEFF, 0x200C, 0x200D, 0x2060)) | {0xA0: " ", 0x2028: "\n", 0x2029: "\n"}

@@ -5,22 +5,13 @@ import re
 import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import clean, descendants, drop, has_class
+from megatron_mimo.data.extract.words import words
 
-_BODIES = frozenset(
-    [
-        "comment-content",
-        "comment-text",
-        "comment_text",
-        "comment__content",
-        "comment-body__text",
-        "commentText",
-        "blog-comment-body",
-        "comment-body",
-        "comment__body",
-        "comment-entry",
-        "commentBody",
-        "comment_content",
-    ]
+_BODIES = words(
+    """
+    comment-content comment-text comment_text comment__content comment-body__text commentText blog-comment-body
+    comment-body comment__body comment-entry commentBody comment_content
+    """
 )
 _FRAME = (
     "comment-author", "comment-meta", "comment-metadata", "commentmetadata", "reply", "comment-reply-link", "vcard", "says",

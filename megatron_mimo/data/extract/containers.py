@@ -7,6 +7,7 @@ import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import CODE, FORMULA, all_classes, all_ids, class_names, text_of
 from megatron_mimo.data.extract.sizes import Size
+from megatron_mimo.data.extract.words import words
 
 _IDS = (
     "content_views", "cnblogs_post_body", "mw-content-text", "article_content", "js_content", "articleContent", "revision",
@@ -26,7 +27,7 @@ _LEAST_WEIGHT = 80
 _SHARE_OF_NARROWED = 0.6
 _GROWTH = 1.5
 _SPILL_GROWTH = 3.0
-_BOXES = frozenset(["div", "main", "article", "section", "td", "center", "body", "tr", "table", "tbody", "form"])
+_BOXES = words("div main article section td center body tr table tbody form")
 _LEAST_SENTENCE = 45
 _SENTENCE_ENDS = re.compile(r"\w[.!?](?:\s|$)|[。！？]")
 _PLAIN = frozenset(("p", "ul", "ol", "blockquote", CODE, FORMULA))

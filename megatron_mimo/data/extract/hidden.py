@@ -4,29 +4,15 @@ import re
 
 import lxml.etree as etree
 
+from megatron_mimo.data.extract.words import words
+
 _STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
-_CLASSES = frozenset(
-    [
-        "sr-only",
-        "visually-hidden",
-        "visuallyhidden",
-        "screen-reader-text",
-        "screen-reader-only",
-        "d-none",
-        "is-hidden",
-        "mw-jump-link",
-        "u-hidden",
-        "assistive-text",
-        "element-invisible",
-        "show-for-sr",
-        "clip-text",
-        "a11y-hidden",
-        "cdk-visually-hidden",
-        "v-visually-hidden",
-        "visuallyHidden",
-        "MuiBox-hidden",
-        "hide-text",
-    ]
+_CLASSES = words(
+    """
+    sr-only visually-hidden visuallyhidden screen-reader-text screen-reader-only d-none is-hidden mw-jump-link
+    u-hidden assistive-text element-invisible show-for-sr clip-text a11y-hidden cdk-visually-hidden
+    v-visually-hidden visuallyHidden MuiBox-hidden hide-text
+    """
 )
 _REVEALED = re.compile(r"solution|answer|spoiler|proof|hint|collaps|accordion|tab|toggle|expand|content|hideshow", re.IGNORECASE)  # fmt: skip
 _PAGE = frozenset(("html", "body", "main", "article"))

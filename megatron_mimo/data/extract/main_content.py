@@ -15,37 +15,31 @@ from megatron_mimo.data.extract.containers import known_container, narrow, stand
 from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA, drop, text_of
 from megatron_mimo.data.extract.hints import frame_strength, is_boilerplate_heading, is_boilerplate_phrase
 from megatron_mimo.data.extract.sizes import Size, measure, subtract
+from megatron_mimo.data.extract.words import words
 
-_FRAME_ROLES = frozenset(["navigation", "banner", "contentinfo", "search", "complementary", "dialog", "alertdialog", "menu", "menubar", "toolbar", "tablist", "status", "tooltip"])  # fmt: skip
-_HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
+_FRAME_ROLES = words(
+    """
+    navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist status
+    tooltip
+    """
+)  # fmt: skip
+_HEADINGS = words("h1 h2 h3 h4 h5 h6")
 _NOTES = re.compile(
     r"footnote|endnote|callout|admonition|note|tip|warning|example|topic|info|aside-content|box", re.IGNORECASE
 )
-_LINK_LISTS = frozenset(
-    [
-        "ul",
-        "ol",
-        "div",
-        "section",
-        "table",
-        "p",
-        "dl",
-        "span",
-        "form",
-        "fieldset",
-        "center",
-        "td",
-        "tbody",
-        "tr",
-        "aside",
-        "header",
-        "li",
-        "figure",
-    ]
+_LINK_LISTS = words(
+    """
+    ul ol div section table p dl span form fieldset center td tbody tr aside header li figure
+    """
 )
-_LEAVES = frozenset(["p", "div", "span", "li", "td", "section", "small", "em", "strong", "center", "h1", "h2", "h3", "h4", "h5", "h6", "dt", "dd", "time", "address", "label", "a", "b", "i", "form", "figure", "header", "summary", "details"])  # fmt: skip
-_BLOCK_LEAVES = frozenset(["p", "div", "li", "td", "section", "center", "figure", "header"])
-_INLINE_LEAVES = frozenset(["span", "small", "em", "strong", "a", "b", "i", "label", "time"])
+_LEAVES = words(
+    """
+    p div span li td section small em strong center h1 h2 h3 h4 h5 h6 dt dd time address label a b i form figure
+    header summary details
+    """
+)  # fmt: skip
+_BLOCK_LEAVES = words("p div li td section center figure header")
+_INLINE_LEAVES = words("span small em strong a b i label time")
 
 
 class _Limits(NamedTuple):

@@ -10,49 +10,15 @@ import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA, class_names, text_of
 from megatron_mimo.data.extract.tables import is_data_table, write_table
+from megatron_mimo.data.extract.words import words
 
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
-_BLOCKS = frozenset(
-    [
-        "html",
-        "body",
-        "main",
-        "article",
-        "section",
-        "aside",
-        "header",
-        "footer",
-        "nav",
-        "div",
-        "p",
-        "form",
-        "fieldset",
-        "legend",
-        "figure",
-        "figcaption",
-        "address",
-        "details",
-        "summary",
-        "dl",
-        "dt",
-        "dd",
-        "table",
-        "thead",
-        "tbody",
-        "tfoot",
-        "tr",
-        "td",
-        "th",
-        "caption",
-        "center",
-        "pre",
-        "hr",
-        "hgroup",
-        "search",
-        "frameset",
-        "noscript",
-        "x-new",
-    ]
+_BLOCKS = words(
+    """
+    html body main article section aside header footer nav div p form fieldset legend figure figcaption address
+    details summary dl dt dd table thead tbody tfoot tr td th caption center pre hr hgroup search frameset
+    noscript x-new
+    """
 )
 _INLINE_CODE = frozenset(("code", "tt", "kbd", "samp"))
 _BREAK = "\x01"
@@ -65,8 +31,13 @@ _ALONE = re.compile(r"\$([^$]+)\$\s*([.,;:]?)")
 _TRIPLE_DOLLARS = re.compile(r"(?<!\$)(?:\$\$\$|\$\$\$\$\$\$)(?!\$)")
 """Codeforces writes `$$$x$$$` where others write `$x$`."""
 _ANCHOR_SIGNS = frozenset(("¶", "#", "§", "🔗", "", "⌗", "\uf0c1", "​", "[edit]", "Permalink"))
-_ANCHOR_CLASSES = frozenset(("headerlink", "header-anchor", "anchor-link", "hash-link", "anchorjs-link", "heading-anchor", "heading-link", "anchor", "headeranchor-link", "toc-anchor", "direct-link"))  # fmt: skip
-_ORDINALS = frozenset(("st", "nd", "rd", "th", "TM", "tm", "®", "™", "©", "er", "e", "o", "a"))
+_ANCHOR_CLASSES = words(
+    """
+    headerlink header-anchor anchor-link hash-link anchorjs-link heading-anchor heading-link anchor
+    headeranchor-link toc-anchor direct-link
+    """
+)  # fmt: skip
+_ORDINALS = words("st nd rd th TM tm ® ™ © er e o a")
 _REFERENCE = re.compile(r"\[?\s*(?:\d+|[a-z]|note \d+|citation needed)\s*\]?")
 
 

@@ -8,49 +8,19 @@ import re
 
 import lxml.etree as etree
 
+from megatron_mimo.data.extract.words import words
+
 _CHARACTER = re.compile(r"\bmjx-c([0-9A-F]{2,6})\b")
-_KEPT = frozenset(
-    [
-        "math",
-        "mrow",
-        "mi",
-        "mn",
-        "mo",
-        "mtext",
-        "ms",
-        "mspace",
-        "mfrac",
-        "msqrt",
-        "mroot",
-        "msub",
-        "msup",
-        "msubsup",
-        "munder",
-        "mover",
-        "munderover",
-        "mtable",
-        "mtr",
-        "mtd",
-        "mphantom",
-        "menclose",
-        "mstyle",
-        "mpadded",
-        "mmultiscripts",
-    ]
+_KEPT = words(
+    """
+    math mrow mi mn mo mtext ms mspace mfrac msqrt mroot msub msup msubsup munder mover munderover mtable mtr mtd
+    mphantom menclose mstyle mpadded mmultiscripts
+    """
 )
-_NOISE = frozenset(
-    [
-        "mjx-surd",
-        "mjx-nstrut",
-        "mjx-dstrut",
-        "mjx-line",
-        "mjx-strut",
-        "mjx-assistive-mml",
-        "defs",
-        "title",
-        "rect",
-        "line",
-    ]
+_NOISE = words(
+    """
+    mjx-surd mjx-nstrut mjx-dstrut mjx-line mjx-strut mjx-assistive-mml defs title rect line
+    """
 )
 
 

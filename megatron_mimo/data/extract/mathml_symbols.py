@@ -1,40 +1,12 @@
 """Unicode mathematics -> TeX: operators, Greek, arrows, accents, fences and alphabets."""
 
-FUNCTIONS = frozenset(
-    [
-        "arccos",
-        "arcsin",
-        "arctan",
-        "arg",
-        "cos",
-        "cosh",
-        "cot",
-        "coth",
-        "csc",
-        "deg",
-        "det",
-        "dim",
-        "exp",
-        "gcd",
-        "hom",
-        "inf",
-        "ker",
-        "lg",
-        "lim",
-        "liminf",
-        "limsup",
-        "ln",
-        "log",
-        "max",
-        "min",
-        "sec",
-        "sin",
-        "sinh",
-        "sup",
-        "tan",
-        "tanh",
-        "Pr",
-    ]
+from megatron_mimo.data.extract.words import words
+
+FUNCTIONS = words(
+    """
+    arccos arcsin arctan arg cos cosh cot coth csc deg det dim exp gcd hom inf ker lg lim liminf limsup ln log max
+    min sec sin sinh sup tan tanh Pr
+    """
 )
 LIMITS = frozenset(FUNCTIONS - {"sin", "cos", "tan", "exp", "ln", "log"}) | frozenset(
     [

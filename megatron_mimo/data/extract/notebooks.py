@@ -5,9 +5,13 @@ import re
 import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import CODE, drop, has_class
+from megatron_mimo.data.extract.words import words
 
-_PROMPTS = frozenset(
-    ["prompt", "input_prompt", "output_prompt", "jp-InputPrompt", "jp-OutputPrompt", "jp-InputArea-prompt", "jp-OutputArea-prompt", "anchor-link", "out_prompt_overlay", "jp-Collapser", "nbinput-prompt"]
+_PROMPTS = words(
+    """
+    prompt input_prompt output_prompt jp-InputPrompt jp-OutputPrompt jp-InputArea-prompt jp-OutputArea-prompt
+    anchor-link out_prompt_overlay jp-Collapser nbinput-prompt
+    """
 )  # fmt: skip
 _OUTPUTS = re.compile(
     r"(?:^|\s)(?:output|output_\w+|jp-OutputArea-\w+|jp-RenderedText|cell_output|nboutput|output_area)(?:\s|$)"
@@ -16,7 +20,7 @@ _INPUTS = re.compile(
     r"(?:^|\s)(?:input|input_area|jp-InputArea\S*|jp-Editor|cell_input|nbinput|jp-CodeMirrorEditor)(?:\s|$)"
 )
 _PYTHON = re.compile(r"hl-(\w+)")
-_PAGE = frozenset(["jp-Notebook", "jp-Cell", "code_cell", "nbinput", "cell_input", "notebook", "text_cell"])
+_PAGE = words("jp-Notebook jp-Cell code_cell nbinput cell_input notebook text_cell")
 _LEVELS = 8
 
 

@@ -5,11 +5,10 @@ from typing import NamedTuple
 import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA
+from megatron_mimo.data.extract.words import words
 
 _ATOM_WEIGHT = 40
-_BLOCKS = frozenset(
-    ["p", "div", "li", "tr", "section", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "dd", "dt", "article"]
-)
+_BLOCKS = words("p div li tr section h1 h2 h3 h4 h5 h6 blockquote dd dt article")
 
 
 class Size(NamedTuple):

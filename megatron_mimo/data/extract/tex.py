@@ -16,52 +16,21 @@ from megatron_mimo.data.extract.mathjax_drawing import drawing_to_mathml
 from megatron_mimo.data.extract.mathml import mathml_to_tex
 from megatron_mimo.data.extract.tex_images import image_formula
 from megatron_mimo.data.extract.tex_text import Formula, delimited, looks_like_tex, tidy
+from megatron_mimo.data.extract.words import words
 
 _TEX_ENCODINGS = frozenset({"application/x-tex", "tex", "latex", "application/x-latex", "text/x-tex", "x-tex", "application/tex"})  # fmt: skip
-_DRAWN_BY_MATHJAX_2 = frozenset(
-    [
-        "MathJax",
-        "MathJax_Display",
-        "MathJax_SVG",
-        "MathJax_SVG_Display",
-        "MathJax_CHTML",
-        "mjx-chtml",
-        "MJXc-display",
-        "MathJax_MathML",
-    ]
+_DRAWN_BY_MATHJAX_2 = words(
+    """
+    MathJax MathJax_Display MathJax_SVG MathJax_SVG_Display MathJax_CHTML mjx-chtml MJXc-display MathJax_MathML
+    """
 )
-_RAW = frozenset(
-    [
-        "math",
-        "math-container",
-        "arithmatex",
-        "math-tex",
-        "mathjax_process",
-        "notranslate-math",
-        "js-inline-math",
-        "js-display-math",
-        "tex",
-        "latex",
-        "js-render-math",
-        "ql-formula",
-        "latex-rendered",
-        "ztext-math",
-        "md-inline-math",
-        "mathjax-block",
-        "math-inline",
-        "math-block",
-        "math-display",
-        "tex2jax_process",
-        "wp-katex-eq",
-        "katex-src",
-        "equation-container",
-        "displaymath",
-        "process-math",
-        "formula-raw",
-        "mathjax-tex",
-        "inline-math",
-        "display-math",
-    ]
+_RAW = words(
+    """
+    math math-container arithmatex math-tex mathjax_process notranslate-math js-inline-math js-display-math tex
+    latex js-render-math ql-formula latex-rendered ztext-math md-inline-math mathjax-block math-inline math-block
+    math-display tex2jax_process wp-katex-eq katex-src equation-container displaymath process-math formula-raw
+    mathjax-tex inline-math display-math
+    """
 )
 _ATTRIBUTES = ("data-tex", "data-latex", "data-formula", "data-katex", "data-math", "data-equation", "data-expr")
 _INTERESTING = re.compile(r"[Mm]ath|katex|tex\b|latex|[Ff]ormula|MJX|mjx|equation|mwe-|ltx_eq")

@@ -7,6 +7,7 @@ import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import class_names
 from megatron_mimo.data.extract.tex_text import Formula, delimited, tidy
+from megatron_mimo.data.extract.words import words
 
 _SERVICES = (
     (re.compile(r"codecogs\.com/.*?(?:\.latex|\.image|eqnedit\.php|\.download)\?(?:latex=)?(.+)"), unquote),
@@ -25,45 +26,14 @@ _DIRECTIVES = re.compile(
     r"(?:\\(?:dpi\{\d+\}|bg_\w+|fn_\w+|inline|tiny|small|large|Large|LARGE|huge|Huge|normalsize|bg\{\w*\}|fg\{\w*\}"
     r"|displaystyle)(?![A-Za-z])\s*)+"
 )
-_CLASSES = frozenset(
-    [
-        "latex",
-        "tex",
-        "math",
-        "formula",
-        "formulainl",
-        "formuladsp",
-        "equation",
-        "eeimg",
-        "ee_img",
-        "mwe-math-fallback-image-inline",
-        "mwe-math-fallback-image-display",
-        "ql-img-inline-formula",
-        "ql-img-displayed-formula",
-        "latexcenter",
-        "latexblock",
-        "math-img",
-        "mathimg",
-        "md-math-img",
-        "ltx_math",
-        "wp-katex-eq",
-        "texrender",
-        "tex2jax",
-        "imgmath",
-        "math-image",
-        "inline-formula",
-        "display-formula",
-        "math-display",
-        "mathjax_image",
-        "tex-image",
-        "inlineequation",
-        "displayequation",
-        "inline-equation",
-        "numbered-equation",
-        "inlineformula",
-        "displayformula",
-        "numberedequation",
-    ]
+_CLASSES = words(
+    """
+    latex tex math formula formulainl formuladsp equation eeimg ee_img mwe-math-fallback-image-inline
+    mwe-math-fallback-image-display ql-img-inline-formula ql-img-displayed-formula latexcenter latexblock math-img
+    mathimg md-math-img ltx_math wp-katex-eq texrender tex2jax imgmath math-image inline-formula display-formula
+    math-display mathjax_image tex-image inlineequation displayequation inline-equation numbered-equation
+    inlineformula displayformula numberedequation
+    """
 )
 _ALT = re.compile(r"\\(?:frac|d?frac|sum|int|prod|sqrt|lim|begin|left|mathbb|mathcal|mathbf|text|partial|nabla|cdot|times|le|ge|in|to|infty|alpha|beta|gamma|delta|lambda|theta|sigma|omega|pi|mu|phi|epsilon)(?![a-z])")  # fmt: skip
 _SOURCES = ("src", "data-src", "data-original", "data-lazy-src", "data-actualsrc", "data-original-src")
