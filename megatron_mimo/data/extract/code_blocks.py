@@ -27,7 +27,8 @@ _CODE_TABLES = re.compile(
     r"highlight|hljs|code|lntable|rouge|syntax|blob|crayon|lines|d-block|processedcode", re.IGNORECASE
 )
 _LINE_VIEWERS = {
-    "crayon-pre": "crayon-line", "CodeMirror-code": "CodeMirror-line", "cm-content": "cm-line", "ace_text-layer": "ace_line",
+    "crayon-pre": "crayon-line", "CodeMirror-code": "CodeMirror-line", "cm-content": "cm-line",
+    "ace_text-layer": "ace_line",
     "view-lines": "view-line", "react-code-lines": "react-file-line", "ltx_listing": "ltx_listingline",
     "syntaxhighlighter": "line", "dp-highlighter": "line", "fragment": "line", "code-container": "line",
 }  # fmt: skip

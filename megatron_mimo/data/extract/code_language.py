@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables of names and patterns read best in rows
 """The language of a code block, from the classes and attributes that highlighters leave."""
 
 import re

@@ -14,8 +14,9 @@ _BODIES = words(
     """
 )
 _FRAME = (
-    "comment-author", "comment-meta", "comment-metadata", "commentmetadata", "reply", "comment-reply-link", "vcard", "says",
-    "comment-header", "comment-footer", "comment-actions", "comment-user", "comment-date", "comment-avatar", "comment-author-info",
+    "comment-author", "comment-meta", "comment-metadata", "commentmetadata", "reply", "comment-reply-link", "vcard",
+    "says", "comment-header", "comment-footer", "comment-actions", "comment-user", "comment-date", "comment-avatar",
+    "comment-author-info",
 )  # fmt: skip
 _AREA = re.compile(r"(?:^|[\s_-])(?:comments?|commentlist|respond|replies)(?=$|[\s_-])", re.IGNORECASE)
 _PAGE = frozenset(("html", "body", "main"))

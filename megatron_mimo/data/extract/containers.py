@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables of names and patterns read best in rows
 """Which element holds the matter: names that families of sites use, then what the HTML standard offers."""
 
 import re
@@ -103,6 +104,12 @@ def narrow(container: etree._Element, sizes: dict[etree._Element, Size]) -> etre
 
 def _is_matter(element: etree._Element, size: Size) -> bool:
     if size.atoms or element.tag in ("h1", "h2", "table", "p") or next(element.iter("h1"), None) is not None:
+        return True
+    if (
+        next(element.iter("ul", "ol"), None) is not None
+        and size.links < 0.2 * size.text
+        and size.text > _LEAST_SENTENCE
+    ):
         return True
     return size.text >= _LEAST_SENTENCE and bool(_SENTENCE_ENDS.search(text_of(element)))
 

@@ -19,7 +19,17 @@ def trim_edges(blocks: list[str]) -> list[str]:
     start = next((at for at, block in enumerate(blocks[:end]) if _HEADING.match(block)), 0)
     if start > _MAX_LEADING_BLOCKS or not all(_is_scrap(block) or block.startswith("- ") for block in blocks[:start]):
         start = 0
-    return blocks[start:end]
+    return _without_byline(blocks[start:end])
+
+
+def _without_byline(blocks: list[str]) -> list[str]:
+    """Without the scraps between the title and the first real block: names, dates, buttons."""
+    if not blocks or not _HEADING.match(blocks[0]):
+        return blocks
+    end = 1
+    while end < len(blocks) and _is_scrap(blocks[end]):
+        end += 1
+    return blocks if end == len(blocks) else blocks[:1] + blocks[end:]
 
 
 def _is_scrap(block: str) -> bool:

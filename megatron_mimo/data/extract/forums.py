@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables of names and patterns read best in rows
 """Forums: the posts of a thread in order, without votes, signatures and user cards.
 
 A family is a row of a table: which classes hold a post, and which inside it hold what was written. Everything around
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import DROPPED, all_ids, descendants, drop, first, has_class, text_of
+from megatron_mimo.data.extract.words import words
 
 
 @dataclass(frozen=True)
@@ -49,35 +51,31 @@ class Thread:
     posts: list[Post]
 
 
-def _set(names: str) -> frozenset[str]:
-    return frozenset(names.split())
-
-
-_NOISE = _set(
+_NOISE = words(
     """signature sig js-post-notice post-signature edited-by lastedited postfoot post-menu editdate editby cite-meta quotetop notice rep_bubble
     message-signature topic-meta-data post_sig smf_signature onebox-metadata lightbox-meta cooked-selection-barrier quote-controls
     bbCodeBlock-expandLink attachbox message-lastEdit bbcode_description codeheader edit-history poster-info js-selectToQuote informational
     gallery-icons moderatorbar modified keyinfo reportlinks"""
 )
 _FAMILIES = (
-    Family("stack exchange", _set("s-prose post-text js-post-body"), ("question-hyperlink",), _set("question answer"), is_questions=True),
-    Family("discourse", _set("cooked"), ("fancy-title", "topic-title")),
-    Family("discourse, for crawlers", _set("post"), ("topic-title",), _set("crawler-post")),
-    Family("vbulletin 4", _set("postcontent"), ("threadtitle",)),
-    Family("phpbb 3", _set("content"), ("topic-title",), _set("postbody")),
-    Family("xenforo", _set("bbWrapper messageText"), ("p-title-value",)),
-    Family("vbulletin 5", _set("js-post__content-text"), ("main-title",)),
-    Family("mybb", _set("post_body"), ("thread_subject",)),
-    Family("flarum", _set("Post-body"), ("DiscussionHero-title",)),
-    Family("aops", _set("cmty-post-html"), ("cmty-topic-subject",)),
-    Family("hacker news", _set("toptext commtext"), ("titleline", "storylink"), noise=_set("reply")),
-    Family("reddit, old", _set("md"), ("a.title", "p.title"), _set("entry"), nesting=_set("comment")),
-    Family("github", _set("comment-body js-comment-body"), ("js-issue-title", "markdown-title", "gh-header-title"), least_posts=1),
-    Family("gitlab", _set("note-text"), ("title",)),
-    Family("zhihu", _set("RichText"), ("QuestionHeader-title",), _set("AnswerItem QuestionRichText"), is_questions=True),
-    Family("lobsters", _set("comment_text story_text"), ("u-url",), nesting=_set("comments")),
-    Family("invision", _set("ipsType_richText"), ("ipsType_pageTitle",), _set("ipsComment cPost")),
-    Family("phpbb 2", _set("postbody"), ("maintitle",)),
+    Family("stack exchange", words("s-prose post-text js-post-body"), ("question-hyperlink",), words("question answer"), is_questions=True),
+    Family("discourse", words("cooked"), ("fancy-title", "topic-title")),
+    Family("discourse, for crawlers", words("post"), ("topic-title",), words("crawler-post")),
+    Family("vbulletin 4", words("postcontent"), ("threadtitle",)),
+    Family("phpbb 3", words("content"), ("topic-title",), words("postbody")),
+    Family("xenforo", words("bbWrapper messageText"), ("p-title-value",)),
+    Family("vbulletin 5", words("js-post__content-text"), ("main-title",)),
+    Family("mybb", words("post_body"), ("thread_subject",)),
+    Family("flarum", words("Post-body"), ("DiscussionHero-title",)),
+    Family("aops", words("cmty-post-html"), ("cmty-topic-subject",)),
+    Family("hacker news", words("toptext commtext"), ("titleline", "storylink"), noise=words("reply")),
+    Family("reddit, old", words("md"), ("a.title", "p.title"), words("entry"), nesting=words("comment")),
+    Family("github", words("comment-body js-comment-body"), ("js-issue-title", "markdown-title", "gh-header-title"), least_posts=1),
+    Family("gitlab", words("note-text"), ("title",)),
+    Family("zhihu", words("RichText"), ("QuestionHeader-title",), words("AnswerItem QuestionRichText"), is_questions=True),
+    Family("lobsters", words("comment_text story_text"), ("u-url",), nesting=words("comments")),
+    Family("invision", words("ipsType_richText"), ("ipsType_pageTitle",), words("ipsComment cPost")),
+    Family("phpbb 2", words("postbody"), ("maintitle",)),
 )  # fmt: skip
 _BODY_IDS = re.compile(r"^(?:post_message_\d+|msg_\d+|post-?message-?\d+)$")
 _ELEMENT_POSTS = frozenset(("shreddit-post", "shreddit-comment"))

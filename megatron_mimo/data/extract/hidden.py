@@ -14,7 +14,9 @@ _CLASSES = words(
     v-visually-hidden visuallyHidden MuiBox-hidden hide-text
     """
 )
-_REVEALED = re.compile(r"solution|answer|spoiler|proof|hint|collaps|accordion|tab|toggle|expand|content|hideshow", re.IGNORECASE)  # fmt: skip
+_REVEALED = re.compile(
+    r"solution|answer|spoiler|proof|hint|collaps|accordion|tab|toggle|expand|content|hideshow", re.IGNORECASE
+)
 _PAGE = frozenset(("html", "body", "main", "article"))
 _DECORATION_CHARACTERS = 20
 

@@ -4,39 +4,41 @@
 import re
 from functools import lru_cache
 
-_PARTS = """nav navbar navigation navi navmenu topnav sidenav subnav mainnav nav[-_ ]?(?:bar|links?|menu|list|wrap) submenu menubar bread-?crumbs?
-breadcrumb-?\\w* side-?bar sider right-?rail rail right-?col(?:umn)? left-?col(?:umn)? sidecol footer site-?header global-?header page-?top top-?bar
-topbar masthead banner cookies? cookie-?\\w+ consent gdpr ccpa onetrust\\w* cmp shar(?:e|ing|er|es) share-?\\w+ sharedaddy addthis\\w* addtoany\\w*
-a2a\\w* socials? social-\\w+ follow-?(?:us|me|btn|button) related related-?\\w+ recommend\\w* suggest(?:ed|ions?) more-from read-?next up-?next
-you-?may\\w* trending most-?(?:read|popular|viewed) top-stories promos? promo-?\\w+ promotion sponsor\\w* advert\\w* ads?
-ad-?(?:slot|box|unit|banner|container|wrapper|block|space|text) ads-?\\w+ adsbygoogle adsense dfp google-?ads? taboola\\w* outbrain\\w* newsletter\\w*
+_PARTS = """nav navbar navigation navi navmenu topnav sidenav subnav mainnav nav[-_ ]?(?:bar|links?|menu|list|wrap) submenu menubar sider right-?rail rail
+right-?col(?:umn)? left-?col(?:umn)? sidecol footer site-?header global-?header page-?top top-?bar topbar masthead banner cookies? cookie-?\\w+
+consent gdpr ccpa onetrust\\w* cmp shar(?:e|ing|er|es) share-?\\w+ sharedaddy addthis\\w* addtoany\\w* a2a\\w* socials? social-\\w+
+follow-?(?:us|me|btn|button) related related-?\\w+ recommend\\w* suggest(?:ed|ions?) more-from read-?next up-?next you-?may\\w* trending
+most-?(?:read|popular|viewed) top-stories promos? promo-?\\w+ promotion sponsor\\w* ads?
+ad-?(?:slot|box|unit|banner|container|wrapper|block|space|text) ads-?\\w+ adsbygoogle adsense dfp google-?ads? taboola\\w* outbrain\\w*
 subscri(?:be|ption|bers?) subscribe-\\w+ sign-?up signup-\\w+ paywall log-?in login-\\w+ sign-?in pop-?up\\w* toolbars? tool-?box toolbox\\w*
 paginat\\w+ pagers? page-?(?:nav|numbers?|links) post-?nav\\w* nav-links prev-?next prevnext related-links toc tocify table-of-contents table-contents
-tableofcontents on-this-page contents-list comment-?form respond reply-?form quick-?reply reply-?(?:link|btn|button)
+tableofcontents on-this-page comment-?form respond reply-?form quick-?reply reply-?(?:link|btn|button)
 author-?(?:box|bio|card|info|profile|about|details) about-?(?:the-?)?author byline by-line post-?meta entry-?(?:meta|footer)
 article-?(?:meta|info|footer|tags|actions|copyright|bar-\\w+) meta-?info
 post-?(?:info|tags|share|stats|actions|footer|author|date|controls?|menu|buttons) tag-?(?:list|cloud|links) tagcloud post-tag entry-tags cat-?links
 widgets? widget-\\w+ skip-?(?:link|nav|to)\\w* edit-?(?:link|section|page|this-page) mw-editsection\\w* headerlink navbox\\w* vertical-navbox mbox\\w*
 ambox printfooter catlinks sitesub contentsub jump-to-nav mw-(?:indicators|jump-link|navigation|head|panel|portlet|footer) noprint no-print
 site-?notice back-?to-?top scroll-?(?:to-)?top scrolltop was-this ratings? votes? vote-?\\w+ voting like-?(?:btn|button|count|box) clap-?\\w+
-view-?count post-?views user-?(?:card|info|details|panel|stats|profile|action-time) usercard signatures? signature-\\w+ copyright\\w* disclaimer
+view-?count post-?views user-?(?:card|info|details|panel|stats|profile|action-time) usercard copyright\\w* disclaimer
 lang(?:uage)?-?(?:switch\\w*|select\\w*|picker|links|list|menu) version-?(?:switch\\w*|select\\w*|picker|warning)
 search-?(?:box|bar|form|field|wrap\\w*) searchform donat\\w+ call-to-action visually-?hidden sr-only screen-?reader(?:-text|-only)? hidden-print
-avatar\\w* gravatar announcement-?bar announcement app-?(?:download|promo|banner) download-app qr-?code recommend-box hide-article-box csdn-\\w+
-postdesc blog_post_info\\w* post_next_prev green_channel article-suspended-panel contentitem-(?:actions|time) richcontent-actions authorinfo pinglun
+avatar\\w* gravatar announcement-?bar app-?(?:download|promo|banner) download-app qr-?code recommend-box hide-article-box csdn-\\w+ postdesc
+blog_post_info\\w* post_next_prev green_channel article-suspended-panel contentitem-(?:actions|time) richcontent-actions authorinfo pinglun
 btn-?(?:group|toolbar) action-?bar js-post-menu postcell-footer d-print-none print-only hatnote contact-?(?:us|form) affiliate\\w* discussion-sidebar
 gh-header-actions file-navigation file-header footer-?\\w+ site-?(?:nav|footer|menu)\\w* offcanvas mobile-?(?:nav|menu)\\w* hamburger mega-?menu\\w*
 live-?chat chat-widget intercom\\w* ctxtnav metanav altlinks baseline-\\w+ next-prev prevlink nextlink nextprev last-updated lastmod edit-meta
-doc-footer docs-footer bookmark\\w* linkback"""
+doc-footer docs-footer bookmark\\w* linkback (?:post|user|forum|message|member-?info)-?signature \\w*sidebar\\w* side-bar \\w*bread-?crumb\\w*
+\\w*newsletter\\w* \\w*advert(?:s|isement|isements|ising)? \\w*cookie\\w* \\w*navbar\\w* \\w*pagination\\w* signature-block-user
+announcement-?(?:bar|banner)"""
 """Words that betray the frame as a part of a class, between hyphens."""
 _NAMES = """actions adv badges? bio buttons categor(?:y|ies)-?(?:list|links)? claps? crumbs? cta disclosure drawer dropdown(?:-menu)? feedback\\w* foot ftr hdr
-helpful hot-?\\w* kudos legal lightbox likes? menus? metadata modal next operat\\w+ overlay partners? permalink poll popular prev previous profile-?card
-rate rating ratings reactions? related-? reward search side sig stub survey tags? timestamps? toast views hd ft top place position location info
-handle digg\\w* navcol menubar post-?nav loginbar crumb path toc\\w* credits? byline kicker author date meta sns bshare bdsharebuttonbox wx ad by
-tagline counter stats score utility utilities extras? secondary tertiary subnav social tool tools options flash alert-dismissible promo masthead brand
-branding logo wordmark portlet postcell-footer breadcrumb language languages locale siteinfo colophon ticker comments-promo credit share-tools
-nav-?\\w+ \\w+-nav \\w+-navigation \\w+-menu \\w+-toolbar \\w+-footer \\w+-share \\w+-sharing \\w+-ads? \\w+-sidebar \\w+-subscribe \\w+-newsletter \\w+-signup
-\\w+-promo \\w+-related \\w+-tags \\w+-meta \\w+-byline \\w+-pagination \\w+-breadcrumbs? \\w+-cookies? \\w+-consent \\w+-copyright \\w+-policies \\w+-toc"""
+helpful kudos legal lightbox likes? menus? metadata modal next overlay partners? permalink poll popular prev previous profile-?card rate rating
+ratings reactions? related-? reward search side stub survey tags? timestamps? toast views hd ft top place info handle digg\\w* navcol menubar
+post-?nav loginbar crumb toc\\w* credits? byline kicker author date meta sns bshare bdsharebuttonbox wx ad tagline counter stats score utility
+utilities secondary tertiary subnav social tools flash alert-dismissible promo masthead brand branding logo wordmark portlet postcell-footer
+breadcrumb language languages locale siteinfo colophon ticker comments-promo credit share-tools nav-?\\w+ \\w+-nav \\w+-navigation \\w+-menu
+\\w+-toolbar \\w+-footer \\w+-share \\w+-sharing \\w+-ads? \\w+-sidebar \\w+-subscribe \\w+-newsletter \\w+-signup \\w+-promo \\w+-related \\w+-tags
+\\w+-meta \\w+-byline \\w+-pagination \\w+-breadcrumbs? \\w+-cookies? \\w+-consent \\w+-copyright \\w+-policies \\w+-toc hot-\\w+ operating signature"""
 """Words that do so only as a whole class or id."""
 _STRONG = re.compile(rf"(?:^|[\s_-])(?:{'|'.join(_PARTS.split())})(?=$|[\s_-]|\d)")
 _WEAK = re.compile(rf"(?:^|\s)(?:{'|'.join(_NAMES.split())})(?=\s|$)")

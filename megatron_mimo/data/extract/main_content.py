@@ -24,6 +24,8 @@ _FRAME_ROLES = words(
     """
 )  # fmt: skip
 _HEADINGS = words("h1 h2 h3 h4 h5 h6")
+_NEVER_FRAME = _HEADINGS | {"dt", "dd"}
+_INLINE = words("span a b i em strong small time abbr cite label q u font code mark big bdi s del ins sub sup")
 _NOTES = re.compile(
     r"footnote|endnote|callout|admonition|note|tip|warning|example|topic|info|aside-content|box", re.IGNORECASE
 )
@@ -114,13 +116,22 @@ def _is_named_frame(element: etree._Element, tag: str, size: Size) -> bool:
         return tag not in _HEADINGS
     if tag == "form" and size.text < 300 and not size.atoms:
         return True
+    if tag in _NEVER_FRAME or (tag in _INLINE and not _stands_apart(element)):
+        return False
     names = element.get("class"), element.get("id")
     if not any(names):
         return False
     strength = frame_strength(" ".join(name[:200] for name in names if name))
-    if strength == 0 or tag in _HEADINGS or _has_title(element, size):
+    if strength == 0 or _has_title(element, size):
         return False
     return strength == 2 or _mostly_links(size) or (size.text <= _LIMITS.weak_characters and tag not in ("table", "p"))
+
+
+def _stands_apart(element: etree._Element) -> bool:
+    """Whether no text touches an inline element: a part of a sentence is no part of the frame."""
+    previous, parent = element.getprevious(), element.getparent()
+    before = previous.tail if previous is not None else parent.text if parent is not None else ""
+    return not (before or "").strip() and not (element.tail or "").strip()
 
 
 def _contains_notes(element: etree._Element) -> bool:

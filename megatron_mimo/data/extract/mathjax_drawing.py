@@ -1,7 +1,7 @@
 """MathJax 3 drawings without MathML: the drawing's own element names spell the formula out.
 
-CHTML draws `<mjx-msup><mjx-mi><mjx-c class="mjx-c1D465"/>..`, SVG draws `<g data-mml-node="msup"><use data-c="1D465"/>`.
-Both are turned into MathML in place.
+CHTML draws `<mjx-msup><mjx-mi><mjx-c class="mjx-c1D465"/>..`, SVG draws
+`<g data-mml-node="msup"><use data-c="1D465"/>`. Both are turned into MathML in place.
 """
 
 import re

@@ -27,7 +27,9 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 _SPACES = re.compile(r"(?<!\\) {2,}")
 _SCRIPTED = frozenset({"msub", "msup", "msubsup", "munder", "mover", "munderover"})
 _GROUPS = frozenset({"math", "mrow", "mstyle", "mpadded", "merror", "maction", "a", "mjx-math"})
-_MATRICES = {("(", ")"): "pmatrix", ("[", "]"): "bmatrix", ("|", "|"): "vmatrix", ("‖", "‖"): "Vmatrix", ("{", "}"): "Bmatrix"}  # fmt: skip
+_MATRICES = {
+    ("(", ")"): "pmatrix", ("[", "]"): "bmatrix", ("|", "|"): "vmatrix", ("‖", "‖"): "Vmatrix", ("{", "}"): "Bmatrix",
+}  # fmt: skip
 _EM_SIZES = ((-1.0, r"\!"), (0.05, ""), (0.2, r"\,"), (0.25, r"\:"), (0.5, r"\;"), (1.5, r"\quad"), (1e9, r"\qquad"))
 
 

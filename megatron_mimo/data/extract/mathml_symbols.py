@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables of names and patterns read best in rows
 """Unicode mathematics -> TeX: operators, Greek, arrows, accents, fences and alphabets."""
 
 from megatron_mimo.data.extract.words import words
@@ -30,7 +31,7 @@ LIMITS = frozenset(FUNCTIONS - {"sin", "cos", "tan", "exp", "ln", "log"}) | froz
         "argmin",
         "arg max",
         "arg min",
-    ]  # fmt: skip
+    ]
 )
 INVISIBLE: dict[int, None] = dict.fromkeys((0x2061, 0x2062, 0x2063, 0x2064, 0x200B, 0xFE00, 0x200E, 0xFEFF))
 

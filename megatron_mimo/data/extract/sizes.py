@@ -55,7 +55,7 @@ def _measure(element: etree._Element, sizes: dict[etree._Element, Size]) -> Size
     tag = element.tag
     own = element.text
     text = len(own.strip()) if own else 0
-    if tag == FORMULA or tag == CODE:
+    if tag in (FORMULA, CODE):
         size = sizes[element] = Size(0, 0, 0, 1, text, 0)
         return size
     links = num_links = atoms = atom_characters = 0

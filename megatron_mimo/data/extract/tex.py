@@ -18,7 +18,7 @@ from megatron_mimo.data.extract.tex_images import image_formula
 from megatron_mimo.data.extract.tex_text import Formula, delimited, looks_like_tex, tidy
 from megatron_mimo.data.extract.words import words
 
-_TEX_ENCODINGS = frozenset({"application/x-tex", "tex", "latex", "application/x-latex", "text/x-tex", "x-tex", "application/tex"})  # fmt: skip
+_TEX_ENCODINGS = words("application/x-tex tex latex application/x-latex text/x-tex x-tex application/tex")
 _DRAWN_BY_MATHJAX_2 = words(
     """
     MathJax MathJax_Display MathJax_SVG MathJax_SVG_Display MathJax_CHTML mjx-chtml MJXc-display MathJax_MathML

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables of names and patterns read best in rows
 """Formulas drawn as images: TeX from the address of a rendering service, or from the alternative text."""
 
 import re
