@@ -122,7 +122,8 @@ def _collect_child(child: etree._Element, tag: str, parts: list[str]) -> None:
 
 def _is_line(element: etree._Element) -> bool:
     if element.tag == "code":
-        return True
+        parent = element.getparent()
+        return parent is not None and parent.tag == "pre" and not element.tail
     names = element.get("class")
     return element.get("data-line") is not None or bool(names and _LINE.search(names))
 

@@ -35,4 +35,4 @@ def _without_byline(blocks: list[str]) -> list[str]:
 def _is_scrap(block: str) -> bool:
     if _HEADING.match(block) or _BLOCK.match(block) or len(block) > _MAX_SCRAP_CHARACTERS:
         return False
-    return not _SENTENCE_END.search(block) and not any(sign in block for sign in "$`\\")
+    return not _SENTENCE_END.search(block) and not any(sign in block for sign in "$`\\^_=")

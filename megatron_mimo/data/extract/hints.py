@@ -17,7 +17,7 @@ author-?(?:box|bio|card|info|profile|about|details) about-?(?:the-?)?author byli
 article-?(?:meta|info|footer|tags|actions|copyright|bar-\\w+) meta-?info
 post-?(?:info|tags|share|stats|actions|footer|author|date|controls?|menu|buttons) tag-?(?:list|cloud|links) tagcloud post-tag entry-tags cat-?links
 widgets? widget-\\w+ skip-?(?:link|nav|to)\\w* edit-?(?:link|section|page|this-page) mw-editsection\\w* headerlink navbox\\w* vertical-navbox mbox\\w*
-ambox printfooter catlinks sitesub contentsub jump-to-nav mw-(?:indicators|jump-link|navigation|head|panel|portlet|footer) noprint no-print
+ambox printfooter catlinks mw-cite-backlink viewcode-link sitesub contentsub jump-to-nav mw-(?:indicators|jump-link|navigation|head|panel|portlet|footer) noprint no-print
 site-?notice back-?to-?top scroll-?(?:to-)?top scrolltop was-this ratings? votes? vote-?\\w+ voting like-?(?:btn|button|count|box) clap-?\\w+
 view-?count post-?views user-?(?:card|info|details|panel|stats|profile|action-time) usercard copyright\\w* disclaimer
 lang(?:uage)?-?(?:switch\\w*|select\\w*|picker|links|list|menu) version-?(?:switch\\w*|select\\w*|picker|warning)
@@ -63,11 +63,12 @@ _PHRASES = re.compile(
     | (?:last\s(?:updated|modified|edited|changed|reviewed)|this\spage\swas\slast|page\slast|updated\son|published\son|posted\son|posted\sby|posted\sin|filed\sunder|written\sby|tagged(?:\swith|\sas)?[:\s]).{0,120}
     | .{0,40}\b\d+\s?(?:min(?:ute)?s?\s(?:read|ago)|hours?\sago|days?\sago|weeks?\sago|months?\sago|years?\sago)\b.{0,40}
     | \d[\d.,]*[km]?\s(?:views?|likes?|shares?|comments?|replies|answers?|votes?|points?|claps?|reactions?|followers?|subscribers?|upvotes?|people\sfound\sthis.*)\W*
-    | (?:←|→|«|»|‹|›|<|>|previous|next|prev|older|newer)\W*(?:previous|next|prev|older|newer)?\s?(?:post|page|article|chapter|topic|thread|entry|story|lesson|up)s?\W?.{0,80}
+    | (?:←|→|«|»|‹|›|<|>|previous|next|prev|older|newer)\W*(?:previous|next|prev|older|newer)?\s?(?:post|page|article|chapter|topic|thread|entry|story|lesson|message|up)s?\W?.{0,80}
     | (?:article\s|post\s)?(?:tags?|categor(?:y|ies)|labels?|topics|keywords)\s?[:：].{0,120} | (?:you\sare\svisitor|best\sviewed\s(?:with|in)|view\srevision|download\sin\sother\sformats)\b.{0,80}
     | .{0,80}\baffiliate\slinks?\b.{0,140} | (?:preceded|followed)\sby\b.{0,60} | report\s(?:as|this|abuse|post|an?)\b.{0,40} | (?:最終更新|最后更新|更新日期|当前位置).{0,40}
     | (?:(?:mon|tue|wed|thu|fri|sat|sun)\w*,?\s)?(?:\d{1,2}(?:st|nd|rd|th)?\s)?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s(?:\d{1,2}(?:st|nd|rd|th)?,?\s)?\d{4}.{0,12}
     | \d{4}[-/.年]\d{1,2}[-/.月]\d{1,2}日?(?:\s\d{1,2}:\d\d(?::\d\d)?)? | -{4,}.{0,20}-{4,}
+    | messages\ssorted\sby.{0,60} | more\sinformation\sabout\sthe\b.{0,60}
     | enter\syour\semail.* | your\semail\s(?:address)?.{0,80} | (?:no\sspam|unsubscribe).{0,80} | get\s(?:the|our)\s(?:latest|free|weekly|best)\b.{0,120} | .{0,60}\bnewsletter\b.{0,100}
     | (?:thanks\sfor\s(?:reading|contributing\san\sanswer)|become\sa\s(?:member|patron)|support\s(?:us|me)\son|buy\sme\sa).{0,120}
     | (?:privacy\spolicy|terms\s(?:of\s(?:service|use)|and\sconditions)|cookie\s(?:policy|settings|preferences)|contact\sus|about\sus|sitemap|legal\snotice|do\snot\ssell)\b.{0,120}

@@ -8,7 +8,7 @@ import re
 
 import lxml.etree as etree
 
-from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA, class_names, text_of
+from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA, class_names, drop, text_of
 from megatron_mimo.data.extract.tables import is_data_table, write_table
 from megatron_mimo.data.extract.words import words
 
@@ -173,6 +173,9 @@ class _Writer:
         if next(element.iter(FORMULA, CODE), None) is not None:
             self.children(element)
         else:
+            for link in element.iter("a"):
+                if not _ANCHOR_CLASSES.isdisjoint(class_names(link)):
+                    drop(link)
             self.inline.append(_inline_code(text_of(element)))
 
     def line_break(self, element: etree._Element) -> None:
@@ -215,8 +218,19 @@ class _Writer:
         self.children(element)
         self.inline.append("”")
 
+    def term(self, element: etree._Element) -> None:
+        """`<dt>`: the signature of a documented function is code."""
+        self.flush()
+        if "sig" in class_names(element) and not self.is_flat:
+            self.inline_code(element)
+        else:
+            self.children(element)
+        self.flush()
+
     def list(self, element: etree._Element) -> None:
         self.flush()
+        if not self.indent:
+            self.is_tight = False
         start = element.get("start", "1")
         number = int(start) if start.isdecimal() and len(start) < 7 else 1
         for child in element:
@@ -295,6 +309,7 @@ _SPECIAL = {
     "ul": _Writer.list,
     "ol": _Writer.list,
     "li": _Writer.lone_item,
+    "dt": _Writer.term,
     "blockquote": _Writer.block_quote,
     "table": _Writer.table,
     **dict.fromkeys(_INLINE_CODE, _Writer.inline_code),
