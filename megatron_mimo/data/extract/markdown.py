@@ -245,6 +245,10 @@ class _Writer:
 
     def item(self, element: etree._Element, marker: str) -> None:
         self.flush()
+        if next(element.iterdescendants(*_HEADINGS), None) is not None:
+            self.children(element)  # a list that lays sections out
+            self.flush()
+            return
         outer = self.indent
         self.marker = marker
         self.indent = outer + " " * len(marker)

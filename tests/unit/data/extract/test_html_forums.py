@@ -108,6 +108,22 @@ def test_zhihu() -> None:
     )
 
 
+def test_gitlab() -> None:
+    def note(text: str) -> str:
+        return f'<li class="note"><div class="note-header">NoiseUser</div><div class="note-body"><div class="note-text md"><p>{text}</p></div></div></li>'
+
+    description = f'<div class="detail-page-description"><h1 class="title">Colour of the sky</h1><div class="description"><div class="md"><p>{QUESTION}</p></div></div></div>'
+    expected = f"# Colour of the sky\n\n{QUESTION}\n\n---\n\n{FIRST}\n\n---\n\n{SECOND}"
+    assert extract_html(page(f"{description}<ul>{note(FIRST)}{note(SECOND)}</ul>"), "") == expected
+
+
+def test_comments_of_wordpress() -> None:
+    post = f'<article class="hentry post"><h1>Colour of the sky</h1><div class="entry-content"><p>{QUESTION}</p></div></article>'
+    comment = f'<li class="comment"><article class="comment-body"><footer class="comment-meta"><b class="fn">NoiseUser</b> says:</footer><div class="comment-content"><p>{FIRST}</p></div><div class="reply"><a>Noise</a></div></article></li>'
+    html = page(f'<main>{post}<div id="comments" class="comments-area"><h2>1 noise</h2><ol>{comment}</ol></div></main>')
+    assert extract_html(html, "") == f"# Colour of the sky\n\n{QUESTION}\n\n## Comment\n\n{FIRST}"
+
+
 def test_a_blog_is_no_forum() -> None:
     post = f'<article class="post"><h1>Colour of the sky</h1><div class="content"><p>{QUESTION}</p><p>{FIRST}</p></div></article>'
     comments = f'<div id="comments"><ol><li><cite>NoiseUser</cite><div class="comment-content"><p>{SECOND}</p></div></li></ol></div>'
