@@ -95,8 +95,18 @@ def _pre(element: etree._Element) -> bool:
     if _is_number_column(element):
         drop(element)
         return True
-    drop_line_numbers(element)
-    return _put(element, code_text(element))
+    source = _only_code(element)
+    drop_line_numbers(source)
+    return _put(element, code_text(source))
+
+
+def _only_code(pre: etree._Element) -> etree._Element:
+    """The one `<code>` in a `<pre>` whose other parts are its title bar; else the `<pre>`."""
+    codes = pre.findall("code")
+    others = [child for child in pre if child.tag != "code"]
+    if len(codes) != 1 or (pre.text or "").strip() or any((child.tail or "").strip() for child in pre):
+        return pre
+    return codes[0] if all(child.tag in ("div", "header", "button", "ul", "figcaption") for child in others) else pre
 
 
 def _is_number_column(element: etree._Element) -> bool:

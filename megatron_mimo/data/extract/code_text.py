@@ -125,7 +125,9 @@ def _is_line(element: etree._Element) -> bool:
         parent = element.getparent()
         return parent is not None and parent.tag == "pre" and not element.tail
     names = element.get("class")
-    return element.get("data-line") is not None or bool(names and _LINE.search(names))
+    if element.get("data-line") is not None or element.get("data-line-num") is not None:
+        return True
+    return bool(names and _LINE.search(names))
 
 
 def _line_follows(element: etree._Element) -> bool:

@@ -68,6 +68,7 @@ _PHRASES = re.compile(
     | .{0,80}\baffiliate\slinks?\b.{0,140} | (?:preceded|followed)\sby\b.{0,60} | report\s(?:as|this|abuse|post|an?)\b.{0,40} | (?:最終更新|最后更新|更新日期|当前位置).{0,40}
     | (?:(?:mon|tue|wed|thu|fri|sat|sun)\w*,?\s)?(?:\d{1,2}(?:st|nd|rd|th)?\s)?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s(?:\d{1,2}(?:st|nd|rd|th)?,?\s)?\d{4}.{0,12}
     | \d{4}[-/.年]\d{1,2}[-/.月]\d{1,2}日?(?:\s\d{1,2}:\d\d(?::\d\d)?)? | -{4,}.{0,20}-{4,}
+    | (?:click|tap)\sto\s(?:expand|enlarge|zoom|copy|reveal|show|view)\b.{0,20} | expand\s(?:description|all)\W* | collapse\sall\W*
     | messages\ssorted\sby.{0,60} | more\sinformation\sabout\sthe\b.{0,60}
     | enter\syour\semail.* | your\semail\s(?:address)?.{0,80} | (?:no\sspam|unsubscribe).{0,80} | get\s(?:the|our)\s(?:latest|free|weekly|best)\b.{0,120} | .{0,60}\bnewsletter\b.{0,100}
     | (?:thanks\sfor\s(?:reading|contributing\san\sanswer)|become\sa\s(?:member|patron)|support\s(?:us|me)\son|buy\sme\sa).{0,120}

@@ -19,7 +19,7 @@ from megatron_mimo.data.extract.words import words
 
 _FRAME_ROLES = words(
     """
-    navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist status
+    tree navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist status
     tooltip
     """
 )  # fmt: skip

@@ -234,6 +234,8 @@ def _raw(element: etree._Element, tag: str, names: set[str]) -> bool:
     found = delimited(text)
     if found is not None:
         return put(element, Formula(found.tex, found.is_display or (display and tag != "span"), number))
+    if "js-render-math" in names:
+        return put(element, Formula(tidy(text), display, number))
     is_bare = len(element) == 0 and looks_like_tex(text) and "$" not in text and r"\(" not in text and r"\[" not in text
     return is_bare and put(element, Formula(tidy(text), display, number))
 

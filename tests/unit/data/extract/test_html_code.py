@@ -61,6 +61,8 @@ WITH_LANGUAGE = {
     "Org mode": f'<div class="org-src-container"><pre class="src src-python">{SPANS}</pre></div>',
     "Pandoc": f'<div class="sourceCode"><pre class="sourceCode python"><code class="sourceCode python">{"".join(f"<span id=c{at}><a href=#c{at} aria-hidden=true tabindex=-1></a>{line}</span>" + chr(10) for at, line in enumerate(LINES))}</code></pre></div>',
     "ReadMe brush": f'<pre class="brush: python; gutter: true">{CODE}</pre>',
+    "title bar inside": '<pre><div class="bar"><span class="lang">python</span><div>Copy code</div></div>'
+    f'<code class="hljs language-python" lang="python">{SPANS}</code></pre>',
     "CSDN": f'<pre data-index="0" class="prettyprint"><code class="prism language-python has-numbering" onclick="x">{SPANS}<div class="hljs-button signin" data-title="登录后复制"></div></code>'
     '<ul class="pre-numbering"><li>1</li><li>2</li></ul></pre>',
 }  # fmt: skip

@@ -68,6 +68,7 @@ DISPLAY = {
     "Sphinx images": f'<div class="math"><p>{ALT} class="math"></p></div>',
     "Stack Exchange": f'<span class="math-container">$${TEX}$$</span>',
     "GitHub fence": f'<pre lang="math"><code class="language-math">{TEX}</code></pre>',
+    "GitLab": f'<pre class="code math js-render-math" data-math-style="display"><code>{TEX}</code></pre>',
     "alone in its paragraph": f'<p>{ALT} class="latex"></p>',
     "Substack": f'<div class="latex-rendered" data-attrs=\'{{"persistentExpression":"{TEX.replace(chr(92), chr(92) * 2)}","id":"X"}}\'></div>',
     "LaTeXML": '<table class="ltx_equation ltx_eqn_table"><tbody><tr class="ltx_equation ltx_eqn_row"><td></td>'
