@@ -1,0 +1,62 @@
+"""One walk over the page that turns formulas and code into atoms and drops what is never text."""
+
+import lxml.etree as etree
+
+from megatron_mimo.data.extract.code_blocks import embedded_source, mark_code
+from megatron_mimo.data.extract.code_labels import drop_labels
+from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA, become, drop
+from megatron_mimo.data.extract.hidden import is_hidden
+from megatron_mimo.data.extract.latexml import mark_equations
+from megatron_mimo.data.extract.tex import mark_formula
+from megatron_mimo.data.extract.words import words
+
+_NEVER_TEXT = words(
+    """
+    script style noscript template svg canvas iframe object embed applet audio video map input select option
+    datalist head progress meter dialog frameset noframes link meta base button textarea rp rt optgroup portal
+    """
+)
+_MAX_NAME_CHARACTERS = 2000
+_DONE = frozenset((FORMULA, CODE, DROPPED))
+
+
+def mark_atoms(root: etree._Element) -> None:
+    """Turn every formula and code block below `root` into an atom (see `dom`)."""
+    source = embedded_source(root)
+    pending = [root]
+    while pending:
+        element = pending.pop()
+        tag = element.tag
+        if not isinstance(tag, str) or tag in _DONE:
+            continue
+        names = element.get("class") or ""
+        if len(names) > _MAX_NAME_CHARACTERS:
+            names = names[:_MAX_NAME_CHARACTERS]
+            element.set("class", names)
+        if names and mark_equations(element, tag, names):
+            continue
+        if mark_formula(element, tag, names):
+            continue
+        if is_hidden(element) and next(element.iter("math"), None) is None:
+            drop(element)
+        elif mark_code(element, tag, names):
+            continue
+        elif tag in _NEVER_TEXT:
+            drop(element)
+        else:
+            pending.extend(reversed(element))
+    _drop_repeated_code(root)
+    for code in list(root.iter(CODE)):
+        drop_labels(code)
+    if source and next(root.iter(CODE), None) is None:
+        become(etree.SubElement(root, "x-new"), CODE, source)
+
+
+def _drop_repeated_code(root: etree._Element) -> None:
+    """A viewer may hold the same file twice in a row: for the reader and for the cursor."""
+    last = ""
+    for element in root.iter(CODE):
+        if element.text == last and "\n" in last:
+            drop(element)
+        else:
+            last = element.text or ""
