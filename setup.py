@@ -1,6 +1,6 @@
 """Package metadata. Versions are pinned in requirements/*.txt; here are the lower bounds that the code relies on."""
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 CORE = [
     "torch>=2.6",
@@ -17,6 +17,16 @@ CORE = [
     "zstandard",
 ]
 
+# Optional: without a C compiler the package uses numpy for the same results, slower.
+EXTENSIONS = [
+    Extension(
+        "megatron_mimo.data.dedup._minhash",
+        ["megatron_mimo/data/dedup/_minhash.c"],
+        extra_compile_args=["-O3"],
+        optional=True,
+    )
+]
+
 setup(
     name="megatron-mimo",
     version="0.1.0",
@@ -26,6 +36,7 @@ setup(
     packages=find_packages(include=["megatron_mimo", "megatron_mimo.*"]),
     package_data={"megatron_mimo.convert": ["remote_code/*.py"]},
     install_requires=CORE,
+    ext_modules=EXTENSIONS,
     entry_points={
         "console_scripts": ["megatron-mimo = megatron_mimo.cli:main"],
         "vllm.general_plugins": ["megatron_mimo_mtp = megatron_mimo.serve.vllm_plugin:register"],

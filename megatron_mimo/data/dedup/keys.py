@@ -1,0 +1,126 @@
+"""The stages that read the documents: keys of their URLs, then keys and signatures of their texts."""
+
+import hashlib
+import os
+import string
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from megatron_mimo.data.dedup.minhash import is_empty
+from megatron_mimo.data.dedup.runs import RunWriter, merge
+from megatron_mimo.data.dedup.urls import canonical_url
+from megatron_mimo.data.dedup.work import BADNESS, BANDS, TEXTS, URL, URLS, WINNERS, Work, badness
+from megatron_mimo.data.document import Document
+from megatron_mimo.data.pipeline.shards import read_documents, shard_path
+from megatron_mimo.data.pipeline.step import Task
+
+BATCH_CHARACTERS = 2**20
+BATCH_DOCUMENTS = 1024
+Batch = tuple[np.ndarray, list[Document]]
+"""Numbers, uint64 [n], and documents."""
+
+
+def key_urls(work: Work, task: Task) -> None:
+    """Stage over shards: hash, badness and number of every document that has a URL."""
+    writer = RunWriter(work.file(URLS, task.index), 3, work.config.memory_bytes)
+    for numbers, documents in _batches(work, task.index):
+        keys = _hashes(_utf8(canonical_url(document.url)) for document in documents)
+        has_url = np.array([bool(document.url.strip()) for document in documents])
+        bad = badness(_qualities(documents, work.config.quality))
+        writer.add(keys[has_url], bad[has_url], numbers[has_url])
+    writer.close()
+
+
+def key_texts(work: Work, task: Task) -> None:
+    """Stage over shards: text hash and band keys of the documents whose URL is no duplicate; badness of all."""
+    texts = RunWriter(work.file(TEXTS, task.index), 3, work.config.memory_bytes // 4)
+    bands = RunWriter(work.file(BANDS, task.index), 2, work.config.memory_bytes * 3 // 4)
+    path = work.file(BADNESS, task.index)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    duplicates = _UrlDuplicates(work, task.index)
+    with temporary.open("wb") as file:
+        for numbers, documents in _batches(work, task.index):
+            bad = badness(_qualities(documents, work.config.quality))
+            file.write(bad.astype("<u8").tobytes())
+            new = ~duplicates.among(numbers)
+            chosen = [document.text for document, is_new in zip(documents, new, strict=True) if is_new]
+            texts.add(text_hashes(chosen), bad[new], numbers[new])
+            bands.add(*_band_keys(work, chosen, numbers[new]))
+            task.count("dedup/documents", len(documents))
+    os.replace(temporary, path)
+    texts.close()
+    bands.close()
+
+
+def text_hashes(texts: Iterable[str]) -> np.ndarray:
+    """uint64 [n] of what the texts hold besides ASCII white space: re-flowed and re-indented copies are the same.
+
+    Of 10**10 different texts some three pairs share a hash by chance.
+    """
+    return _hashes(_utf8(text).translate(None, string.whitespace.encode()) for text in texts)
+
+
+def _hashes(contents: Iterable[bytes]) -> np.ndarray:
+    data = b"".join(hashlib.blake2b(content, digest_size=8).digest() for content in contents)
+    return np.frombuffer(data, "<u8").astype(np.uint64)
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+class _UrlDuplicates:
+    """Walks along a shard's documents and the sorted numbers of those that are dropped for their URL."""
+
+    def __init__(self, work: Work, shard: int) -> None:
+        low, high = work.first_number(shard), work.first_number(shard + 1)
+        self._blocks = merge(work.files(WINNERS[URL]), 4, low, high, work.config.memory_bytes // 4)
+        self._dropped = np.zeros(0, np.uint64)
+        self._open = True
+
+    def among(self, numbers: np.ndarray) -> np.ndarray:
+        """bool [n] for the shard's next documents."""
+        while self._open and (not len(self._dropped) or self._dropped[-1] < numbers[-1]):
+            block = next(self._blocks, None)
+            self._open = block is not None
+            if block is not None:
+                self._dropped = np.concatenate([self._dropped, block[block[:, 3] == 0, 0]])
+        end = int(np.searchsorted(self._dropped, numbers[-1], "right"))
+        found = np.isin(numbers, self._dropped[:end])
+        self._dropped = self._dropped[end:]
+        return found
+
+
+def _batches(work: Work, shard: int) -> Iterator[Batch]:
+    documents: list[Document] = []
+    characters, start = 0, work.first_number(shard)
+    for document in read_documents(shard_path(work.input_folder, shard)):
+        documents.append(document)
+        characters += len(document.text)
+        if characters >= BATCH_CHARACTERS or len(documents) == BATCH_DOCUMENTS:
+            yield _with_numbers(start, documents)
+            characters, start, documents = 0, start + len(documents), []
+    if documents:
+        yield _with_numbers(start, documents)
+
+
+def _with_numbers(start: int, documents: list[Document]) -> Batch:
+    return np.arange(start, start + len(documents), dtype=np.uint64), documents
+
+
+def _band_keys(work: Work, texts: list[str], numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One record a key and document; texts without tokens have none."""
+    signatures = work.config.scheme.signatures(texts)
+    filled = ~is_empty(signatures)
+    keys = work.config.scheme.band_keys(signatures[filled])
+    return keys.ravel(), np.repeat(numbers[filled], work.config.scheme.num_keys)
+
+
+def _qualities(documents: list[Document], key: str) -> list[float]:
+    """The number in the metadata, or the length of the text."""
+    if not key:
+        return [len(document.text) for document in documents]
+    values = (document.metadata.get(key) for document in documents)
+    return [float(value) if isinstance(value, int | float) else float("nan") for value in values]
