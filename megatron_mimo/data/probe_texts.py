@@ -15,7 +15,7 @@ _HARD = [
     "  a  b   c    ",
     "x\n\n\n y\r\n\r\n\tz \n",
     "def f(x: int) -> int:\n    if x == 0:\n\treturn 1\n        # Übung\n    return x * f(x - 1)\n",
-    "I'm you'RE we'Ve THEY'LL it's 'Tis o'clock ''s 's'S ’s",
+    "I'm you'RE we'Ve THEY'LL it's 'Tis o'clock ''s 's'S ’s don'Tell x'Sad o'LLama d'mart y'vex",
     "1 12 123 1234567890 3.14 1e-9 0xFF ½ Ⅷ ² ٣٤ १२ 一二",
     "$\\frac{a_1^2}{\\sqrt{b}}$ \\(x \\le y\\) \\begin{align} a &= b \\\\ c &= d \\end{align}",
     "人工智能是计算机科学的一个分支。你好，世界！“引号”《书》１２３ＡＢＣ",
