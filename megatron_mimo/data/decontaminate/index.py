@@ -80,7 +80,7 @@ class NgramIndex:
         if len(words) < self.ngram_words:
             short = self._short.get(tuple(words)) if match_short else None
             return [] if short is None else [Match(*self.texts[short], " ".join(words))]
-        numbers = np.fromiter(map(self._vocabulary.get, words, repeat(_UNKNOWN)), dtype=np.int32, count=len(words))
+        numbers = np.array(list(map(self._vocabulary.get, words, repeat(_UNKNOWN))), dtype=np.int32)
         found: dict[int, Match] = {}
         for place, start in self._hits(numbers):
             number = int(np.searchsorted(self._bounds, start, side="right")) - 1
@@ -90,12 +90,14 @@ class NgramIndex:
 
     def _hits(self, numbers: np.ndarray) -> Iterator[tuple[int, int]]:
         """(place in the document, place in `words`) of each n-gram in common; `numbers`: [words of the document]."""
-        if not _has_run(numbers != _UNKNOWN, self.ngram_words):
+        places = _runs(numbers != _UNKNOWN, self.ngram_words)
+        if not len(places):
             return
-        hashes = ngram_hashes(numbers, self.ngram_words)
-        places = np.flatnonzero(self._filter[hashes >> self._shift])
-        first = np.searchsorted(self._hashes, hashes[places], side="left")
-        last = np.searchsorted(self._hashes, hashes[places], side="right")
+        hashes = ngram_hashes(numbers, self.ngram_words)[places]
+        passed = self._filter[hashes >> self._shift]
+        places, hashes = places[passed], hashes[passed]
+        first = np.searchsorted(self._hashes, hashes, side="left")
+        last = np.searchsorted(self._hashes, hashes, side="right")
         for place, low, high in zip(places.tolist(), first.tolist(), last.tolist(), strict=True):
             document = numbers[place : place + self.ngram_words]
             for start in self._starts[low:high].tolist():
@@ -169,7 +171,7 @@ def _filter_bits(num_ngrams: int) -> int:
     return min(30, max(10, (16 * num_ngrams).bit_length()))
 
 
-def _has_run(known: np.ndarray, length: int) -> bool:
-    """Whether `length` consecutive values are true."""
-    unknown = np.flatnonzero(np.concatenate(([True], ~known, [True])))
-    return bool((np.diff(unknown) > length).any())
+def _runs(known: np.ndarray, length: int) -> np.ndarray:
+    """Places at which `length` consecutive true values begin."""
+    before = np.concatenate(([0], np.cumsum(known, dtype=np.int32)))
+    return np.flatnonzero(before[length:] - before[:-length] == length)
