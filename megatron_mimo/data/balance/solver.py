@@ -62,7 +62,9 @@ def explain(spec: BalanceSpec, sources: list[Source]) -> str:
     ]
     repeated = _solve(spec, sources, give="epochs")
     if repeated is None:
-        lines.append("More data would not help, the targets of a stage exclude each other: ask for the possible shares.")
+        lines.append(
+            "More data would not help, the targets of a stage exclude each other: ask for the possible shares."
+        )
         return "\n".join(lines)
     lines.append("To make it feasible, ask for the possible shares; or, to keep the targets,")
     lines += [
@@ -132,7 +134,7 @@ def _price(low: float, high: float) -> float:
 
 def preferred_shares(stage: StageSpec, sources: list[Source]) -> np.ndarray:
     """Sampled sizes, normalized: [sources]; 0 for what the stage excludes. Raises UserError when nothing is left."""
-    sizes = np.array([source.tokens for source in sources])
+    sizes = np.array([source.tokens for source in sources], dtype=float)
     for sampling in stage.sampling:
         sizes[select(sources, sampling.where)] *= sampling.factor
     for where in stage.exclude:
