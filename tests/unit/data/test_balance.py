@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron_mimo.config import ConfigError, UserError, load
+from megatron_mimo.data.balance.buckets import AssignSource, main
 from megatron_mimo.data.balance.rounding import UNITS, round_shares
 from megatron_mimo.data.balance.solver import solve
 from megatron_mimo.data.balance.spec import (
@@ -24,7 +25,11 @@ from megatron_mimo.data.balance.spec import (
     select,
 )
 from megatron_mimo.data.balance.write import render, solve_mixture
+from megatron_mimo.data.document import Document
 from megatron_mimo.data.mixture import read_mixture
+from megatron_mimo.data.pipeline.shards import shard_path, write_documents
+from megatron_mimo.data.pipeline.step import Task
+from megatron_mimo.data.sources import SourceConfig, source_documents
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "mimo_7b" / "balance.yaml"
 
@@ -193,6 +198,36 @@ def test_sizes_come_from_a_manifest(data_folder: Path) -> None:
         resolve_sources(named)
     with pytest.raises(UserError, match="no source is domain poetry"):
         select(sources, {"domain": "poetry"})
+
+
+def tagged(identifier: str, domain: str, score: float, kinds: list[str], text: str) -> Document:
+    scores = dict.fromkeys(("knowledge_density", "reasoning_depth", "educational_value"), score)
+    return Document(identifier, text, metadata={"tags": {"domain": domain, "kinds": kinds, **scores}})
+
+
+def test_tags_become_sources_of_a_spec(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    documents = [
+        tagged("a", "mathematics", 4, [], "x" * 400), tagged("b", "mathematics", 3, [], "é" * 100),
+        tagged("c", "general", 1, ["news"], "y" * 80), tagged("d", "general", 1.5, [], "z" * 40),
+        Document("e", "untagged", source="mine"),
+    ]  # fmt: skip
+    task = Task()
+    assigned = list(AssignSource().run(documents, task))
+    sources = ["mathematics_high", "mathematics_high", "general_news_low", "general_medium", "mine"]
+    assert [document.source for document in assigned] == sources
+    assert task.counts["assign_source/mathematics_high"] == 2
+    write_documents(shard_path(tmp_path, 0), assigned)
+    assert main([str(tmp_path), "2"]) == 0
+    text = f"output_dir: {tmp_path}\nstages: [{{name: s, tokens: 10}}]\n" + capsys.readouterr().out
+    (tmp_path / "spec.yaml").write_text(text)
+    read = {source.name: source for source in resolve_sources(load(BalanceSpec, [str(tmp_path / "spec.yaml")]))}
+    assert {name: source.tokens for name, source in read.items()} == {
+        "general_medium": 20, "general_news_low": 40, "mathematics_high": 300,
+    }  # fmt: skip
+    assert read["general_news_low"].labels == {"domain": "general", "content": "news", "quality": "low"}
+    chosen = SourceConfig(name="m", domain="mathematics", shards=str(tmp_path), only="mathematics_high", valid_share=0)
+    assert [document.id for document in source_documents(chosen)] == ["a", "b"]
+    assert main([str(tmp_path / "none")]) == 2
 
 
 def test_bad_options() -> None:
