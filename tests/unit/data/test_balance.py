@@ -164,6 +164,10 @@ def test_example_has_the_reports_shares_and_training_reads_it(tmp_path: Path) ->
     report = solve_mixture(spec)
     weights = [read_mixture(tmp_path / f"stage{stage}.yaml").weights for stage in (1, 2, 3)]
     assert all(sum(stage.values()) == 1 for stage in weights)
+    for stage, found in enumerate(weights, start=1):
+        assert read_mixture(EXAMPLE.parent / "mixtures" / f"stage{stage}.yaml").weights == pytest.approx(
+            found, abs=0.01
+        )
     synthetic = {"synthetic_mathematics", "synthetic_code", "synthetic_writing"}
     assert not synthetic & (set(weights[0]) | set(weights[1]))
     assert float(weights[1]["mathematics"] + weights[1]["code"]) == pytest.approx(0.70, abs=0.001)
