@@ -17,6 +17,8 @@ RATIO_STEPS = (0.0, *(1.15**power for power in range(-34, 35)))
 """Share / preferred share. Between two of them the price is the logarithm of their middle: the slope of r log r - r."""
 OFF_CENTRE_PRICE = 10.0
 """Of a target's deviation within its tolerance, a unit of share: more than the ratios' logarithms ever differ."""
+LEAST_SLACK = 1e-6
+"""Of a share or an epoch: below it, a limit counts as kept."""
 
 
 @dataclass(frozen=True)
@@ -97,17 +99,22 @@ def _solve(spec: BalanceSpec, sources: list[Source], give: str) -> Solution | No
     """Solve the program; `give` ("", "targets", "epochs") is the kind of constraint that may give way, at a cost."""
     program = LinearProgram()
     shares = np.array([_stage_variables(program, stage, sources, priced=not give) for stage in spec.stages])
+    scale = max(stage.tokens for stage in spec.stages)
     gives = [
-        *(g for s, stage in enumerate(spec.stages) for g in _targets(program, stage, sources, shares[s], give)),
-        *_epochs(program, spec, sources, shares, give),
+        *(
+            g
+            for row, stage in enumerate(spec.stages)
+            for g in _targets(program, stage, sources, shares[row], give, scale)
+        ),
+        *_epochs(program, spec, sources, shares, give, scale),
     ]
     values = program.solve()
     if values is None:
         return None
     slacks = [
-        Slack(stage, what, float(values[v]) * unit, limit, limit + sign * float(values[v]) * unit / per)
-        for v, stage, what, unit, limit, sign, per in gives
-        if values[v] * unit > 1e-6 * per
+        Slack(g.stage, g.what, values[g.variable] * g.unit_tokens, g.limit, g.limit + g.sign * values[g.variable])
+        for g in gives
+        if values[g.variable] > LEAST_SLACK
     ]
     return Solution(np.maximum(values[shares], 0.0), slacks)
 
@@ -144,12 +151,20 @@ def preferred_shares(stage: StageSpec, sources: list[Source]) -> np.ndarray:
     return sizes / sizes.sum()
 
 
-_Give = tuple[int, str, str, float, float, int, float]
-"""Slack variable, stage, what it loosens, tokens a unit, limit, direction, tokens a unit of the limit."""
+@dataclass(frozen=True)
+class _Give:
+    """A variable that loosens a constraint: in units of share or epochs, each worth `unit_tokens`."""
+
+    variable: int
+    stage: str
+    what: str
+    unit_tokens: float
+    limit: float
+    sign: int
 
 
 def _targets(
-    program: LinearProgram, stage: StageSpec, sources: list[Source], shares: np.ndarray, give: str
+    program: LinearProgram, stage: StageSpec, sources: list[Source], shares: np.ndarray, give: str, scale: float
 ) -> list[_Give]:
     gives: list[_Give] = []
     for target in stage.targets:
@@ -158,23 +173,21 @@ def _targets(
             off = [program.variable(cost=OFF_CENTRE_PRICE) for _ in range(2)]
             program.equal([*chosen, *off], [*[1.0] * len(chosen), 1.0, -1.0], target.share)
         for sign, limit, word in ((-1, target.lowest, "at least"), (1, target.highest, "at most")):
-            if sign * limit == (1.0 if sign > 0 else 0.0):
-                continue  # a share is always in [0, 1]
-            slack = program.variable(cost=stage.tokens, upper=np.inf if give == "targets" else 0.0)
+            slack = program.variable(cost=stage.tokens / scale, upper=np.inf if give == "targets" else 0.0)
             program.at_most([*chosen, slack], [*[float(sign)] * len(chosen), -1.0], sign * limit)
             what = f"{word} {100 * limit:.4g} % of {describe(target.where)}"
-            gives.append((slack, stage.name, what, stage.tokens, limit, sign, stage.tokens))
+            gives.append(_Give(slack, stage.name, what, stage.tokens, limit, sign))
     return gives
 
 
 def _epochs(
-    program: LinearProgram, spec: BalanceSpec, sources: list[Source], shares: np.ndarray, give: str
+    program: LinearProgram, spec: BalanceSpec, sources: list[Source], shares: np.ndarray, give: str, scale: float
 ) -> list[_Give]:
     gives: list[_Give] = []
     for number, source in enumerate(sources):
         # In epochs of the source, so that all rows are of one order of magnitude.
         factors = [stage.tokens / source.tokens for stage in spec.stages]
-        slack = program.variable(cost=source.tokens, upper=np.inf if give == "epochs" else 0.0)
+        slack = program.variable(cost=source.tokens / scale, upper=np.inf if give == "epochs" else 0.0)
         program.at_most([*map(int, shares[:, number]), slack], [*factors, -1.0], source.max_epochs)
-        gives.append((slack, "", source.name, source.tokens, source.max_epochs, 1, source.tokens))
+        gives.append(_Give(slack, "", source.name, source.tokens, source.max_epochs, 1))
     return gives
