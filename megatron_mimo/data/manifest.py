@@ -10,7 +10,7 @@ import numpy as np
 
 from megatron_mimo.config import UserError
 from megatron_mimo.data.document import Split
-from megatron_mimo.data.indexed import TokenStream, check_pair
+from megatron_mimo.data.indexed import IndexHeader, TokenStream, check_pair
 from megatron_mimo.data.tokenizer import tokenizer_sha256
 from megatron_mimo.platform.files import write_json
 
@@ -103,11 +103,16 @@ def check_tokenizer(manifest: Manifest, folder: str | Path, tokenizer: str | Pat
         )
 
 
-def open_split(folder: str | Path, source: SourceEntry, split: Split, verify: bool = False) -> TokenStream:
-    """Check one split's files and map its tokens; raises UserError on missing, truncated or corrupt files."""
+def check_split(folder: str | Path, source: SourceEntry, split: Split, verify: bool = False) -> IndexHeader:
+    """Check one split's files, which may be empty; raises UserError on missing, truncated or corrupt ones."""
     entry = source.train if split == "train" else source.valid
-    prefix = Path(folder) / entry.prefix
-    header = check_pair(prefix, entry.tokens, entry.documents, entry.sha256, verify)
-    if not entry.tokens:
+    return check_pair(Path(folder) / entry.prefix, entry.tokens, entry.documents, entry.sha256, verify)
+
+
+def open_split(folder: str | Path, source: SourceEntry, split: Split, verify: bool = False) -> TokenStream:
+    """Check one split's files and map its tokens; raises UserError on missing, truncated, corrupt or empty files."""
+    header = check_split(folder, source, split, verify)
+    prefix = Path(folder) / (source.train if split == "train" else source.valid).prefix
+    if not header.num_sequences:
         raise UserError(f"{prefix}.bin holds no tokens: leave the source out, or give it more documents")
     return TokenStream(prefix, np.dtype(header.dtype))

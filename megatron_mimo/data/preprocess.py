@@ -1,6 +1,7 @@
 """Offline job: documents -> tokenizer -> Megatron `.bin/.idx` pairs, held-out texts and manifest.
 
-A finished folder has a `manifest.json`; one interrupted before that goes on with the next source (`progress.json`).
+A finished folder has a `manifest.json`; one interrupted before that goes on with the next source (`progress.json`),
+and where a source is made of shards, with the next shard.
 """
 
 import dataclasses
@@ -8,7 +9,7 @@ import hashlib
 import json
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,18 +18,18 @@ from tokenizers import Tokenizer
 
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.data.corpus_arithmetic import problems
-from megatron_mimo.data.document import Document, digest
+from megatron_mimo.data.document import digest
 from megatron_mimo.data.manifest import (
     Manifest,
     SourceEntry,
     TokenizerEntry,
-    open_split,
+    check_split,
     read_manifest,
     write_manifest,
 )
 from megatron_mimo.data.sources import SourceConfig, source_documents, source_files
+from megatron_mimo.data.tokenize_source import TokenizeJob, held_out_path, remove_parts, tokenize_source
 from megatron_mimo.data.tokenizer import (
-    encode_documents,
     eod_token_id,
     load_tokenizer,
     save_tokenizer,
@@ -36,8 +37,6 @@ from megatron_mimo.data.tokenizer import (
     train_tokenizer,
 )
 from megatron_mimo.platform.files import write_json
-
-DOCUMENTS_AT_ONCE = 1000
 
 
 @dataclass(kw_only=True)
@@ -60,8 +59,12 @@ class PreprocessConfig:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     overwrite: bool = False
     """Replace a finished folder that was made in another way, or is damaged."""
+    num_workers: int = 0
+    """Processes that tokenize; 0 does it in this one. The files are the same for any number."""
 
     def __post_init__(self) -> None:
+        if self.num_workers < 0:
+            raise ConfigError("num_workers", self.num_workers, "must be 0 or more")
         names = [source.name for source in self.sources]
         if not names or len(set(names)) != len(names):
             raise ConfigError("sources", names, "give at least one source, each with a name of its own")
@@ -79,21 +82,27 @@ def preprocess(config: PreprocessConfig, report: Callable[[str], None] = print) 
         (folder / "manifest.json").unlink()
     tokenizer = _make_tokenizer(config, folder, report)
     entries = _finished_sources(folder, recipe)
+    target = folder / "tokenizer"
+    job = TokenizeJob(folder, target, tokenizer_sha256(target), recipe, config.num_workers)
+    if job.encoder.notice:
+        report(job.encoder.notice)
     for source in config.sources:
         if source.name not in entries:
-            entries[source.name] = _write_source(source, folder, tokenizer)
+            entries[source.name] = _write_source(source, folder, job)
             tree = {name: dataclasses.asdict(entry) for name, entry in entries.items()}
             write_json(folder / "progress.json", {"recipe_sha256": recipe, "sources": tree})
+            remove_parts(source, job)
         report(_describe(source.name, entries[source.name]))
     manifest = Manifest(tokenizer=_tokenizer_entry(folder, tokenizer), sources=entries, recipe_sha256=recipe)
     write_manifest(folder, manifest)
     (folder / "progress.json").unlink(missing_ok=True)
+    shutil.rmtree(folder / "parts", ignore_errors=True)
     return manifest
 
 
 def recipe_sha256(config: PreprocessConfig) -> str:
     """Hash of what decides the folder's content: settings, input files (name, size), this package's code, Python."""
-    settings = dataclasses.asdict(config) | {"output_dir": None, "overwrite": None}
+    settings = dataclasses.asdict(config) | {"output_dir": None, "overwrite": None, "num_workers": None}
     inputs = [(path, Path(path).stat().st_size) for source in config.sources for path in source_files(source)]
     tokenizer = tokenizer_sha256(config.tokenizer.path) if config.tokenizer.path else None
     here = Path(__file__).parent
@@ -120,7 +129,7 @@ def _kept(folder: Path, recipe: str, report: Callable[[str], None]) -> Manifest:
 def _check_sources(folder: Path, entries: dict[str, SourceEntry]) -> None:
     for entry in entries.values():
         for split in ("train", "valid"):
-            open_split(folder, entry, split, verify=True)
+            check_split(folder, entry, split, verify=True)
 
 
 def _finished_sources(folder: Path, recipe: str) -> dict[str, SourceEntry]:
@@ -170,46 +179,21 @@ def _tokenizer_entry(folder: Path, tokenizer: Tokenizer) -> TokenizerEntry:
     )
 
 
-def _write_source(source: SourceConfig, folder: Path, tokenizer: Tokenizer) -> SourceEntry:
-    """Tokenize one source into its two pairs of files and its held-out texts."""
-    from megatron_mimo.data.indexed_writer import IndexedWriter  # megatron-core takes seconds to import
-
-    vocab_size = tokenizer.get_vocab_size()
-    writers = {split: IndexedWriter(folder / f"{source.name}_{split}", vocab_size) for split in ("train", "valid")}
-    held_out: list[Document] = []
-    for documents in _batched(source_documents(source)):
-        all_ids = encode_documents(tokenizer, [document.text for document in documents])
-        for document, ids in zip(documents, all_ids, strict=True):
-            writers[document.split].add(ids, len(document.text.encode()))
-        held_out += [document for document in documents if document.split == "valid"]
-    _write_held_out(folder, source, held_out)
-    return SourceEntry(domain=source.domain, train=writers["train"].finish(), valid=writers["valid"].finish())
-
-
-def _batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    for document in documents:
-        batch.append(document)
-        if len(batch) == DOCUMENTS_AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _write_held_out(folder: Path, source: SourceConfig, documents: list[Document]) -> None:
-    """`heldout/text/SOURCE.jsonl`: the valid split as text; for arithmetic also prompts and answers."""
-    texts = [{"id": document.id, "text": document.text} for document in documents]
-    _write_lines(folder / "heldout" / "text" / f"{source.name}.jsonl", texts)
+def _write_source(source: SourceConfig, folder: Path, job: TokenizeJob) -> SourceEntry:
+    """Tokenize one source; for arithmetic also write the held-out prompts and answers."""
+    entry = tokenize_source(source, job)
     if source.embedded == "arithmetic":
-        by_id = {problem.id: problem for problem in problems()}
-        asked = [by_id[document.id] for document in documents]
-        lines = [{"id": problem.id, "prompt": problem.prompt, "answer": str(problem.answer)} for problem in asked]
-        _write_lines(folder / "heldout" / "arithmetic.jsonl", lines)
+        _write_held_out_problems(folder, held_out_path(folder, source.name))
+    return entry
 
 
-def _write_lines(path: Path, records: list[dict[str, str]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write_held_out_problems(folder: Path, texts: Path) -> None:
+    """`heldout/arithmetic.jsonl`: prompts and answers of the problems whose texts are held out."""
+    by_id = {problem.id: problem for problem in problems()}
+    with texts.open(encoding="utf-8") as lines:
+        asked = [by_id[json.loads(line)["id"]] for line in lines]
+    records = [{"id": problem.id, "prompt": problem.prompt, "answer": str(problem.answer)} for problem in asked]
+    path = folder / "heldout" / "arithmetic.jsonl"
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
     temporary.replace(path)

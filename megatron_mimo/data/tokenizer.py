@@ -117,4 +117,8 @@ def _tokenizer_file(folder: str | Path) -> Path:
 def encode_documents(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text with the end-of-document token behind; text that looks like a special token stays text."""
     eod = eod_token_id(tokenizer)
-    return [[*encoding.ids, eod] for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    previous, tokenizer.encode_special_tokens = tokenizer.encode_special_tokens, True
+    try:
+        return [[*encoding.ids, eod] for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    finally:
+        tokenizer.encode_special_tokens = previous

@@ -1,0 +1,1 @@
+"""Decontamination: find benchmark questions in training data by exact word n-grams."""

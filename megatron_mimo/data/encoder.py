@@ -1,0 +1,113 @@
+"""Token ids of many texts as flat arrays: by fastokens where it gives exactly what `tokenizers` gives, else by that.
+
+`n` documents, `t` tokens with the end-of-document tokens among them.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from megatron_mimo.data.probe_texts import probe_texts
+from megatron_mimo.data.tokenizer import encode_documents, eod_token_id, load_tokenizer
+
+
+@dataclass(frozen=True)
+class TokenBlock:
+    """Token ids of documents one behind another, each with its end-of-document token."""
+
+    ids: np.ndarray
+    """[t], uint16 or int32 by the size of the vocabulary."""
+    lengths: np.ndarray
+    """[n] int32."""
+
+
+class Encoder:
+    """A tokenizer folder, ready to encode. Text that looks like a special token stays text."""
+
+    def __init__(self, folder: str | Path, fast: bool = True) -> None:
+        """Load the tokenizer; raises UserError as `load_tokenizer`. `fast=False` never uses fastokens."""
+        self.tokenizer = load_tokenizer(folder)
+        self.vocab_size = self.tokenizer.get_vocab_size()
+        self.dtype = token_dtype(self.vocab_size)
+        self.notice = ""
+        """Why fastokens is not used; empty when it is, or was not asked for."""
+        self._eod = eod_token_id(self.tokenizer)
+        self._fast: Any = None
+        if fast:
+            self._fast, self.notice = _load_fastokens(self.tokenizer, Path(folder) / "tokenizer.json")
+
+    @property
+    def library(self) -> str:
+        """The library that encodes."""
+        return "tokenizers" if self._fast is None else "fastokens"
+
+    def encode(self, texts: Sequence[str]) -> TokenBlock:
+        """Encode n texts, each with the end-of-document token behind."""
+        if self._fast is not None and texts:
+            return self._encode_fast(texts)
+        all_ids = encode_documents(self.tokenizer, texts)
+        lengths = np.fromiter(map(len, all_ids), dtype=np.int32, count=len(all_ids))
+        flat = np.fromiter(itertools.chain.from_iterable(all_ids), dtype=self.dtype, count=int(lengths.sum()))
+        return TokenBlock(flat, lengths)
+
+    def _encode_fast(self, texts: Sequence[str]) -> TokenBlock:
+        flat, bounds = _flat(self._fast, texts)
+        ends = bounds[1:] + np.arange(len(texts))
+        ids = np.empty(len(flat) + len(texts), dtype=self.dtype)
+        is_text = np.ones(len(ids), dtype=bool)
+        is_text[ends] = False
+        ids[is_text] = flat
+        ids[ends] = self._eod
+        return TokenBlock(ids, (np.diff(bounds) + 1).astype(np.int32))
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """Megatron's rule: uint16 for vocabularies below 65 500 tokens, int32 above."""
+    return np.dtype(np.uint16 if vocab_size < 65_500 else np.int32)
+
+
+@functools.lru_cache(maxsize=1)
+def shared_encoder(folder: Path, sha256: str) -> Encoder:
+    """The encoder of this process; `sha256` of tokenizer.json, so that a replaced file is loaded anew."""
+    return Encoder(folder)
+
+
+def _load_fastokens(reference: Tokenizer, path: Path) -> tuple[Any, str]:
+    """fastokens' tokenizer and an empty text, or None and the reason why it cannot stand in for the reference."""
+    try:
+        from fastokens import Tokenizer as FastTokenizer
+    except ImportError:
+        return None, "fastokens is not installed: encoding with the slower tokenizers library (pip install fastokens)"
+    try:
+        fast = FastTokenizer.from_file(str(path))
+        difference = _first_difference(probe_texts(), reference, functools.partial(_flat, fast))
+    except Exception as error:  # fastokens refuses what it does not support in several ways
+        return None, f"fastokens cannot read this tokenizer ({error}): encoding with the slower tokenizers library"
+    if difference is None:
+        return fast, ""
+    return None, f"fastokens differs from tokenizers on {difference[:60]!r}: encoding with the slower tokenizers"
+
+
+def _flat(fast: Any, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of all texts, uint32, and the n + 1 bounds between them, int64."""
+    ids, bounds = fast.encode_batch_flat(list(texts), split_special_tokens=True)
+    return np.frombuffer(ids, dtype=np.uint32), np.frombuffer(bounds, dtype=np.uint64).astype(np.int64)
+
+
+def _first_difference(
+    texts: Iterable[str], reference: Tokenizer, flat: Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
+) -> str | None:
+    """The first text that the two encode differently, if any."""
+    texts = list(texts)
+    ids, bounds = flat(texts)
+    expected = encode_documents(reference, texts)
+    for text, start, end, document in zip(texts, bounds, bounds[1:], expected, strict=False):
+        if ids[start:end].tolist() != document[:-1]:
+            return text
+    return None
