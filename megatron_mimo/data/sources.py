@@ -1,14 +1,20 @@
-"""Where documents come from: the embedded corpus, or JSON-lines files of one's own."""
+"""Where documents come from: the embedded corpus, JSON-lines files of one's own, or shards of the data pipeline."""
 
 import glob
 import gzip
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import zstandard
 
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.data.corpus import EMBEDDED_SOURCES, embedded_documents
-from megatron_mimo.data.document import Document, deduplicate, split_by_hash
+from megatron_mimo.data.document import Document, deduplicate, is_held_out, split_by_hash
+from megatron_mimo.data.pipeline.shards import read_documents, shard_paths
 
 
 @dataclass(kw_only=True)
@@ -21,13 +27,17 @@ class SourceConfig:
     """Name of a generated source: text, code, arithmetic or synthetic."""
     jsonl: str | None = None
     """Files (glob, `.jsonl` or `.jsonl.gz`) with one JSON object a line. Shuffle the documents beforehand."""
+    shards: str | None = None
+    """Folder of the data pipeline's `00000.jsonl.zst` files, taken as they are: it has dropped repetitions already."""
     text_field: str = "text"
+    """Field of the text in `jsonl`."""
     valid_share: float = 0.002
-    """Share of the documents of `jsonl` held out, chosen by the hash of their text."""
+    """Share of the documents of `jsonl` and `shards` held out, chosen by the hash of their text; documents that the
+    pipeline put into the valid split are held out besides."""
 
     def __post_init__(self) -> None:
-        if (self.embedded is None) == (self.jsonl is None):
-            raise ConfigError(f"sources: {self.name}", None, "give exactly one of embedded and jsonl")
+        if [self.embedded, self.jsonl, self.shards].count(None) != 2:
+            raise ConfigError(f"sources: {self.name}", None, "give exactly one of embedded, jsonl and shards")
         if self.embedded is not None and self.embedded not in EMBEDDED_SOURCES:
             raise ConfigError(
                 f"sources: {self.name}: embedded", self.embedded, f"must be one of {', '.join(EMBEDDED_SOURCES)}"
@@ -37,20 +47,48 @@ class SourceConfig:
 
 
 def source_documents(source: SourceConfig) -> Iterable[Document]:
-    """The documents of a source, without exact repetitions; raises UserError on a line that is no document."""
+    """The documents of a source in order; raises UserError on a line that is no document.
+
+    Exact repetitions are left out, but for `shards`.
+    """
     if source.embedded is not None:
         return embedded_documents(source.embedded)
+    if source.shards is not None:
+        return itertools.chain.from_iterable(shard_documents(source, Path(path)) for path in source_files(source))
     return deduplicate(split_by_hash(_read_jsonl(source), source.valid_share))
 
 
 def source_files(source: SourceConfig) -> list[str]:
-    """The files of a JSON-lines source in the order they are read; raises UserError when there are none."""
-    if source.jsonl is None:
+    """The input files of a source in the order they are read; raises UserError when there are none."""
+    if source.embedded is not None:
         return []
+    if source.shards is not None:
+        shards = [str(path) for path in shard_paths(source.shards)]
+        if not shards:
+            raise UserError(
+                f"source {source.name}: no 00000.jsonl.zst in {source.shards!r}; correct its shards folder, or run the"
+                " pipeline that fills it"
+            )
+        return shards
+    assert source.jsonl is not None
     files = sorted(glob.glob(source.jsonl, recursive=True))
     if not files:
         raise UserError(f"source {source.name}: no file matches {source.jsonl!r}; correct its jsonl pattern")
     return files
+
+
+def shard_documents(source: SourceConfig, path: Path) -> Iterator[Document]:
+    """The documents of one shard that hold text, with their split; raises UserError where the shard is damaged."""
+    try:
+        for document in read_documents(path):
+            if document.text.strip():
+                held_out = document.split == "valid" or is_held_out(document.text, source.valid_share)
+                document.split = "valid" if held_out else "train"
+                yield document
+    except (OSError, EOFError, zstandard.ZstdError, msgspec.DecodeError) as error:
+        raise UserError(
+            f"{path} is damaged: {error}\nDelete it and run the pipeline again: it makes the missing shard anew"
+        ) from error
 
 
 def _read_jsonl(source: SourceConfig) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,14 @@
+"""What an executor reports of a task."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One attempt at one task."""
+
+    index: int
+    result: Literal["done", "failed", "died", "stopped"]
+    """`failed` raised an exception, `died` lost its process; `stopped` raised a UserError: trying again is no use."""
+    error: str = ""
