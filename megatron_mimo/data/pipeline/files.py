@@ -32,7 +32,7 @@ def list_files(patterns: Sequence[str], storage_options: dict[str, Any] | None =
         matches = list(_matches(pattern, storage_options or {}))
         if not matches:
             raise UserError(f"no file matches {pattern!r}: correct the reader's files")
-        found |= {path: InputFile(path, path[_fixed_part(pattern) :], size) for path, size in matches}
+        found |= {file.path: file for file in matches}
     files = [found[path] for path in sorted(found)]
     if len({file.name for file in files}) < len(files):
         files = [InputFile(file.path, file.path, file.size_bytes) for file in files]
@@ -75,16 +75,17 @@ def open_file(path: str, storage_options: dict[str, Any] | None = None) -> Binar
     return system.open(inner, "rb")
 
 
-def _matches(pattern: str, storage_options: dict[str, Any]) -> Iterator[tuple[str, int]]:
+def _matches(pattern: str, storage_options: dict[str, Any]) -> Iterator[InputFile]:
     if not is_remote(pattern):
         for path in glob.glob(pattern, recursive=True):
             if os.path.isfile(path):
-                yield path, os.path.getsize(path)
+                yield InputFile(path, path[_fixed_part(pattern) :], os.path.getsize(path))
         return
     system, inner = _file_system(pattern, storage_options)
     for path, info in system.glob(inner, detail=True).items():
         if info["type"] == "file":
-            yield system.unstrip_protocol(path), info["size"] or 0
+            name = path[_fixed_part(system._strip_protocol(inner)) :]
+            yield InputFile(system.unstrip_protocol(path), name, info["size"] or 0)
 
 
 def _fixed_part(pattern: str) -> int:

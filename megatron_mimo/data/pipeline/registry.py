@@ -56,7 +56,8 @@ def build_options(target: str, options: dict[str, Any], key: str) -> Any:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise ConfigError(f"{key}.{name}", value, f"unknown option; {hint}known: {', '.join(known)}")
+            options_known = f"known: {', '.join(known)}" if known else "it has none"
+            raise ConfigError(f"{key}.{name}", value, f"unknown option; {hint}{options_known}")
     return from_tree(built, options, source=key)
 
 
