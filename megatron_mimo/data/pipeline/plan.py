@@ -152,5 +152,6 @@ def _dedup_stages(
         raise UserError(f"config error: {key}: give exactly one stage as inputs, not {inputs}")
     options = registry.build_options(registry.DEDUP_CONFIG, _with_folders(stage.dedup, layout), key)
     make = registry.load_object(registry.DEDUP_STAGES, key)
-    stages: list[Stage] = make(options, layout.stage(inputs[0]), layout.stage(stage.name))
+    folders = layout.stage(inputs[0]), layout.stage(stage.name)
+    stages: list[Stage] = make(options, *folders, num_shards=num_tasks[inputs[0]])
     return [Stage(f"{stage.name}/{part.name}", part.num_tasks, part.run, part.output, part.dropped) for part in stages]

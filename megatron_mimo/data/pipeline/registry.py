@@ -16,7 +16,7 @@ STEPS = {
     "shuffle": "megatron_mimo.data.pipeline.basic_steps:Shuffle",
     "hold_out": "megatron_mimo.data.pipeline.basic_steps:HoldOut",
     "length": "megatron_mimo.data.pipeline.basic_steps:Length",
-    "dedup": "megatron_mimo.data.dedup.step:DropDuplicates",
+    "dedup": "megatron_mimo.data.dedup.drop:DropDuplicates",
     "language": "megatron_mimo.data.tag.language:Language",
     "tag": "megatron_mimo.data.tag.step:Tag",
     "heuristics": "megatron_mimo.data.tag.heuristics:Heuristics",
@@ -34,7 +34,7 @@ READERS = {
     "embedded": "megatron_mimo.data.pipeline.readers.embedded:EmbeddedReader",
 }
 
-DEDUP_CONFIG = "megatron_mimo.data.dedup.stages:DedupConfig"
+DEDUP_CONFIG = "megatron_mimo.data.dedup.config:DedupConfig"
 DEDUP_STAGES = "megatron_mimo.data.dedup.stages:dedup_stages"
 
 

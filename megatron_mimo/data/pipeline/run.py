@@ -1,6 +1,5 @@
 """Run a pipeline: stage after stage, the tasks that have no marker yet, each failed one once more."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -9,15 +8,14 @@ from megatron_mimo.data.pipeline.config import PipelineConfig
 from megatron_mimo.data.pipeline.guard import claim_folder
 from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.local import LocalExecutor
-from megatron_mimo.data.pipeline.markers import Breadcrumb, read_marker
+from megatron_mimo.data.pipeline.markers import read_marker
 from megatron_mimo.data.pipeline.outcome import Outcome
 from megatron_mimo.data.pipeline.plan import stages_of
 from megatron_mimo.data.pipeline.progress import Progress
 from megatron_mimo.data.pipeline.report import write_report
+from megatron_mimo.data.pipeline.retries import Retries
 from megatron_mimo.data.pipeline.step import Stage
-from megatron_mimo.platform.files import write_json
 
-ATTEMPTS = 2
 Report = Callable[[str], None]
 
 
@@ -92,23 +90,21 @@ def run_stage(
         report(f"{stage.name}: {len(indices)} tasks done already")
         return
     progress = Progress(stage.name, len(indices), len(indices) - len(missing), report)
-    attempt, died_at = 1, dict[int, str]()
-    while True:
-        outcomes = list(_watched(stage, missing, executor, layout, progress, report))
+    retries = Retries(stage.name, layout)
+    while missing:
+        outcomes = list(_watched(stage, missing, executor, progress, layout, report))
         bad = [outcome for outcome in outcomes if outcome.result != "done"]
-        if not bad:
-            break
-        passed_over = _pass_over(stage, bad, died_at, layout, report)
-        attempt += not passed_over
-        if attempt > ATTEMPTS or any(outcome.result == "stopped" for outcome in bad):
-            raise UserError(_failure(stage, bad, layout, command))
+        given_up = [outcome for outcome in bad if not retries.may_try_again(outcome, report)]
+        if given_up:
+            raise UserError(_failure(stage, given_up, layout, command))
         missing = sorted(outcome.index for outcome in bad)
-        report(f"{stage.name}: trying {len(missing)} tasks again")
+        if missing:
+            report(f"{stage.name}: trying {len(missing)} tasks again")
     progress.end()
 
 
 def _watched(
-    stage: Stage, indices: Sequence[int], executor: Executor, layout: Layout, progress: Progress, report: Report
+    stage: Stage, indices: Sequence[int], executor: Executor, progress: Progress, layout: Layout, report: Report
 ) -> Iterator[Outcome]:
     """The outcomes, told to the console as they come."""
     for outcome in executor.run(stage.name, indices):
@@ -118,25 +114,6 @@ def _watched(
         else:
             report(f"{stage.name}: task {outcome.index} {outcome.result}: {outcome.error}")
         yield outcome
-
-
-def _pass_over(stage: Stage, bad: Sequence[Outcome], died_at: dict[int, str], layout: Layout, report: Report) -> bool:
-    """Note the documents on which a worker died twice: the next attempt drops them. True when there is such a one."""
-    found = False
-    for outcome in bad:
-        if outcome.result != "died":
-            continue
-        document = Breadcrumb.read(layout.breadcrumb(stage.name, outcome.index))
-        if document and died_at.get(outcome.index) == document:
-            path = layout.skip(stage.name, outcome.index)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            known = json.loads(path.read_text()) if path.exists() else []
-            if document not in known:
-                write_json(path, [*known, document])
-                report(f"{stage.name}: task {outcome.index} passes over {document}: two workers died on it")
-                found = True
-        died_at[outcome.index] = document
-    return found
 
 
 def _failure(stage: Stage, bad: Sequence[Outcome], layout: Layout, command: str) -> str:

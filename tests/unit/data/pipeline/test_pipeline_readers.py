@@ -83,13 +83,11 @@ def test_a_line_longer_than_memory_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_parquet_by_row_groups(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     rows = pyarrow.table({"text": [f"text {i}" for i in range(1000)], "url": ["u"] * 1000, "n": list(range(1000))})
-    pyarrow.parquet.write_table(rows, tmp_path / "a.parquet", row_group_size=300)
+    parquet.write_table(rows, tmp_path / "a.parquet", row_group_size=300)
     (tmp_path / "b.parquet").write_bytes(b"PAR1 is not enough")
-    pyarrow.parquet.write_table(pyarrow.table({"text": ["x", None]}), tmp_path / "c.parquet")
+    parquet.write_table(pyarrow.table({"text": ["x", None]}), tmp_path / "c.parquet")
     documents, task = read(ParquetReader(files=[f"{tmp_path}/*.parquet"], columns=["n"]))
     assert [document.text for document in documents] == [*(f"text {i}" for i in range(1000)), "x"]
     assert [document.id for document in documents[298:302]] == [f"a.parquet:{i}" for i in range(298, 302)]
@@ -98,13 +96,11 @@ def test_parquet_by_row_groups(tmp_path: Path) -> None:
 
 
 def test_damaged_row_group_costs_itself_alone(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "a.parquet"
     texts = [f"some text number {i}" for i in range(900)]
-    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), path, row_group_size=300, use_dictionary=False)
-    column = pyarrow.parquet.ParquetFile(path).metadata.row_group(1).column(0)
+    parquet.write_table(pyarrow.table({"text": texts}), path, row_group_size=300, use_dictionary=False)
+    column = parquet.ParquetFile(path).metadata.row_group(1).column(0)
     data = bytearray(path.read_bytes())
     start = column.data_page_offset
     data[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size

@@ -1,0 +1,253 @@
+"""The data pipeline as a program: killed at any moment, on every executor, over damaged inputs, and the nano corpus."""
+
+import gzip
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from support.launch import ROOT, environment
+
+pytestmark = pytest.mark.slow
+
+TOOL = ROOT / "tools" / "preprocess_data.py"
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+def variables() -> dict[str, str]:
+    found = environment()
+    return found | {"PYTHONPATH": os.pathsep.join([str(PROGRAMS), found["PYTHONPATH"]])}
+
+
+def start(*arguments: object) -> subprocess.Popen:
+    command = [sys.executable, str(TOOL), *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=variables(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def run(*arguments: object, expected: int = 0) -> str:
+    process = start(*arguments)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == expected, output
+    return output
+
+
+def write_raw(folder: Path, files: int = 6, lines: int = 60) -> Path:
+    folder.mkdir(parents=True)
+    for number in range(files):
+        texts = [json.dumps({"text": f"file {number} line {i}"}) for i in range(lines)]
+        (folder / f"{number}.jsonl.gz").write_bytes(gzip.compress("\n".join(texts).encode(), mtime=0))
+    return folder
+
+
+def write_config(tmp_path: Path, raw: Path, **changes: object) -> Path:
+    tree = {
+        "output_dir": str(tmp_path / "out"),
+        "num_tasks": 6,
+        "executor": {"local": {"workers": 2}},
+        "stages": [
+            {
+                "name": "pages",
+                "reader": {"kind": "jsonl", "files": [f"{raw}/*"]},
+                "steps": [{"step": "data_steps:Slow"}],
+            },
+            {"name": "mixed", "num_tasks": 2, "steps": [{"step": "data_steps:Slow"}, {"step": "shuffle"}]},
+        ],
+    }
+    path = tmp_path / "data.yaml"
+    path.write_text(yaml.safe_dump({"pipeline": tree | changes}))
+    return path
+
+
+def hashes(out: Path) -> dict[str, str]:
+    """Every file that the pipeline's data consists of."""
+    assert not list(out.rglob("*.tmp")), "unfinished files are left"
+    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in out.rglob("*.zst")}
+
+
+def markers(out: Path, stage: str) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted((out / "done" / stage).glob("*.json"))]
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_raw(tmp_path_factory.mktemp("raw") / "files")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(write_config(folder, raw))
+    found = hashes(folder / "out")
+    assert len(found) == 2 * (6 + 2)
+    return found
+
+
+def workers_of(process: subprocess.Popen) -> list[psutil.Process]:
+    try:
+        children = psutil.Process(process.pid).children(recursive=True)
+        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_any_moment_and_run_again(raw: Path, undisturbed: dict[str, str], tmp_path: Path, seed: int) -> None:
+    """SIGKILL to a worker, or to the program itself, which is started again at once beside its dying workers."""
+    config, generator, kills = write_config(tmp_path, raw), random.Random(seed), 0
+    for attempt in range(12):
+        process = start(config)
+        while process.poll() is None and attempt < 8:
+            time.sleep(generator.uniform(0.3, 1.5))
+            victims = workers_of(process) if generator.random() < 0.7 else [process]
+            if victims and process.poll() is None:
+                victim = generator.choice(victims)
+                os.kill(victim.pid, signal.SIGKILL)
+                kills += 1
+        output, _ = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL or str(config) in output, output
+    assert process.returncode == 0, output
+    assert kills >= 1
+    assert hashes(tmp_path / "out") == undisturbed
+
+
+def test_a_killed_worker_is_noticed_and_its_task_repeated(
+    raw: Path, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, raw)
+    process = start(config)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "out" / "pages").glob("*.tmp")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(workers_of(process)[0].pid, signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "SIGKILL" in output and "trying 1 tasks again" in output
+    assert hashes(tmp_path / "out") == undisturbed
+
+
+def test_documents_that_crash_a_worker_are_passed_over(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw", files=2, lines=20)
+    lines = [json.dumps({"text": text}) for text in ("first", "poison one", "between", "poison two", "last")]
+    (raw / "9.jsonl").write_text("\n".join(lines))
+    stages = [
+        {"name": "pages", "reader": {"kind": "jsonl", "files": [f"{raw}/*"]}, "steps": [{"step": "data_steps:Deadly"}]}
+    ]
+    config = write_config(tmp_path, raw, stages=stages, num_tasks=3)
+    output = run(config)
+    assert "SIGSEGV" in output and output.count("passes over") == 2
+    counts = [marker["counts"] for marker in markers(tmp_path / "out", "pages")]
+    assert sum(count["write/documents"] for count in counts) == 2 * 20 + 3
+    faults = [fault for marker in markers(tmp_path / "out", "pages") for fault in marker["faults"]]
+    offsets = [len(lines[0]) + 1, sum(len(line) + 1 for line in lines[:3])]
+    assert [fault["place"] for fault in faults] == [f"9.jsonl:{offset}" for offset in offsets]
+    assert "passes over" not in run(config)
+
+
+def test_a_task_that_dies_for_no_document_fails_with_the_resume_command(raw: Path, tmp_path: Path) -> None:
+    stages = [
+        {"name": "pages", "reader": {"kind": "jsonl", "files": [f"{raw}/*"]}, "steps": [{"step": "data_steps:Dies"}]}
+    ]
+    config = write_config(tmp_path, raw, stages=stages, num_tasks=1)
+    output = run(config, expected=2)
+    assert "ended with exit code 9" in output
+    assert f"{TOOL} {config}" in output
+
+
+def test_executors_give_the_same_bytes(raw: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+    for name, executor in {"here": {"local": {"workers": 0}}, "one": {"local": {"workers": 1}}}.items():
+        run(write_config(tmp_path, raw, output_dir=str(tmp_path / name), executor=executor))
+        assert hashes(tmp_path / name) == undisturbed
+
+
+def test_ray_gives_the_same_bytes(raw: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    executor = {"ray": {"num_cpus": 2, "cpus_per_task": 0.5}}
+    output = run(write_config(tmp_path, raw, executor=executor))
+    assert "pages: 6 of 6 tasks" in output
+    assert hashes(tmp_path / "out") == undisturbed
+
+
+def test_datatrove_runs_our_stages_and_steps(raw: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+    pytest.importorskip("datatrove")
+    config = write_config(tmp_path, raw)
+    program = PROGRAMS / "datatrove_pipeline.py"
+    done = subprocess.run(
+        [sys.executable, str(program), str(config), str(raw), str(tmp_path)],
+        cwd=ROOT,
+        env=variables(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert hashes(tmp_path / "out") == undisturbed
+    blocks = json.loads(done.stdout.splitlines()[-1])
+    assert len(blocks) == 6 * 60 * 6 // 7 + 3 or len(blocks) == 6 * 54
+    assert all(document["metadata"]["length"] == len(document["text"]) for document in blocks)
+
+
+def test_one_task_by_hand(raw: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+    """What a SLURM array element runs; a stage is not begun before the one in front of it has ended."""
+    config = write_config(tmp_path, raw)
+    output = run(config, "--tasks", "pages:0-2", expected=2)
+    assert "no pipeline has begun" in output
+    run(config, "--tasks", "pages:0", expected=2)
+    run(write_config(tmp_path, raw, executor={"slurm": {}}), "--dry-run")
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_inputs_are_counted_with_their_place_and_the_run_goes_on(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw", files=3)
+    whole = (raw / "1.jsonl.gz").read_bytes()
+    (raw / "1.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    (raw / "3.jsonl").write_bytes(
+        b'{"text": "caf\xe9"}\n{"text": "' + b"x" * 5000 + b'"}\nnot json\n{"text": "good"}\n'
+    )
+    stages = [{"name": "pages", "reader": {"kind": "jsonl", "files": [f"{raw}/*"], "max_record_bytes": 1000}}]
+    output = run(write_config(tmp_path, raw, stages=stages, num_tasks=4))
+    assert "4 faults" in output
+    found = markers(tmp_path / "out", "pages")
+    assert {marker["counts"]["write/documents"] for marker in found} >= {60, 2}
+    places = sorted(fault["place"].rpartition("/")[2] for marker in found for fault in marker["faults"])
+    assert places[0].startswith("1.jsonl.gz:")
+    assert places[1:] == ["3.jsonl:0", "3.jsonl:16", f"3.jsonl:{16 + 5000 + 13}"]
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "Faults: 4" in report and "3.jsonl:16" in report
+
+
+def test_nano_corpus_is_the_same_through_the_pipeline(tmp_path: Path) -> None:
+    """Tokenizer, `.bin/.idx` and held-out files of the quick start, against the embedded sources read directly."""
+    run("examples/nano/data.yaml", f"output_dir={tmp_path}/new")
+    sources = [
+        {"name": name, "domain": domain, "embedded": name}
+        for name, domain in (("text", "web"), ("code", "code"), ("arithmetic", "math"), ("synthetic", "synthetic"))
+    ]
+    old = tmp_path / "old.yaml"
+    old.write_text(
+        yaml.safe_dump({"output_dir": f"{tmp_path}/old", "tokenizer": {"vocab_size": 2048}, "sources": sources})
+    )
+    run("--config", old)
+    files = [path.relative_to(tmp_path / "old") for path in (tmp_path / "old").rglob("*") if path.is_file()]
+    compared = [name for name in files if name.name != "manifest.json"]
+    assert len(compared) >= 8 * 2 + 5
+    for name in compared:
+        assert (tmp_path / "new" / name).read_bytes() == (tmp_path / "old" / name).read_bytes(), name
+    manifests = [json.loads((tmp_path / folder / "manifest.json").read_text()) for folder in ("old", "new")]
+    assert manifests[0]["sources"] == manifests[1]["sources"]
+    again = run("examples/nano/data.yaml", f"output_dir={tmp_path}/new")
+    assert again.count("done already") == 4 and "is up to date: kept" in again
+    shutil.rmtree(tmp_path)
