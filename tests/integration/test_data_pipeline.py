@@ -224,9 +224,9 @@ def test_damaged_inputs_are_counted_with_their_place_and_the_run_goes_on(tmp_pat
     assert {marker["counts"]["write/documents"] for marker in found} >= {60, 2}
     places = sorted(fault["place"].rpartition("/")[2] for marker in found for fault in marker["faults"])
     assert places[0].startswith("1.jsonl.gz:")
-    assert places[1:] == ["3.jsonl:0", "3.jsonl:16", f"3.jsonl:{16 + 5000 + 13}"]
+    assert places[1:] == ["3.jsonl:0", "3.jsonl:17", f"3.jsonl:{17 + 5000 + 13}"]
     report = (tmp_path / "out" / "report.html").read_text()
-    assert "Faults: 4" in report and "3.jsonl:16" in report
+    assert "Faults: 4" in report and "3.jsonl:17" in report
 
 
 def test_nano_corpus_is_the_same_through_the_pipeline(tmp_path: Path) -> None:

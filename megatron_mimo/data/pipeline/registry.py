@@ -17,11 +17,10 @@ STEPS = {
     "hold_out": "megatron_mimo.data.pipeline.basic_steps:HoldOut",
     "length": "megatron_mimo.data.pipeline.basic_steps:Length",
     "dedup": "megatron_mimo.data.dedup.drop:DropDuplicates",
-    "language": "megatron_mimo.data.tag.language:Language",
-    "tag": "megatron_mimo.data.tag.step:Tag",
-    "heuristics": "megatron_mimo.data.tag.heuristics:Heuristics",
+    "language": "megatron_mimo.data.tag.language:LanguageStep",
+    "tag": "megatron_mimo.data.tag.tag_step:TagStep",
+    "heuristics": "megatron_mimo.data.tag.heuristics:HeuristicsStep",
     "decontaminate": "megatron_mimo.data.decontaminate.step:Decontaminate",
-    "synthesize": "megatron_mimo.data.synthesize.step:Synthesize",
 }
 """Steps by name. A step of one's own needs no entry: `{step: my_package.my_module:MyStep}`."""
 
@@ -32,6 +31,7 @@ READERS = {
     "jsonl": "megatron_mimo.data.pipeline.readers.jsonl:JsonlReader",
     "parquet": "megatron_mimo.data.pipeline.readers.parquet:ParquetReader",
     "embedded": "megatron_mimo.data.pipeline.readers.embedded:EmbeddedReader",
+    "pydoc": "megatron_mimo.data.pipeline.readers.pydoc_pages:PydocReader",
 }
 
 DEDUP_CONFIG = "megatron_mimo.data.dedup.config:DedupConfig"

@@ -17,7 +17,7 @@ WHATWG_LABELS |= {"shift_jis": "cp932", "sjis": "cp932", "iso-8859-9": "cp1254",
 def decode_page(data: bytes, declared: str | None = None) -> str:
     """The page as text; `declared` is the charset of the HTTP header. Never fails: what fits nothing is replaced."""
     if detect_and_decode is not None:
-        return detect_and_decode(data, declared)
+        return detect_and_decode(data, f"text/html; charset={declared}" if declared else "")
     for mark, encoding in ((codecs.BOM_UTF8, "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if data.startswith(mark):
             return data.decode(encoding, errors="replace")

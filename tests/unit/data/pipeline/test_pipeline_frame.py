@@ -273,7 +273,10 @@ def test_a_stage_waits_for_the_one_before(raw: Path, tmp_path: Path) -> None:
         ),
         ("stages.0.steps.0.min_characters=x", r"stages.0.steps.0.*min_characters = 'x': expected a whole number"),
         ("stages.0.steps.0.min_chars=3", r"min_chars = 3: unknown option; did you mean min_characters\? known: "),
-        ("stages.0.reader.kind=jsonlines", r"stages.0.reader.kind.*known: embedded, html, jsonl, parquet, pdf, warc"),
+        (
+            "stages.0.reader.kind=jsonlines",
+            r"stages.0.reader.kind.*known: embedded, html, jsonl, parquet, pdf, pydoc, warc",
+        ),
         ("stages.0.reader.name=x", r"stages.0.reader.name = 'x': unknown option"),
         ("stages.0.inputs=[later]", "has no other inputs"),
         ("stages.1.inputs=[later]", "no stage before has it"),
