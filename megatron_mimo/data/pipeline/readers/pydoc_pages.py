@@ -22,7 +22,7 @@ platform plistlib poplib pprint profile pstats queue quopri random re reprlib sc
 shutil signal smtplib socket socketserver sqlite3 ssl stat statistics string struct subprocess tarfile tempfile
 textwrap threading timeit tokenize trace traceback types typing unittest unittest.mock urllib.parse urllib.request uuid
 warnings wave weakref xml.dom xml.dom.minidom xml.etree.ElementTree xml.sax zipfile zlib
-""".split()
+""".split()  # noqa: SIM905
 ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 FILE_LINK = re.compile(r'<a href="file:[^"]*">[^<]*</a>')
 
