@@ -10,18 +10,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 
-from support.launch import ROOT, environment
+from support.launch import ROOT, environment, free_port
 
 pytestmark = pytest.mark.slow
 
 TOOL = ROOT / "tools" / "preprocess_data.py"
 PROGRAMS = Path(__file__).parent / "programs"
+ONE_NODE = ROOT / "examples" / "slurm" / "one_node.sh"
+needs_slurm = pytest.mark.skipif(
+    not all(shutil.which(program) for program in ("slurmctld", "slurmd", "munged")),
+    reason="needs the Debian packages slurm-wlm and munge",
+)
 
 
 def variables() -> dict[str, str]:
@@ -29,15 +35,15 @@ def variables() -> dict[str, str]:
     return found | {"PYTHONPATH": os.pathsep.join([str(PROGRAMS), found["PYTHONPATH"]])}
 
 
-def start(*arguments: object) -> subprocess.Popen:
+def start(*arguments: object, **extra: str) -> subprocess.Popen:
     command = [sys.executable, str(TOOL), *map(str, arguments)]
     return subprocess.Popen(
-        command, cwd=ROOT, env=variables(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, cwd=ROOT, env=variables() | extra, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
 
 
-def run(*arguments: object, expected: int = 0) -> str:
-    process = start(*arguments)
+def run(*arguments: object, expected: int = 0, **extra: str) -> str:
+    process = start(*arguments, **extra)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == expected, output
     return output
@@ -83,6 +89,16 @@ def markers(out: Path, stage: str) -> list[dict]:
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_raw(tmp_path_factory.mktemp("raw") / "files")
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A Slurm on this machine; the environment in which its commands find it."""
+    folder = tmp_path_factory.mktemp("slurm")
+    ports = {"SLURMCTLD_PORT": str(free_port()), "SLURMD_PORT": str(free_port())}
+    subprocess.run([str(ONE_NODE), "start", str(folder)], check=True, env=os.environ | ports, timeout=120)
+    yield {"SLURM_CONF": str(folder / "slurm.conf")}
+    subprocess.run([str(ONE_NODE), "stop", str(folder)], check=True, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +214,32 @@ def test_datatrove_runs_our_stages_and_steps(raw: Path, undisturbed: dict[str, s
     blocks = json.loads(done.stdout.splitlines()[-1])
     assert len(blocks) == 6 * 60 * 6 // 7 + 3 or len(blocks) == 6 * 54
     assert all(document["metadata"]["length"] == len(document["text"]) for document in blocks)
+
+
+@needs_slurm
+def test_slurm_runs_the_chain_and_what_is_missing(
+    raw: Path, undisturbed: dict[str, str], tmp_path: Path, slurm: dict[str, str]
+) -> None:
+    executor = {"slurm": {"tasks_per_job": 2, "time": "10", "memory_per_cpu": "100M"}}
+    config = write_config(tmp_path, raw, executor=executor)
+
+    def submit_and_wait() -> str:
+        output = run(config, **slurm)
+        deadline = time.monotonic() + 300
+        while subprocess.run(["squeue", "--noheader"], env=os.environ | slurm, capture_output=True, text=True).stdout:
+            assert time.monotonic() < deadline, output
+            time.sleep(0.5)
+        return output
+
+    assert "--array=0-2" in submit_and_wait()
+    logs = "".join(path.read_text() for path in (tmp_path / "out" / "slurm" / "logs").iterdir())
+    assert hashes(tmp_path / "out") == undisturbed, logs
+    assert (tmp_path / "out" / "report.html").exists()
+    (tmp_path / "out" / "done" / "pages" / "00003.json").unlink()
+    (tmp_path / "out" / "pages" / "00003.jsonl.zst").unlink()
+    output = submit_and_wait()
+    assert "--array=1 " in output and "mixed" not in output
+    assert hashes(tmp_path / "out") == undisturbed
 
 
 def test_one_task_by_hand(raw: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
