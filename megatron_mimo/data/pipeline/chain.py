@@ -39,6 +39,8 @@ def chained(
     told the id of every document before a step sees it.
     """
     names = [step.name for step in steps] + [SINK]
+    for name in names:  # in the order of the stage: the last step is switched to first
+        clock.cpu_seconds.setdefault(name, 0.0)
     current = _source(documents, task, set(skip), on_document)
     current = _handed_over(current, SOURCE, names[0], clock)
     for step, following in zip(steps, names[1:], strict=True):

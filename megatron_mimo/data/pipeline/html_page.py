@@ -75,12 +75,17 @@ def details(title: str, content: str) -> str:
 
 
 def _class(rows: Sequence[Mapping[str, Any]], column: str) -> str:
-    numeric = all(isinstance(row.get(column, 0), int | float) for row in rows)
+    numeric = all(isinstance(row.get(column) or 0, int | float) for row in rows)
     return " class=number" if numeric else ""
 
 
 def _cell(value: Any, column: str, share: str, rows: Sequence[Mapping[str, Any]]) -> str:
     if column == share:
         return f'<td class="bar"><i style="width:{100 * min(max(float(value or 0), 0.0), 1.0):.1f}%"></i></td>'
-    text = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if isinstance(value, float) else str(value)
-    return f"<td{_class(rows, column)}>{escape(text)}</td>"
+    return f"<td{_class(rows, column)}>{escape(_in_words(value))}</td>"
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

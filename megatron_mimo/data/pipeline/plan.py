@@ -154,4 +154,6 @@ def _dedup_stages(
     make = registry.load_object(registry.DEDUP_STAGES, key)
     folders = layout.stage(inputs[0]), layout.stage(stage.name)
     stages: list[Stage] = make(options, *folders, num_shards=num_tasks[inputs[0]])
-    return [Stage(f"{stage.name}/{part.name}", part.num_tasks, part.run, part.output, part.dropped) for part in stages]
+    return [
+        Stage(f"{stage.name}/{part.name}", part.num_tasks, part.run, part.output, dropped="none") for part in stages
+    ]

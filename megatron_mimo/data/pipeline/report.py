@@ -9,13 +9,13 @@ from megatron_mimo.data.pipeline.config import PipelineConfig
 from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.plan import stages_of
 from megatron_mimo.data.pipeline.progress import clock
-from megatron_mimo.data.pipeline.summary import FAULTS_SHOWN, StageSummary, summarize
+from megatron_mimo.data.pipeline.summary import FAULTS_SHOWN, StageSummary, grouped, summarize
 
 
 def write_report(config: PipelineConfig, command: str) -> None:
     """Write `report.html` from the markers that are there; also of a pipeline that has not ended."""
     layout = Layout.of(config.output_dir)
-    summaries = [summarize(layout, stage) for stage in stages_of(config)]
+    summaries = grouped([summarize(layout, stage) for stage in stages_of(config)])
     body = [
         _head(layout, summaries),
         _stages(summaries),
@@ -48,11 +48,7 @@ def _stages(summaries: Sequence[StageSummary]) -> str:
         {
             "stage": summary.name,
             "tasks": f"{summary.finished:,} of {summary.num_tasks:,}",
-            "documents in": summary.counts["read/documents"],
-            "documents out": summary.counts["write/documents"],
-            "text in (MB)": summary.counts["read/text_bytes"] / 1e6,
-            "text out (MB)": summary.counts["write/text_bytes"] / 1e6,
-            "written (MB)": summary.written_bytes / 1e6,
+            **_amounts(summary),
             "CPU s": summary.cpu_seconds,
             "MB / CPU s": _rate(summary.counts["read/text_bytes"] / 1e6, summary.cpu_seconds),
             "documents / CPU s": _rate(summary.counts["read/documents"], summary.cpu_seconds),
@@ -63,6 +59,19 @@ def _stages(summaries: Sequence[StageSummary]) -> str:
     ]
     note = "Sums over the finished tasks. MB are 10^6 bytes of UTF-8 text."
     return page.section("Stages", page.table(rows), note=note)
+
+
+def _amounts(summary: StageSummary) -> dict[str, int | float | str]:
+    """Documents and text in and out; a stage with files of its own kind has none."""
+    if not summary.step_cpu_seconds:
+        return dict.fromkeys(("documents in", "documents out", "text in (MB)", "text out (MB)", "written (MB)"), "")
+    return {
+        "documents in": summary.counts["read/documents"],
+        "documents out": summary.counts["write/documents"],
+        "text in (MB)": summary.counts["read/text_bytes"] / 1e6,
+        "text out (MB)": summary.counts["write/text_bytes"] / 1e6,
+        "written (MB)": summary.written_bytes / 1e6,
+    }
 
 
 def _steps(summary: StageSummary) -> str:
@@ -125,4 +134,4 @@ def _faults_of(summary: StageSummary) -> int:
 
 
 def _rate(amount: float, seconds: float) -> float | str:
-    return amount / seconds if seconds > 1e-3 else ""
+    return amount / seconds if amount and seconds > 1e-3 else ""

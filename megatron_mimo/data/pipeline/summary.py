@@ -1,6 +1,7 @@
 """What happened in a pipeline, added up from its markers: for the report, the console and tests."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from megatron_mimo.data.pipeline.layout import Layout
@@ -35,6 +36,24 @@ class StageSummary:
         prefix = f"{step}/dropped/"
         found = {name.removeprefix(prefix): number for name, number in self.counts.items() if name.startswith(prefix)}
         return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def grouped(summaries: Sequence[StageSummary]) -> list[StageSummary]:
+    """The parts of a deduplication (`near/...`) added up as one stage."""
+    found: dict[str, StageSummary] = {}
+    for part in summaries:
+        name = part.name.partition("/")[0]
+        whole = found.setdefault(name, StageSummary(name, 0))
+        whole.num_tasks += part.num_tasks
+        whole.finished += part.finished
+        whole.counts.update(part.counts)
+        whole.step_cpu_seconds.update(part.step_cpu_seconds)
+        whole.cpu_seconds += part.cpu_seconds
+        whole.longest_task_seconds = max(whole.longest_task_seconds, part.longest_task_seconds)
+        whole.written_bytes += part.written_bytes
+        whole.samples |= part.samples
+        whole.faults += part.faults
+    return list(found.values())
 
 
 def summarize(layout: Layout, stage: Stage) -> StageSummary:
