@@ -29,6 +29,8 @@ class SourceConfig:
     """Files (glob, `.jsonl` or `.jsonl.gz`) with one JSON object a line. Shuffle the documents beforehand."""
     shards: str | None = None
     """Folder of the data pipeline's `00000.jsonl.zst` files, taken as they are: it has dropped repetitions already."""
+    only: str | None = None
+    """Of `shards`, take only the documents whose `source` is this; null takes all."""
     text_field: str = "text"
     """Field of the text in `jsonl`."""
     valid_share: float = 0.002
@@ -42,6 +44,8 @@ class SourceConfig:
             raise ConfigError(
                 f"sources: {self.name}: embedded", self.embedded, f"must be one of {', '.join(EMBEDDED_SOURCES)}"
             )
+        if self.only is not None and self.shards is None:
+            raise ConfigError(f"sources: {self.name}: only", self.only, "goes with shards")
         if not 0 <= self.valid_share < 1:
             raise ConfigError(f"sources: {self.name}: valid_share", self.valid_share, "must be in [0, 1)")
 
@@ -78,10 +82,10 @@ def source_files(source: SourceConfig) -> list[str]:
 
 
 def shard_documents(source: SourceConfig, path: Path) -> Iterator[Document]:
-    """The documents of one shard that hold text, with their split; raises UserError where the shard is damaged."""
+    """The source's documents in one shard, with their split; raises UserError where the shard is damaged."""
     try:
         for document in read_documents(path):
-            if document.text.strip():
+            if document.text.strip() and source.only in (None, document.source):
                 held_out = document.split == "valid" or is_held_out(document.text, source.valid_share)
                 document.split = "valid" if held_out else "train"
                 yield document

@@ -1,6 +1,6 @@
 """The HTML report of a pipeline: what went in and out of every step, what was dropped and why, faults, speeds."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime
 
 from megatron_mimo.config import to_yaml
@@ -17,7 +17,7 @@ def write_report(config: PipelineConfig, command: str) -> None:
     layout = Layout.of(config.output_dir)
     summaries = grouped([summarize(layout, stage) for stage in stages_of(config)])
     body = [
-        _head(layout, summaries),
+        _head(layout, summaries, {stage.name for stage in config.stages if stage.reader is not None}),
         _stages(summaries),
         *(_steps(summary) for summary in summaries),
         _faults(summaries),
@@ -29,12 +29,13 @@ def write_report(config: PipelineConfig, command: str) -> None:
     temporary.replace(layout.report)
 
 
-def _head(layout: Layout, summaries: Sequence[StageSummary]) -> str:
+def _head(layout: Layout, summaries: Sequence[StageSummary], read: Set[str]) -> str:
+    """Key figures; `read` names the stages with readers."""
     tasks, finished = sum(s.num_tasks for s in summaries), sum(s.finished for s in summaries)
     faults = sum(_faults_of(summary) for summary in summaries)
     figures = {
         f"of {tasks:,} tasks done": f"{finished:,}",
-        "documents read": f"{sum(s.counts['read/documents'] for s in summaries[:1]):,}",
+        "documents read": f"{sum(s.counts['read/documents'] for s in summaries if s.name in read):,}",
         "documents at the end": f"{summaries[-1].counts['write/documents']:,}",
         "CPU time": clock(sum(s.cpu_seconds for s in summaries)),
         "faults": f"{faults:,}",

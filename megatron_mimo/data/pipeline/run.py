@@ -65,12 +65,16 @@ def unfinished(layout: Layout, stage: Stage, indices: Sequence[int]) -> list[int
 
 
 def check_ready(layout: Layout, stages: Sequence[Stage], name: str) -> Stage:
-    """The stage of that name; raises UserError unless all tasks of the stages before it are done."""
-    for stage in stages:
-        if stage.name == name:
-            return stage
-        check_all_done(layout, [stage])
-    raise UserError(f"no stage is called {name}; there are {', '.join(stage.name for stage in stages)}")
+    """The stage of that name; raises UserError unless all tasks of the stage before it are done.
+
+    That one had begun when those before it were done: looking at all of them would read every marker of the pipeline.
+    """
+    names = [stage.name for stage in stages]
+    if name not in names:
+        raise UserError(f"no stage is called {name}; there are {', '.join(names)}")
+    index = names.index(name)
+    check_all_done(layout, stages[max(index - 1, 0) : index])
+    return stages[index]
 
 
 def check_all_done(layout: Layout, stages: Sequence[Stage]) -> None:
