@@ -17,6 +17,7 @@ import psutil
 import pytest
 import yaml
 
+from megatron_mimo.data.pipeline.shards import read_documents, shard_paths
 from support.launch import ROOT, environment, free_port
 
 pytestmark = pytest.mark.slow
@@ -269,6 +270,67 @@ def test_damaged_inputs_are_counted_with_their_place_and_the_run_goes_on(tmp_pat
     assert places[1:] == ["3.jsonl:0", "3.jsonl:17", f"3.jsonl:{17 + 5000 + 13}"]
     report = (tmp_path / "out" / "report.html").read_text()
     assert "Faults: 4" in report and "3.jsonl:17" in report
+
+
+def warc_member(number: int, body: bytes, kind: str = "text/html") -> bytes:
+    http = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\n".encode() + body
+    head = (
+        f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://example.org/{number}\r\n"
+        f"Content-Type: application/http; msgtype=response\r\nContent-Length: {len(http)}\r\n\r\n"
+    )
+    return gzip.compress(head.encode() + http + b"\r\n\r\n", mtime=0)
+
+
+def encrypted_pdf() -> bytes:
+    pdf = pytest.importorskip("fpdf").FPDF()
+    pdf.add_page()
+    pdf.set_font("helvetica")
+    pdf.cell(text="a secret")
+    pdf.set_encryption(owner_password="owner", user_password="user")
+    return bytes(pdf.output())
+
+
+def test_a_crawl_full_of_traps_runs_to_its_end(tmp_path: Path) -> None:
+    """A corrupt member, a cut file, an oversize page, a nesting bomb, invalid UTF-8 and an encrypted PDF."""
+    pytest.importorskip("megatron_mimo.data.extract.extract_step")
+    pytest.importorskip("megatron_mimo.data.extract.pdf_step")
+    page = "<html><body><main><h1>Page {0}</h1><p>{1}</p></main></body></html>"
+    good = [
+        page.format(number, f"Words of page {number} that tell it from others. " * 5).encode() for number in range(8)
+    ]
+    bomb = b"<div>" * 100_000 + b"bottom" + b"</div>" * 100_000
+    traps = [
+        (bomb, "text/html"),
+        (b"x" * 3_000_000, "text/html"),
+        (b"<p>caf\xe9 " + b"word " * 50 + b"\xff\xfe", "text/html"),
+    ]
+    bodies = [(body, "text/html") for body in good] + [*traps, (encrypted_pdf(), "application/pdf")]
+    members = [warc_member(number, *one) for number, one in enumerate(bodies)]
+    starts = [sum(map(len, members[:number])) for number in range(len(members))]
+    data = bytearray(b"".join(members))
+    data[starts[2] + 40 : starts[2] + 90] = bytes(50)
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "a.warc.gz").write_bytes(data)
+    (raw / "b.warc.gz").write_bytes(b"".join(warc_member(100 + n, body) for n, body in enumerate(good))[:-100])
+    reader = {"kind": "warc", "files": [f"{raw}/*"], "max_record_bytes": 2_000_000}
+    stages = [{"name": "pages", "reader": reader, "steps": [{"step": "extract"}, {"step": "extract_pdf"}]}]
+    run(write_config(tmp_path, raw, stages=stages, num_tasks=2))
+    found = markers(tmp_path / "out", "pages")
+    places = {fault["place"].rpartition("/")[2]: fault["error"] for one in found for fault in one["faults"]}
+    assert f"a.warc.gz:{starts[2]}" in places  # the corrupt member
+    assert "max_record_bytes" in places[f"a.warc.gz:{starts[9]}"]
+    assert any(place.startswith("b.warc.gz:") for place in places)  # the cut file
+    counts = {name: sum(one["counts"].get(name, 0) for one in found) for one in found for name in one["counts"]}
+    texts = [document.text for path in shard_paths(tmp_path / "out" / "pages") for document in read_documents(path)]
+    kept = {number for number in range(8) if any(f"Words of page {number} " in text for text in texts)}
+    assert kept == set(range(8))  # page 2 from the other file
+    assert sum("Words of page" in text for text in texts) in (7 + 7, 7 + 8)
+    assert counts["read/not_utf8"] == 1 and any("caf" in text and "word word" in text for text in texts)
+    assert counts["extract_pdf/dropped/encrypted"] == 1
+    read = sum(one["counts"]["read/documents"] for one in found)
+    dropped = sum(number for name, number in counts.items() if "/dropped/" in name)
+    assert read == counts["write/documents"] + dropped
 
 
 def test_nano_corpus_is_the_same_through_the_pipeline(tmp_path: Path) -> None:

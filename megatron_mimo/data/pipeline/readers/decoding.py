@@ -1,7 +1,8 @@
 """Bytes of a web page -> text."""
 
-import codecs
 import re
+
+from megatron_mimo.data.pipeline.step import Task
 
 try:
     from megatron_mimo.data.extract.encoding import decode as detect_and_decode
@@ -14,11 +15,26 @@ WHATWG_LABELS |= {"gb2312": "gb18030", "gbk": "gb18030", "ks_c_5601-1987": "cp94
 WHATWG_LABELS |= {"shift_jis": "cp932", "sjis": "cp932", "iso-8859-9": "cp1254", "big5": "big5hkscs"}
 
 
-def decode_page(data: bytes, declared: str | None = None) -> str:
-    """The page as text; `declared` is the charset of the HTTP header. Never fails: what fits nothing is replaced."""
+def decode_page(data: bytes, task: Task, declared: str | None = None) -> str:
+    """The page as text; `declared` is the charset of the HTTP header. Never fails: what fits nothing is replaced.
+
+    Counts pages that are not UTF-8, and those in which something was replaced.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        task.count("read/not_utf8")
+    text = _guessed(data, declared)
+    if "\ufffd" in text:
+        task.count("read/replaced_characters")
+    return text
+
+
+def _guessed(data: bytes, declared: str | None) -> str:
+    """Text of bytes that are not valid UTF-8."""
     if detect_and_decode is not None:
         return detect_and_decode(data, f"text/html; charset={declared}" if declared else "")
-    for mark, encoding in ((codecs.BOM_UTF8, "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+    for mark, encoding in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if data.startswith(mark):
             return data.decode(encoding, errors="replace")
     meta = META_CHARSET.search(data[:4096])

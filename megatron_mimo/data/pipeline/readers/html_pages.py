@@ -22,7 +22,4 @@ class HtmlReader(FileReader):
         if len(data) > self.max_record_bytes:
             self.oversize(file.path, None, task)
             return
-        text = decode_page(data)
-        if "\ufffd" in text:
-            task.count("read/replaced_characters")
-        yield Document(file.name, text, metadata={"media_type": self.media_type})
+        yield Document(file.name, decode_page(data, task), metadata={"media_type": self.media_type})

@@ -95,9 +95,7 @@ def _page(identifier: str, data: bytes, record: Any, kind: str, task: Task) -> D
     if kind == "application/pdf":
         document = pdf_document(identifier, data, url)
     else:
-        text = decode_page(data, record.http_charset)
-        if "\ufffd" in text:
-            task.count("read/replaced_characters")
+        text = decode_page(data, task, record.http_charset)
         document = Document(identifier, text, url=url, metadata={"media_type": kind})
     if record.headers.get("WARC-Truncated"):
         task.count("read/truncated_by_crawler")
