@@ -60,8 +60,8 @@ def _source(
             document.text = document.text.encode(errors="replace").decode()
             task.count(f"{SOURCE}/invalid_unicode")
         if document.id in skip:
-            task.fault(SOURCE, document.id, "a worker died on this document, twice")
-            task.drop(document, SOURCE, "worker died")
+            task.fault(SOURCE, document.id, "a worker crashed on this document, twice")
+            task.drop(document, SOURCE, "worker crashed")
             continue
         if on_document is not None:
             on_document(document.id)

@@ -38,7 +38,7 @@ class Layout:
         return self.root / "running" / stage / f"{index:05d}"
 
     def skip(self, stage: str, index: int) -> Path:
-        """Ids of documents on which workers died twice."""
+        """Ids of documents on which workers crashed twice."""
         return self.root / "failed" / stage / f"{index:05d}.skip.json"
 
     def inputs(self, stage: str) -> Path:

@@ -20,6 +20,8 @@ from megatron_mimo.data.pipeline.markers import run_task
 from megatron_mimo.data.pipeline.outcome import Outcome
 from megatron_mimo.data.pipeline.plan import stages_of
 
+CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+
 
 class LocalExecutor:
     """`workers` processes; 0 runs the tasks in the calling process."""
@@ -94,7 +96,10 @@ class Worker:
             outcome: Outcome = self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
-            outcome = Outcome(self.index, "died", f"its process {self.process.pid} {_ending(self.process.exitcode)}")
+            code = self.process.exitcode
+            crashed = code is not None and -code in CRASHES
+            error = f"its process {self.process.pid} {_ending(code)}"
+            outcome = Outcome(self.index, "crashed" if crashed else "died", error)
         self.index = None
         return outcome
 

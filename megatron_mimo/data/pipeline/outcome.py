@@ -9,6 +9,7 @@ class Outcome:
     """One attempt at one task."""
 
     index: int
-    result: Literal["done", "failed", "died", "stopped"]
-    """`failed` raised an exception, `died` lost its process; `stopped` raised a UserError: trying again is no use."""
+    result: Literal["done", "failed", "crashed", "died", "stopped"]
+    """`failed` raised an exception; `crashed` ended its process itself (a segmentation fault), `died` lost it to others
+    (killed); `stopped` raised a UserError: trying again is no use."""
     error: str = ""

@@ -58,5 +58,5 @@ def test_pydoc_pages_are_html_and_the_same_every_time() -> None:
     parser.handle_starttag = lambda tag, attributes: tags.append(tag)  # type: ignore[method-assign]
     parser.feed(pages[1].text)
     assert {"html", "body", "a", "dl"} <= set(tags)
-    assert "Wraps the single paragraph in text" in html.unescape(pages[1].text).replace("\xa0", " ")
+    assert "Wrap a single paragraph of text" in html.unescape(pages[1].text).replace("\xa0", " ")
     assert "file:" not in pages[1].text
