@@ -19,13 +19,7 @@ class RayExecutor:
             raise UserError("executor.ray needs Ray: pip install ray") from error
         self.ray, self.started_here = ray, not ray.is_initialized()
         if self.started_here:
-            ray.init(
-                address=options.address,
-                num_cpus=options.num_cpus if options.address is None else None,
-                include_dashboard=False,
-                log_to_driver=False,
-                runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
-            )
+            _start(options)
         self.config = ray.put(config)
         self.remote = ray.remote(num_cpus=options.cpus_per_task, max_retries=0)(_run)
 
@@ -44,6 +38,21 @@ class RayExecutor:
         """Stop a Ray that was started here."""
         if self.started_here:
             self.ray.shutdown()
+
+
+def _start(options: RayConfig) -> None:
+    import ray
+
+    try:
+        ray.init(
+            address=options.address,
+            num_cpus=options.num_cpus if options.address is None else None,
+            include_dashboard=False,
+            log_to_driver=False,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
+        )
+    except Exception as error:  # Ray has no class of its own for what goes wrong at its start
+        raise UserError(f"Ray did not start: {error}\nRun the command again, or correct executor.ray") from error
 
 
 def _run(config: PipelineConfig, stage: str, index: int) -> Outcome:
