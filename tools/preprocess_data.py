@@ -1,27 +1,144 @@
-"""Make a tokenized data folder: `python tools/preprocess_data.py CONFIG.yaml [key=value ...]`.
+"""Make data: raw files -> documents (`pipeline:`) -> tokenizer and `.bin/.idx` (`tokenize:`), from one YAML.
 
-CONFIG.yaml holds a `PreprocessConfig` (examples/nano/data.yaml is one). A finished, unchanged folder is kept; another
-finished folder is only replaced with overwrite=true; an interrupted one goes on where it stopped.
+    python tools/preprocess_data.py [--config] CONFIG.yaml [key=value ...]
+
+What is finished is kept, what was interrupted goes on where it stopped, a folder made in another way is only replaced
+with overwrite=true. docs/data.md explains the rest.
 """
 
+import argparse
+import shlex
 import sys
 import time
+from collections.abc import Callable
 
-from megatron_mimo.config import UserError, load
-from megatron_mimo.data.preprocess import PreprocessConfig, preprocess
+from megatron_mimo.config import UserError
+from megatron_mimo.data.pipeline.config import PipelineConfig
+from megatron_mimo.data.pipeline.guard import claim_folder, read_layout
+from megatron_mimo.data.pipeline.job import JobConfig, load_job, tokenize, write_job
+from megatron_mimo.data.pipeline.layout import Layout
+from megatron_mimo.data.pipeline.markers import damaged_files, read_marker
+from megatron_mimo.data.pipeline.plan import stages_of
+from megatron_mimo.data.pipeline.report import write_report
+from megatron_mimo.data.pipeline.run import check_all_done, check_ready, make_executor, run_pipeline, run_stage
+from megatron_mimo.data.pipeline.slurm import jobs_of, submit, submit_command
+
+Report = Callable[[str], None]
+
+
+def parse() -> tuple[argparse.Namespace, list[str]]:
+    """The options, and `[FILE, override, ...]`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("arguments", nargs="*", metavar="CONFIG.yaml key=value", help="configuration and overrides")
+    parser.add_argument("--config", metavar="FILE", help="the configuration, when it does not come first")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run, and write nothing")
+    parser.add_argument("--tasks", metavar="STAGE:FIRST-LAST", help="run these tasks of one stage and end")
+    parser.add_argument("--finish", action="store_true", help="all stages are done: tokenize and write the report")
+    parser.add_argument("--report", action="store_true", help="write the pipeline's report.html and end")
+    parser.add_argument("--verify", action="store_true", help="hash every finished file; those damaged are made anew")
+    options, more = parser.parse_known_args()
+    arguments = [*([options.config] if options.config else []), *options.arguments, *more]
+    if not arguments:
+        parser.error("give a configuration: examples/nano/data.yaml is one")
+    return options, arguments
 
 
 def main() -> int:
     """Run the job; returns the exit code."""
     start = time.monotonic()
+    options, (file, *overrides) = parse()
+
+    def report(line: str) -> None:
+        print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True)
+
     try:
-        config = load(PreprocessConfig, sys.argv[1:])
-        preprocess(config, lambda line: print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True))
+        job = load_job(file, overrides)
+        run(job, options, shlex.join([sys.executable, sys.argv[0], file, *overrides]), report)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"data folder ready: {config.output_dir} ({time.monotonic() - start:.0f} s)")
     return 0
+
+
+def run(job: JobConfig, options: argparse.Namespace, command: str, report: Report) -> None:
+    """What the options ask for."""
+    if job.pipeline is None:
+        return tokenize_part(job, options, report)
+    if options.dry_run:
+        return dry_run(job.pipeline, report)
+    if options.tasks or options.finish or options.report or options.verify:
+        layout = read_layout(job.pipeline)
+        if options.tasks:
+            return run_tasks(job.pipeline, layout, options.tasks, command, report)
+        if options.verify:
+            return verify(job.pipeline, layout, report)
+        if options.finish:
+            check_all_done(layout, stages_of(job.pipeline))
+        write_report(job.pipeline, command)
+        return tokenize_part(job, options, report) if options.finish else report(f"report: {layout.report}")
+    layout = claim_folder(job.pipeline)
+    write_job(job, layout)
+    if job.pipeline.executor.slurm is not None:
+        jobs = jobs_of(job.pipeline, stages_of(job.pipeline), layout, own_command(layout))
+        return submit(jobs, job.pipeline.executor.slurm, report)
+    run_pipeline(job.pipeline, command, report)
+    tokenize_part(job, options, report)
+
+
+def tokenize_part(job: JobConfig, options: argparse.Namespace, report: Report) -> None:
+    """The second half, where the configuration has one."""
+    if job.tokenize is not None and not options.dry_run:
+        tokenize(job, report)
+        report(f"data folder ready: {job.tokenize.output_dir}")
+
+
+def own_command(layout: Layout) -> list[str]:
+    """This script on the resolved configuration."""
+    return [sys.executable, sys.argv[0], "--config", str(layout.config)]
+
+
+def run_tasks(config: PipelineConfig, layout: Layout, wanted: str, command: str, report: Report) -> None:
+    """`--tasks STAGE:FIRST-LAST`: one element of an array job, or one task by hand."""
+    name, _, numbers = wanted.rpartition(":")
+    first, _, last = numbers.partition("-")
+    if not name or not first.isdecimal() or not (last or first).isdecimal():
+        raise UserError(f"cannot read --tasks {wanted}: write STAGE:FIRST-LAST or STAGE:NUMBER")
+    stage = check_ready(layout, stages_of(config), name)
+    if int(last or first) >= stage.num_tasks:
+        raise UserError(f"--tasks {wanted}: stage {name} has the tasks 0 to {stage.num_tasks - 1}")
+    executor = make_executor(config)
+    try:
+        run_stage(stage, range(int(first), int(last or first) + 1), executor, layout, command, report)
+    finally:
+        executor.close()
+
+
+def dry_run(config: PipelineConfig, report: Report) -> None:
+    """The stages, their tasks, and the commands that would run them."""
+    layout = Layout.of(config.output_dir)
+    for stage in stages_of(config):
+        report(f"{stage.name}: {stage.num_tasks} tasks")
+    slurm = config.executor.slurm
+    if slurm is not None:
+        for job in jobs_of(config, stages_of(config), layout, own_command(layout)):
+            report(shlex.join(submit_command(job, None, slurm)))
+            print(job.text)
+
+
+def verify(config: PipelineConfig, layout: Layout, report: Report) -> None:
+    """Hash what the markers vouch for; the marker of a damaged task is removed, so that the next run repeats it."""
+    damaged = 0
+    for stage in stages_of(config):
+        for index in range(stage.num_tasks):
+            marker = read_marker(layout, stage.name, index)
+            bad = damaged_files(layout, marker) if marker is not None else []
+            if bad:
+                damaged += 1
+                layout.marker(stage.name, index).unlink()
+                report(f"{stage.name}: task {index} is damaged ({', '.join(bad)}) and will run again")
+    report(f"{damaged} damaged tasks")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 import io
 import os
+import platform
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import zstandard
@@ -33,11 +35,41 @@ def read_documents(path: Path) -> Iterator[Document]:
 
 def write_documents(path: Path, documents: Iterable[Document]) -> int:
     """Write one shard and return its number of documents; the file appears under its name when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    number = 0
-    with zstandard.open(temporary, "wb", cctx=zstandard.ZstdCompressor(level=3)) as file:
-        for number, document in enumerate(documents, start=1):  # noqa: B007
-            file.write(_encoder.encode(document) + b"\n")
-    os.replace(temporary, path)
-    return number
+    with ShardWriter(path) as writer:
+        for document in documents:
+            writer.write(document)
+    return writer.number
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of this shard have left; one that still lives fails at its end, without harm."""
+    for leftover in path.parent.glob(f"{path.name}.*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+class ShardWriter:
+    """JSON lines into one shard; left by an exception, it leaves nothing.
+
+    The temporary name is the process's own: of two processes at the same task (one given up too early), each writes a
+    whole file, and both files are equal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.number = path, 0
+        self._temporary = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}.tmp")
+
+    def __enter__(self) -> "ShardWriter":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = zstandard.open(self._temporary, "wb", cctx=zstandard.ZstdCompressor(level=3))
+        return self
+
+    def write(self, record: Document | dict[str, Any]) -> None:
+        self._file.write(_encoder.encode(record) + b"\n")
+        self.number += 1
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._file.close()
+        if kind is None:
+            os.replace(self._temporary, self.path)
+        else:
+            self._temporary.unlink(missing_ok=True)

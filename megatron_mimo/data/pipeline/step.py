@@ -8,6 +8,7 @@ function; tasks share nothing but files, so any of them can die and be run again
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from megatron_mimo.data.document import Document
@@ -36,6 +37,8 @@ class Task:
     samples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     """The first documents of each kind: `step/kept`, `step/dropped/reason`."""
     faults: list[Fault] = field(default_factory=list)
+    step_cpu_seconds: dict[str, float] = field(default_factory=dict)
+    """CPU seconds of each step for itself, where the frame runs the steps."""
     on_drop: Callable[[Document, str, str], None] | None = None
     """Called with every dropped document, its step and the reason: the frame writes them to a file."""
 
@@ -79,3 +82,7 @@ class Stage:
     name: str
     num_tasks: int
     run: Callable[[Task], None]
+    output: Path | None = None
+    """Folder of the shards that the tasks write, one each; None for a stage with files of its own kind."""
+    dropped: str = "text"
+    """What is kept of dropped documents: text, ids or none."""

@@ -1,0 +1,109 @@
+"""One YAML for both halves of the data: raw files -> shards (`pipeline:`), shards -> `.bin/.idx` (`tokenize:`)."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from megatron_mimo.config import ConfigError, UserError, to_yaml
+from megatron_mimo.config.load import apply_override, from_tree, read_yaml
+from megatron_mimo.data.corpus_arithmetic import problems
+from megatron_mimo.data.pipeline.config import PipelineConfig
+from megatron_mimo.data.pipeline.layout import Layout
+from megatron_mimo.data.pipeline.plan import stages_of
+from megatron_mimo.data.preprocess import PreprocessConfig, preprocess
+
+Report = Callable[[str], None]
+
+
+@dataclass(kw_only=True)
+class JobConfig:
+    """What `tools/preprocess_data.py CONFIG.yaml` reads; a file without the two parts is `tokenize` alone."""
+
+    output_dir: str | None = None
+    """Folder of the tokenized data, and in `pipeline/` of what comes before it; each part may name its own."""
+    overwrite: bool = False
+    """For both parts: replace what was made in another way."""
+    pipeline: PipelineConfig | None = None
+    tokenize: PreprocessConfig | None = None
+    """Its sources may name a stage of the pipeline in `shards`."""
+
+    def __post_init__(self) -> None:
+        if self.pipeline is None and self.tokenize is None:
+            raise ConfigError("pipeline", None, "give pipeline, tokenize, or both")
+
+
+def load_job(path: str, overrides: list[str]) -> JobConfig:
+    """Read the file strictly, options of readers and steps included; raises UserError naming file and key."""
+    tree = read_yaml(Path(path))
+    for override in overrides:
+        apply_override(tree, override)
+    if "pipeline" not in tree and "tokenize" not in tree:
+        return JobConfig(tokenize=from_tree(PreprocessConfig, tree, source=path, overrides=overrides))
+    job = from_tree(JobConfig, _filled_in(tree), source=path, overrides=overrides)
+    if job.pipeline is not None:
+        try:
+            stages_of(job.pipeline)
+        except UserError as error:
+            raise UserError(f"{path}: pipeline: {error}") from error
+    return job
+
+
+def write_job(job: JobConfig, layout: Layout) -> None:
+    """Leave the resolved configuration in the pipeline's folder."""
+    temporary = layout.config.with_name(f"{layout.config.name}.tmp")
+    temporary.write_text(to_yaml(job), encoding="utf-8")
+    temporary.replace(layout.config)
+
+
+def tokenize(job: JobConfig, report: Report) -> None:
+    """The second half, where the file has one."""
+    if job.tokenize is None:
+        return
+    preprocess(job.tokenize, report)
+    if job.pipeline is not None:
+        _write_held_out_problems(job.pipeline, job.tokenize)
+
+
+def _filled_in(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree with the job's folder and `overwrite` passed on to its parts, and stage names turned into folders."""
+    pipeline, tokens = tree.get("pipeline"), tree.get("tokenize")
+    folder = tree.get("output_dir")
+    if isinstance(pipeline, dict) and folder is not None:
+        pipeline.setdefault("output_dir", f"{folder}/pipeline")
+    if isinstance(tokens, dict) and folder is not None:
+        tokens.setdefault("output_dir", folder)
+    for part in (pipeline, tokens):
+        if isinstance(part, dict) and "overwrite" in tree:
+            part.setdefault("overwrite", tree["overwrite"])
+    if isinstance(pipeline, dict) and isinstance(tokens, dict):
+        _name_shards(pipeline, tokens)
+    return tree
+
+
+def _name_shards(pipeline: dict[str, Any], tokens: dict[str, Any]) -> None:
+    """`shards: STAGE` becomes that stage's folder; anything else stays a folder of its own."""
+    stages = [stage.get("name") for stage in pipeline.get("stages") or [] if isinstance(stage, dict)]
+    for source in tokens.get("sources") or []:
+        if isinstance(source, dict) and source.get("shards") in stages:
+            source["shards"] = f"{pipeline.get('output_dir')}/{source['shards']}"
+
+
+def _write_held_out_problems(pipeline: PipelineConfig, config: PreprocessConfig) -> None:
+    """`heldout/arithmetic.jsonl` for the evaluation: prompts and answers of the held-out arithmetic."""
+    folder = Path(config.output_dir) / "heldout"
+    shards = {
+        f"{pipeline.output_dir}/{stage.name}"
+        for stage in pipeline.stages
+        if stage.reader == {"kind": "embedded", "source": "arithmetic"}
+    }
+    for source in config.sources:
+        if source.shards in shards:
+            lines = (folder / "text" / f"{source.name}.jsonl").read_text(encoding="utf-8").splitlines()
+            by_id = {problem.id: problem for problem in problems()}
+            asked = [by_id[json.loads(line)["id"]] for line in lines]
+            records = [{"id": one.id, "prompt": one.prompt, "answer": str(one.answer)} for one in asked]
+            temporary = folder / "arithmetic.jsonl.tmp"
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+            temporary.replace(folder / "arithmetic.jsonl")

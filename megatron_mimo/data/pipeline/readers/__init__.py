@@ -1,0 +1,1 @@
+"""Readers: files (or the embedded corpus) -> documents, each task its own share."""
