@@ -58,7 +58,9 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
                 record = json.loads(line)
                 record["id"]
             except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{path}, line {number} is not a record: remove the line; its work is repeated") from error
+                raise UserError(
+                    f"{path}, line {number} is not a record: remove the line; its work is repeated"
+                ) from error
             yield record
 
 

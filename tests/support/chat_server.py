@@ -31,7 +31,7 @@ class ChatServer:
 @contextmanager
 def chat_server(server: ChatServer) -> Iterator[ChatServer]:
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with server.lock:
                 server.bodies.append(body)

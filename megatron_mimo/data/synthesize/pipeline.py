@@ -20,7 +20,12 @@ from megatron_mimo.data.journal import Journal, read_records
 from megatron_mimo.data.pipeline.shards import shard_path, write_documents
 from megatron_mimo.data.synthesize.prompts import messages, training_text
 from megatron_mimo.data.synthesize.queries import (
-    STEM_DOMAINS, Query, analysis_queries, general_queries, nano_queries, problem_queries,
+    STEM_DOMAINS,
+    Query,
+    analysis_queries,
+    general_queries,
+    nano_queries,
+    problem_queries,
 )  # fmt: skip
 from megatron_mimo.data.synthesize.verify import MathVerifier, OpenVerifier, Verdict, Verifier, check_whole
 from megatron_mimo.data.synthesize.workers import VerifierPool
@@ -61,7 +66,9 @@ class SynthesisConfig:
         if self.input == "nano" and self.strategy != "solution":
             raise ConfigError("synthesis.input", self.input, "the generated problems are for strategy: solution")
         if self.endpoint is None and self.strategy != "solution":
-            raise ConfigError("synthesis.endpoint", None, f"strategy {self.strategy} needs a model: give endpoint.url and model")
+            raise ConfigError(
+                "synthesis.endpoint", None, f"strategy {self.strategy} needs a model: give endpoint.url and model"
+            )
         if self.endpoint is None and self.responses_per_query > 1:
             self.responses_per_query = 1
 
@@ -78,7 +85,9 @@ def synthesize(config: SynthesisConfig, verifiers: dict[str, Verifier] | None = 
     queries = list(itertools.islice(_queries(config), config.max_queries))
     missing = sorted({query.kind for query in queries} - known.keys())
     if missing:
-        raise UserError(f"nothing can verify {missing[0]} responses: pass a judge, or leave them out with synthesis.kinds")
+        raise UserError(
+            f"nothing can verify {missing[0]} responses: pass a judge, or leave them out with synthesis.kinds"
+        )
     usage, unanswered = asyncio.run(_respond(queries, config, folder / "responses.jsonl"))
     _verify(queries, config, known, folder)
     counts = _write(queries, config, folder)
@@ -163,7 +172,11 @@ def _verify(queries: list[Query], config: SynthesisConfig, verifiers: dict[str, 
             if name in journal.ids or name not in responses:
                 continue
             record = responses[name]
-            verdict = Verdict(False, record["error"]) if "error" in record else check_whole(record["text"], record["finish_reason"])
+            verdict = (
+                Verdict(False, record["error"])
+                if "error" in record
+                else check_whole(record["text"], record["finish_reason"])
+            )
             if verdict.accepted:
                 waiting.append((name, query, record["text"]))
             else:

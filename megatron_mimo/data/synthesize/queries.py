@@ -42,7 +42,9 @@ class Query:
     split: Split = "train"
 
 
-def analysis_queries(folder: Path, min_reasoning_depth: float, domains: tuple[str, ...] = STEM_DOMAINS) -> Iterator[Query]:
+def analysis_queries(
+    folder: Path, min_reasoning_depth: float, domains: tuple[str, ...] = STEM_DOMAINS
+) -> Iterator[Query]:
     """The documents of a shard folder that are tagged as STEM and deep enough; untagged ones raise UserError."""
     paths = shard_paths(folder)
     if not paths:
@@ -85,7 +87,9 @@ def nano_queries() -> Iterator[Query]:
     """Generated problems with known solutions: arithmetic to be verified, small programs with their tests."""
     for problem in corpus_arithmetic.problems():
         if not problem.held_out:
-            yield Query(problem.id, problem.prompt.strip(), "math", answer=str(problem.answer), solution=problem.solution)
+            yield Query(
+                problem.id, problem.prompt.strip(), "math", answer=str(problem.answer), solution=problem.solution
+            )
     for document in synthetic_documents():
         header, _, rest = document.text.partition("\n")
         if header.startswith("Task:") and document.split == "train":

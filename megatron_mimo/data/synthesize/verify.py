@@ -11,7 +11,9 @@ from typing import Any, Protocol
 
 from megatron_mimo.data.synthesize.queries import Query
 
-_REFUSALS = re.compile(r"(I'm sorry|I am sorry|I can(no|')t|I cannot|As an AI|Sorry, but|抱歉|对不起|作为一个人工智能|我无法)")
+_REFUSALS = re.compile(
+    r"(I'm sorry|I am sorry|I can(no|')t|I cannot|As an AI|Sorry, but|抱歉|对不起|作为一个人工智能|我无法)"
+)
 _BLOCK = re.compile(r"```[a-zA-Z0-9+]*\n(.*?)```", re.DOTALL)
 MIN_OPEN_CHARACTERS = 200
 

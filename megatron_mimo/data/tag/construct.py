@@ -82,11 +82,15 @@ def _explaining_page(generator: random.Random) -> Made:
     """Statements of one domain and links up to the page's depth, in one of several layouts."""
     domain, depth = generator.choice(list(lexicon.TERMS)), generator.choice([1, 1, 2, 2, 3, 3, 4, 4, 5])
     terms = generator.sample(lexicon.TERMS[domain], generator.randrange(5, 16))
-    sentences = [_fill(generator.choice(lexicon.STATEMENTS[domain]), generator, terms) for _ in range(_length(generator))]
+    sentences = [
+        _fill(generator.choice(lexicon.STATEMENTS[domain]), generator, terms) for _ in range(_length(generator))
+    ]
     if depth >= 2:
         levels = [level for level in lexicon.LINKS if depth - 2 <= level <= depth]
         number = max(2, len(sentences) * depth // 4)
-        links = [_fill(generator.choice(lexicon.LINKS[generator.choice(levels)]), generator, terms) for _ in range(number)]
+        links = [
+            _fill(generator.choice(lexicon.LINKS[generator.choice(levels)]), generator, terms) for _ in range(number)
+        ]
         sentences = _interleave(generator, sentences[: max(2, len(sentences) * (6 - depth) // 5)], links)
     return "explaining", domain, _BY_DEPTH[depth], _lay_out(generator, sentences, bullets=depth <= 1, terms=terms)
 
@@ -105,7 +109,9 @@ def _interleave(generator: random.Random, sentences: list[str], links: list[str]
 def _lay_out(generator: random.Random, sentences: list[str], bullets: bool, terms: list[str]) -> str:
     layout = generator.choice(["plain", "plain", "titled", "forum", "paragraphs", "list" if bullets else "plain"])
     if layout == "list":
-        return "\n".join(generator.choice(["- ", "* ", "", f"{i}. "]) + text for i, text in enumerate(sentences, start=1))
+        return "\n".join(
+            generator.choice(["- ", "* ", "", f"{i}. "]) + text for i, text in enumerate(sentences, start=1)
+        )
     body = " ".join(sentences)
     if layout == "titled":
         return f"{generator.choice(terms).capitalize()}\n\n{body}"
@@ -122,13 +128,15 @@ def _lay_out(generator: random.Random, sentences: list[str], bullets: bool, term
 def _chinese_page(generator: random.Random) -> Made:
     if generator.random() < 0.4:
         domain = generator.choice(list(lexicon.CHINESE_PLAIN))
-        frames = lexicon.CHINESE_PLAIN[domain].split(" ")
+        frames = lexicon.CHINESE_PLAIN[domain]
         scores = {"news": (2, 1, 1), "fiction": (1, 1, 2), "general": (1, 1, 1)}.get(domain, (1, 0, 0))
         sentences = [_fill(generator.choice(frames), generator, []) for _ in range(_length(generator))]
         return "zh_plain", domain, scores, generator.choice(["", "\n"]).join(sentences)
     domain, depth = generator.choice(list(lexicon.CHINESE_TERMS)), generator.choice([1, 2, 3, 4])
     terms = lexicon.CHINESE_TERMS[domain].split(" ")
-    sentences = [_fill(generator.choice(lexicon.CHINESE_STATEMENTS), generator, terms) for _ in range(_length(generator))]
+    sentences = [
+        _fill(generator.choice(lexicon.CHINESE_STATEMENTS), generator, terms) for _ in range(_length(generator))
+    ]
     if depth >= 2:
         frames = [frame for level in (depth - 1, depth) for frame in lexicon.CHINESE_LINKS.get(level, [])]
         links = [_fill(generator.choice(frames), generator, terms) for _ in range(2 * depth)]
@@ -164,7 +172,9 @@ def _number_list(generator: random.Random) -> Made:
     for number in range(1, generator.randrange(8, 30)):
         a, b = generator.randrange(2, 100), generator.randrange(2, 100)
         lines.append(generator.choice(["", f"{number}) "]) + f"{a} {sign} {b} = {operation(a, b)}")
-    title = generator.choice(["口算练习", "计算题"] if chinese else ["Practice sheet", "Answers", "Mental arithmetic", ""])
+    title = generator.choice(
+        ["口算练习", "计算题"] if chinese else ["Practice sheet", "Answers", "Mental arithmetic", ""]
+    )
     return "number_list", "mathematics", (1, 1, 1), "\n".join([title, *lines]).strip()
 
 
@@ -182,7 +192,12 @@ def _code_page(generator: random.Random, modules: list[tuple[str, str]]) -> Made
     links = [_fill(generator.choice(frames), generator, terms) for _ in range(generator.randrange(4, 10))]
     code = "\n".join(code.splitlines()[: generator.randrange(3, 12)])
     fence = generator.choice(["```\n{}\n```", "\n{}\n", "{}"])
-    return "code_explained", "code", _BY_DEPTH[depth], f"{' '.join(links[:2])}\n{fence.format(code)}\n{' '.join(links[2:])}"
+    return (
+        "code_explained",
+        "code",
+        _BY_DEPTH[depth],
+        f"{' '.join(links[:2])}\n{fence.format(code)}\n{' '.join(links[2:])}",
+    )
 
 
 def _installed_page(generator: random.Random, prose: list[tuple[str, str]]) -> Made:
@@ -216,13 +231,17 @@ def _machine_text(generator: random.Random) -> Made:
     settings = {term(): {term(): generator.randrange(100), term(): term()} for _ in range(generator.randrange(3, 9))}
     if generator.random() < 0.5:
         return "settings", "code", (2, 1, 1), json.dumps(settings, indent=2)
-    rows = [f"{key}:\n" + "\n".join(f"  {name}: {value}" for name, value in part.items()) for key, part in settings.items()]
+    rows = [
+        f"{key}:\n" + "\n".join(f"  {name}: {value}" for name, value in part.items()) for key, part in settings.items()
+    ]
     return "settings", "code", (2, 1, 1), "\n".join(rows)
 
 
 def _plain_page(domain: str, frames: list[str], scores: tuple[float, float, float]) -> Callable[[random.Random], Made]:
     def make(generator: random.Random) -> Made:
-        sentences = [_fill(frame, generator, []) for frame in generator.sample(frames, min(len(frames), _length(generator)))]
+        sentences = [
+            _fill(frame, generator, []) for frame in generator.sample(frames, min(len(frames), _length(generator)))
+        ]
         return "plain", domain, scores, generator.choice([" ", " ", "\n", "\n\n"]).join(sentences)
 
     return make
@@ -232,18 +251,21 @@ def _general_page(generator: random.Random) -> Made:
     sort = generator.choice(list(lexicon.GENERAL))
     frames = lexicon.GENERAL[sort]
     scores = {"recipe": (2, 1, 2), "household": (2, 2, 3), "notice": (1, 0, 0)}.get(sort, (1, 1, 1))
-    sentences = [_fill(frame, generator, []) for frame in generator.sample(frames, generator.randrange(4, len(frames) + 1))]
+    sentences = [
+        _fill(frame, generator, []) for frame in generator.sample(frames, generator.randrange(4, len(frames) + 1))
+    ]
     return sort, "general", scores, generator.choice([" ", "\n"]).join(sentences)
 
 
 def _table(generator: random.Random) -> Made:
     """Columns of numbers; what they are about shows in the header alone."""
     domain = generator.choice(["general", "science", "finance", "engineering"])
-    words = lexicon.TERMS.get(domain, ["Team", "Points", "Goals", "Rank", "Day", "Rain", "Wind", "Time", "Name", "Stop"])
+    words = lexicon.TERMS.get(
+        domain, ["Team", "Points", "Goals", "Rank", "Day", "Rain", "Wind", "Time", "Name", "Stop"]
+    )
     header = generator.sample(words, generator.randrange(3, 6))
     rows = [
         "  ".join(f"{generator.uniform(0, 10 ** generator.randrange(1, 4)):.{generator.randrange(3)}f}" for _ in header)
         for _ in range(generator.randrange(6, 16))
     ]
     return "table", domain, (2 if domain != "general" else 1, 0, 1), "\n".join(["  ".join(header), *rows])
-

@@ -41,7 +41,10 @@ def to_tags(outputs: Tensor) -> list[Tags]:
     """The most probable domain, scores cut to 0..MAX_SCORE, kinds more probable than not."""
     domains, scores, kinds = outputs.float().split(_SIZES, dim=-1)
     rows = zip(
-        domains.argmax(-1).tolist(), (scores * MAX_SCORE).clamp(0, MAX_SCORE).tolist(), (kinds > 0).tolist(), strict=True
+        domains.argmax(-1).tolist(),
+        (scores * MAX_SCORE).clamp(0, MAX_SCORE).tolist(),
+        (kinds > 0).tolist(),
+        strict=True,
     )
     return [
         Tags(

@@ -86,7 +86,9 @@ def tags_from_json(record: Any) -> Tags:
     if missing:
         raise TagsError(f"{missing} is missing")
     values = {name: record[name] for name in names if name in record}
-    if not isinstance(values.get("kinds", []), list) or not all(isinstance(kind, str) for kind in values.get("kinds", [])):
+    if not isinstance(values.get("kinds", []), list) or not all(
+        isinstance(kind, str) for kind in values.get("kinds", [])
+    ):
         raise TagsError("kinds is not a list of texts")
     if not isinstance(values["domain"], str) or not isinstance(values.get("language", ""), str):
         raise TagsError("domain or language is not a text")

@@ -18,7 +18,14 @@ from megatron_mimo.data.endpoint import EndpointConfig
 from megatron_mimo.data.pipeline.shards import read_documents, shard_path, shard_paths, write_documents
 from megatron_mimo.data.synthesize.pipeline import SynthesisConfig, synthesize
 from megatron_mimo.data.synthesize.queries import Query, analysis_queries, nano_queries, problem_queries
-from megatron_mimo.data.synthesize.verify import ACCEPTED, CodeVerifier, MathVerifier, OpenVerifier, Verdict, check_whole
+from megatron_mimo.data.synthesize.verify import (
+    ACCEPTED,
+    CodeVerifier,
+    MathVerifier,
+    OpenVerifier,
+    Verdict,
+    check_whole,
+)
 from megatron_mimo.data.synthesize.workers import VerifierPool
 from support.chat_server import ChatServer, chat_server
 
@@ -57,7 +64,9 @@ def config(folder: Path, server: ChatServer, **settings: Any) -> SynthesisConfig
         price_per_million_prompt_tokens=1.0,
         price_per_million_completion_tokens=2.0,
     )
-    defaults: dict[str, Any] = dict(output=str(folder / "out"), strategy="solution", endpoint=endpoint, responses_per_query=3)
+    defaults: dict[str, Any] = dict(
+        output=str(folder / "out"), strategy="solution", endpoint=endpoint, responses_per_query=3
+    )
     return SynthesisConfig(**(defaults | {"input": str(problems_file(folder))} | settings))
 
 
@@ -103,11 +112,9 @@ def test_refused_queries_keep_their_reason(tmp_path: Path) -> None:
     assert counts["dropped/refused with 400"] == counts["dropped/refused with 422"] == 1 and counts["kept"] == 3
 
 
-
-
 @pytest.mark.slow
 def test_killed_at_any_time(tmp_path: Path) -> None:
-    """A process that is killed again and again ends with the documents of an undisturbed run, asking only what was in flight."""
+    """Killed again and again, it ends with an undisturbed run's documents and asks twice only what was in flight."""
     (tmp_path / "calm").mkdir()
     (tmp_path / "wild").mkdir()
     with chat_server(ChatServer(answer, delay_seconds=0.03)) as server:
@@ -128,7 +135,9 @@ def test_killed_at_any_time(tmp_path: Path) -> None:
         while True:
             process = subprocess.Popen([sys.executable, str(file)], env=os.environ | {"OMP_NUM_THREADS": "1"})
             goal = 15 * (kills + 1)
-            while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= goal and kills < 3):
+            while process.poll() is None and not (
+                journal.exists() and journal.read_bytes().count(b"\n") >= goal and kills < 3
+            ):
                 time.sleep(0.01)
             if process.poll() is not None:
                 assert process.returncode == 0
@@ -137,7 +146,10 @@ def test_killed_at_any_time(tmp_path: Path) -> None:
             process.wait()
             kills += 1
         assert kills == 3
-    assert shard_path(tmp_path / "wild/out/documents", 0).read_bytes() == shard_path(tmp_path / "calm/out/documents", 0).read_bytes()
+    assert (
+        shard_path(tmp_path / "wild/out/documents", 0).read_bytes()
+        == shard_path(tmp_path / "calm/out/documents", 0).read_bytes()
+    )
     ids = [json.loads(line)["id"] for line in journal.read_text().splitlines()]
     assert len(ids) == len(set(ids)) == 60
     assert sum(server.answered.values()) <= 60 + kills * 4, "only requests in flight at a kill are asked twice"
@@ -235,7 +247,11 @@ def test_nano_programs_pass_their_tests() -> None:
 
 def test_bad_input_is_named(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
-    for line, message in [("{", "line 1 is not JSON"), ('{"id": "a"}', "line 1"), ('{"id":"a","prompt":"b","kind":"math"}', "answer")]:
+    for line, message in [
+        ("{", "line 1 is not JSON"),
+        ('{"id": "a"}', "line 1"),
+        ('{"id":"a","prompt":"b","kind":"math"}', "answer"),
+    ]:
         path.write_text(line + "\n")
         with pytest.raises(UserError, match=message):
             list(problem_queries(path))
