@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from megatron_mimo.config.errors import require_at_least
 from megatron_mimo.data.document import Document
@@ -70,7 +71,8 @@ async def _some_done(waiting: set[asyncio.Task[None]]) -> set[asyncio.Task[None]
 async def _annotate_one(
     document: Document, endpoint: Endpoint, config: AnnotationConfig, journal: Journal, counts: Counter[str]
 ) -> None:
-    record = {"id": document.id, "url": document.url, "text": document.text, "model": config.endpoint.model}
+    record: dict[str, Any] = {"id": document.id, "url": document.url, "text": document.text}
+    record["model"] = config.endpoint.model
     try:
         completion = await endpoint.chat(annotation_messages(document.text), config.sampling)
         record["tags"] = tags_to_json(parse_annotation(completion.text))

@@ -5,6 +5,7 @@ each other 3 or 4. It is the offline stand-in for annotations by a large model (
 preferred wherever there is an endpoint.
 """
 
+import functools
 import json
 import random
 from collections.abc import Callable
@@ -24,7 +25,7 @@ TEXT_CHARACTERS = (300, 1500)
 def construct(num_pages: int, seed: int = 0) -> list[LabelledPage]:
     """`num_pages` labelled pages in random order; the same arguments give the same pages on the same Python."""
     generator = random.Random(seed)
-    makers = _makers(generator)
+    makers = _makers()
     pages = []
     for number in range(num_pages):
         maker, _ = generator.choices(makers, weights=[weight for _, weight in makers])[0]
@@ -40,9 +41,8 @@ def construct(num_pages: int, seed: int = 0) -> list[LabelledPage]:
     return pages
 
 
-def _makers(generator: random.Random) -> list[tuple[Callable[[random.Random], Made], float]]:
-    code, prose = list(code_texts()), list(prose_texts())
-    generator.shuffle(code)
+def _makers() -> list[tuple[Callable[[random.Random], Made], float]]:
+    code, prose = _installed_texts()
     return [
         (_explaining_page, 10),
         (_chinese_page, 3),
@@ -59,6 +59,11 @@ def _makers(generator: random.Random) -> list[tuple[Callable[[random.Random], Ma
         (_general_page, 2.2),
         (_table, 0.4),
     ]
+
+
+@functools.cache
+def _installed_texts() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    return list(code_texts()), list(prose_texts())
 
 
 def _fill(frame: str, generator: random.Random, terms: list[str]) -> str:

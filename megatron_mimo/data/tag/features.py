@@ -80,8 +80,8 @@ class FeatureHasher:
             np.cumsum((tokens.codes + np.uint64(1)) * self._powers[: len(tokens.codes)], out=sums[1:])
             words = self._hash(sums, tokens.starts, tokens.ends)
             pairs = words[:-1] * _MIX + words[1:] * _BASE
-            inside = tokens.classes[:-PIECE_LETTERS] == _LETTER
-            begins = np.flatnonzero(inside & (tokens.classes[PIECE_LETTERS:] == _LETTER))
+            letters = np.concatenate([[0], np.cumsum(tokens.classes == _LETTER)])
+            begins = np.flatnonzero(letters[PIECE_LETTERS:] - letters[:-PIECE_LETTERS] == PIECE_LETTERS)
             pieces = self._hash(sums, begins, begins + PIECE_LETTERS) * _MIX
         hashes = np.concatenate([words, pairs, pieces])
         hashes = (hashes ^ (hashes >> np.uint64(29))) * _BASE >> np.uint64(64 - self.hash_bits)

@@ -13,6 +13,8 @@ from megatron_mimo.data.tag.schema import DOMAINS, KINDS, MAX_SCORE, SCORES, Tag
 
 MAX_PAGE_CHARACTERS = 8_000
 """A longer page is shown by its beginning and its end."""
+MAX_ANSWER_CHARACTERS = 10_000
+"""What stands further from an answer's end is not looked at."""
 
 SYSTEM_PROMPT = "You label web pages for a training corpus of a language model. You answer with one JSON object only."
 
@@ -62,7 +64,7 @@ def parse_annotation(answer: str) -> Tags:
     Raises TagsError with a short reason for everything else.
     """
     problem = TagsError("no JSON object in the answer")
-    for record in reversed(list(_objects(answer.rpartition("</think>")[2]))):
+    for record in reversed(list(_objects(answer.rpartition("</think>")[2][-MAX_ANSWER_CHARACTERS:]))):
         try:
             return tags_from_json(_normalised(record))
         except TagsError as error:
