@@ -6,9 +6,10 @@ asked again. The shards are a function of the two and are written whole at the e
 
 import asyncio
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,12 +89,27 @@ def synthesize(config: SynthesisConfig, verifiers: dict[str, Verifier] | None = 
         raise UserError(
             f"nothing can verify {missing[0]} responses: pass a judge, or leave them out with synthesis.kinds"
         )
+    _check_same_run(config, folder)
     usage, unanswered = asyncio.run(_respond(queries, config, folder / "responses.jsonl"))
     _verify(queries, config, known, folder)
     counts = _write(queries, config, folder)
     counts["unanswered"] = unanswered
     write_json(folder / "synthesis.json", _summary(config, counts, usage, folder))
     return counts
+
+
+def _check_same_run(config: SynthesisConfig, folder: Path) -> None:
+    """Responses of another model or sampling must not end up among these: raises UserError."""
+    path = folder / "run.json"
+    identity = {"strategy": config.strategy, "input": config.input, "sampling": asdict(config.sampling)}
+    identity["model"] = config.endpoint.model if config.endpoint else ""
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name, value in identity.items() if before.get(name) != value]
+        if changed:
+            raise UserError(f"{folder} holds responses made with another {changed[0]}: choose another synthesis.output")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, identity)
 
 
 def _queries(config: SynthesisConfig) -> Iterator[Query]:

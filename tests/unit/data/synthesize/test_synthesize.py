@@ -14,7 +14,7 @@ import pytest
 
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.data.document import Document
-from megatron_mimo.data.endpoint import EndpointConfig
+from megatron_mimo.data.endpoint import EndpointConfig, Sampling
 from megatron_mimo.data.pipeline.shards import read_documents, shard_path, shard_paths, write_documents
 from megatron_mimo.data.synthesize.pipeline import SynthesisConfig, synthesize
 from megatron_mimo.data.synthesize.queries import Query, analysis_queries, nano_queries, problem_queries
@@ -93,6 +93,13 @@ def test_a_finished_run_asks_nothing_again(tmp_path: Path) -> None:
         asked = len(server.bodies)
         assert synthesize(config(tmp_path, server), {"math": SumVerifier()}) == first
         assert len(server.bodies) == asked == 60
+
+
+def test_another_sampling_is_refused_the_folder(tmp_path: Path) -> None:
+    with chat_server(ChatServer(answer)) as server:
+        synthesize(config(tmp_path, server, max_queries=1), {"math": SumVerifier()})
+        with pytest.raises(UserError, match="another sampling"):
+            synthesize(config(tmp_path, server, max_queries=1, sampling=Sampling(temperature=1.0)))
 
 
 def test_unanswered_requests_are_asked_by_the_next_run(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The numpy features against a naive reading of their definition."""
 
+import itertools
 import re
 import time
 
@@ -25,7 +26,7 @@ def naive_features(text: str) -> set[tuple[str, ...]]:
     tokens = re.findall(r"\n|[\u3040-\u9fff]|0+|(?:(?![\u3040-\u9fff\u3000-\u303f])[^\W\d_])+|[^\w\s]|_", lowered)
     tokens = [token for token in tokens if token]
     pieces = {("piece", word[i : i + 4]) for word in re.findall(r"[a-z]+", lowered) for i in range(len(word) - 3)}
-    return {("token", token) for token in tokens} | set(zip(tokens, tokens[1:], strict=False)) | pieces
+    return {("token", token) for token in tokens} | set(itertools.pairwise(tokens)) | pieces
 
 
 @pytest.mark.parametrize("text", TEXTS[:3] + TEXTS[4:])

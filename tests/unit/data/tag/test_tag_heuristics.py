@@ -9,7 +9,8 @@ from megatron_mimo.data.tag.heuristics import HeuristicsStep, c4_clean, gopher_q
 
 SUBJECTS = ["river", "teacher", "window", "garden", "letter", "bridge", "doctor", "story", "market", "engine"]
 PROSE = "\n".join(
-    f"The {a} stood near the old {b} and it had a {a}-like shape." for a, b in zip(SUBJECTS, SUBJECTS[::-1])
+    f"The {a} stood near the old {b} and it had a {a}-like shape."
+    for a, b in zip(SUBJECTS, SUBJECTS[::-1], strict=True)
 )
 
 
