@@ -29,11 +29,11 @@ class LinearSettings:
     hash_bits: int = 17
     max_characters: int = 8192
     """Of a page; the rest is not looked at."""
-    epochs: int = 12
+    epochs: int = 4
     batch_size: int = 64
-    learning_rate: float = 0.05
+    learning_rate: float = 0.02
     weight_decay: float = 1e-5
-    feature_dropout: float = 0.4
+    feature_dropout: float = 0.6
     """Share of a page's features hidden at each step: no single word may decide."""
     seed: int = 0
 
