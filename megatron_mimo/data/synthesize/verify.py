@@ -1,0 +1,110 @@
+"""Is a response worth keeping? Verifiers by kind of query, run where a bad response can hurt nobody.
+
+Mathematics: Math-Verify on what stands in the last `\\boxed{}`, and only there: with its default extraction a stray
+digit matches. Code: any judge that fits `Judge`. Everything else: the response is whole and no refusal.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from megatron_mimo.data.synthesize.queries import Query
+
+_REFUSALS = re.compile(
+    r"(I'm sorry|I am sorry|I can(no|')t|I cannot|As an AI|Sorry, but|抱歉|对不起|作为一个人工智能|我无法)"
+)
+_BLOCK = re.compile(r"```[a-zA-Z0-9+]*\n(.*?)```", re.DOTALL)
+MIN_OPEN_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Accepted, or why not: a short constant text, responses are counted by it."""
+
+    accepted: bool
+    reason: str = ""
+    undecided: bool = False
+    """The verifier's own failure says nothing about the response: it is to be verified again another day."""
+
+
+ACCEPTED = Verdict(True)
+
+
+class Verifier(Protocol):
+    """Checks one response; called in a worker process, so it must pickle, and may hang or die there."""
+
+    def verify(self, query: Query, response: str) -> Verdict:
+        """The verdict on the part of the response behind its thinking."""
+        ...
+
+
+class Judge(Protocol):
+    """What runs programs against tests, in a sandbox."""
+
+    def run(self, program: str, tests: Sequence[Any]) -> bool:
+        """True when the program passes all tests; raises for a failure that is the judge's own."""
+        ...
+
+
+def check_whole(response: str, finish_reason: str) -> Verdict:
+    """What no kind of response may lack: its end, an end of its thinking, and content."""
+    if finish_reason == "length":
+        return Verdict(False, "cut at the token limit")
+    if response.count("<think>") != response.count("</think>"):
+        return Verdict(False, "thinking has no end")
+    return ACCEPTED if final_part(response).strip() else Verdict(False, "empty")
+
+
+def final_part(response: str) -> str:
+    """What follows the thinking."""
+    return response.rpartition("</think>")[2]
+
+
+@dataclass(frozen=True)
+class OpenVerifier:
+    """For answers that nothing can check: long enough and no refusal."""
+
+    min_characters: int = MIN_OPEN_CHARACTERS
+
+    def verify(self, query: Query, response: str) -> Verdict:
+        """Look at the answer's beginning and length."""
+        text = final_part(response).strip()
+        if _REFUSALS.match(text):
+            return Verdict(False, "refusal")
+        return ACCEPTED if len(text) >= self.min_characters else Verdict(False, "too short")
+
+
+@dataclass(frozen=True)
+class MathVerifier:
+    """Equal to the gold answer by Math-Verify. Its time limits use signals: it must run in a main thread."""
+
+    def verify(self, query: Query, response: str) -> Verdict:
+        """Compare the last boxed expression; `verify(gold, answer)` is not symmetric."""
+        from math_verify import LatexExtractionConfig, parse, verify
+
+        text = final_part(response)
+        if "\\boxed" not in text:
+            return Verdict(False, "no boxed answer")
+        boxed_only = LatexExtractionConfig(boxed_match_priority=0)
+        answer = parse(text[text.rindex("\\boxed") :], extraction_config=[boxed_only])
+        gold = parse(f"\\boxed{{{query.answer}}}", extraction_config=[boxed_only])
+        if not gold:
+            return Verdict(False, "unreadable gold answer")
+        if not answer:
+            return Verdict(False, "unreadable answer")
+        return ACCEPTED if verify(gold, answer) else Verdict(False, "wrong answer")
+
+
+@dataclass(frozen=True)
+class CodeVerifier:
+    """The last code block passes the query's tests."""
+
+    judge: Judge
+
+    def verify(self, query: Query, response: str) -> Verdict:
+        """Run the program by the judge."""
+        blocks = _BLOCK.findall(final_part(response))
+        if not blocks:
+            return Verdict(False, "no code block")
+        return ACCEPTED if self.judge.run(blocks[-1], query.tests) else Verdict(False, "tests failed")

@@ -1,0 +1,34 @@
+"""Label pages with a large model: python tools/annotate.py examples/mimo_7b/tagger.yaml [key=value ...]"""
+
+import asyncio
+import itertools
+import sys
+from pathlib import Path
+
+from megatron_mimo.config import UserError, load
+from megatron_mimo.data.pipeline.shards import read_documents, shard_paths
+from megatron_mimo.data.tag.annotate import AnnotationConfig, annotate
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        config = load(AnnotationConfig, arguments)
+        paths = shard_paths(config.documents)
+        if not paths:
+            raise UserError(f"no documents in {config.documents}: point annotation.documents at a folder of shards")
+        documents = itertools.chain.from_iterable(map(read_documents, paths))
+        counts = asyncio.run(annotate(itertools.islice(documents, config.max_documents), config))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for name, number in sorted(counts.items()):
+        print(f"{name:<40} {number:>12,}")
+    prices = config.endpoint
+    cost = counts["prompt_tokens"] * prices.price_per_million_prompt_tokens
+    cost += counts["completion_tokens"] * prices.price_per_million_completion_tokens
+    print(f"{'cost':<40} {cost / 1e6:>12,.2f}")
+    return 0 if Path(config.output).exists() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
