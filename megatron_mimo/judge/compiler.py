@@ -46,12 +46,7 @@ class Compiler:
         if path is None:
             raise UserError(f"judge.compiler = {self._config.compiler!r} not found: install g++ (apt-get install g++)")
         own = compiler_limits(limits)
-        message = {
-            "arguments": [path, *self._config.compiler_arguments, "-x", "c++", "-", "-o", "/tmp/program"],
-            "cpu_seconds": own.cpu_seconds,
-            "wall_seconds": own.wall_seconds,
-            "memory_bytes": own.memory_bytes,
-        }
+        message = {"arguments": [path, *self._config.compiler_arguments, "-x", "c++", "-", "-o", "/tmp/program"]}
         fds = [memory_file(source.encode(errors="surrogateescape")), memory_file(), memory_file()]
         try:
             with Sandbox(self._host, own, uid, [], with_compiler=True) as sandbox:

@@ -95,7 +95,7 @@ class Runner:
                 self._sandbox.load_binary(binary)
             return None
         with memory_files(self._solution.source.encode(errors="surrogateescape"), b"") as (source, errors):
-            outcome = self._sandbox.run("load", self._message(), [source, errors])
+            outcome = self._sandbox.run("load", {}, [source, errors])
             if outcome.exit_code == 0:
                 return None
             return result(Verdict.COMPILE_ERROR, outcome, errors)
@@ -108,16 +108,6 @@ class Runner:
         if any(isinstance(test, AssertTest) for test in self._request.tests):
             modules += ["inside.examiner", "inside.remote"]
         return modules
-
-    def _message(self, **more: object) -> dict:
-        limits = self._limits
-        return {
-            "cpu_seconds": limits.cpu_seconds,
-            "wall_seconds": limits.wall_seconds,
-            "memory_bytes": limits.memory_bytes,
-            "dev_stdin": bool(limits.scratch_bytes) and "/dev/stdin" in self._solution.source,
-            **more,
-        }
 
     def _run_stdio(self, test: StdioTest) -> TestResult:
         with memory_files(test.stdin.encode(), b"", b"") as (stdin, stdout, stderr):
@@ -152,7 +142,8 @@ class Runner:
 
     def _ask(self, kind: str, fds: list[int], **more: object) -> Outcome:
         assert self._sandbox is not None
-        outcome = self._sandbox.run("test", self._message(kind=kind, **more), fds)
+        dev_stdin = bool(self._limits.scratch_bytes) and "/dev/stdin" in self._solution.source
+        outcome = self._sandbox.run("test", {"kind": kind, "dev_stdin": dev_stdin, **more}, fds)
         if outcome.dirty:
             self._drop_sandbox()
         return outcome

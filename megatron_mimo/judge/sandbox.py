@@ -2,7 +2,7 @@
 
 import marshal
 import os
-import signal
+import select
 import socket
 import subprocess
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from megatron_mimo.judge.request import Limits
 
 GRACE_SECONDS = 10.0
 """Beyond a test's wall limit before the sandbox itself counts as broken; the supervisor stops the test far earlier."""
+LEAVE_SECONDS = 1.0
 MESSAGE_BYTES = 4096
 
 
@@ -49,6 +50,7 @@ class Sandbox:
         """Start it. `uid`: of its programs, where the host is root. Raises SandboxDied if it does not answer."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket, self._log = ours, os.memfd_create("judge-log")
+        self._wall_seconds = limits.wall_seconds
         filter_fd = memory_file(seccomp.sandbox_filter())
         try:
             self._process = subprocess.Popen(
@@ -75,7 +77,7 @@ class Sandbox:
 
     def run(self, do: str, message: dict, fds: list[int]) -> Outcome:
         """One request that runs a program. Raises SandboxDied."""
-        numbers = self._ask(do, message, fds, message["wall_seconds"] + GRACE_SECONDS)
+        numbers = self._ask(do, message, fds, self._wall_seconds + GRACE_SECONDS)
         if len(numbers) != 6:
             raise SandboxDied(f"an answer of {len(numbers)} numbers")
         status, processor, wall, peak, reason, dirty = numbers
@@ -100,11 +102,15 @@ class Sandbox:
         return read_tail(self._log, 2000).decode(errors="replace").strip() or "it said nothing"
 
     def close(self) -> None:
-        """Kill it, with all that runs inside, and wait."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+        """End it, with all that runs inside: the supervisor leaves when the socket closes, or is killed."""
         self._socket.close()
+        ended = os.pidfd_open(self._process.pid)
+        poller = select.poll()
+        poller.register(ended, select.POLLIN)
+        if not poller.poll(LEAVE_SECONDS * 1000):
+            self._process.kill()
+        os.close(ended)
+        self._process.wait()
         os.close(self._log)
 
     def __enter__(self) -> "Sandbox":

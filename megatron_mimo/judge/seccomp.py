@@ -84,9 +84,10 @@ def returns(action: int) -> Instruction:
 
 
 def assemble(numbers: dict[str, int], rules: dict[int, list[Instruction]], machine: str) -> bytes:
-    """The program as `struct sock_filter[]`: check the architecture, then one compare a call, ENOSYS at the end.
+    """The program as `struct sock_filter[]`: architecture, calls with argument rules, then ranges of allowed numbers.
 
-    The kernel keeps a bitmap of calls that are allowed whatever their arguments, so the length costs nothing there.
+    Short on purpose: whenever a filter is installed the kernel runs it once for every call to learn which it allows
+    whatever the arguments, and skips it for those from then on.
     """
     _, architecture = ARCHITECTURES[machine]
     program: list[Instruction] = [
@@ -98,8 +99,21 @@ def assemble(numbers: dict[str, int], rules: dict[int, list[Instruction]], machi
         (JUMP_GREATER_EQUAL, 0, 1, 0x40000000),
         returns(KILL_PROCESS),
     ]
-    for number in sorted(numbers.values()):
-        rule = rules.get(number, [returns(ALLOW)])
+    for number, rule in rules.items():
         program += [(JUMP_EQUAL, 0, len(rule), number), *rule]
+    for first, last in ranges(set(numbers.values()) - set(rules)):
+        program += [(JUMP_GREATER_EQUAL, 1, 0, first), returns(ENOSYS)]
+        program += [(JUMP_GREATER_EQUAL, 1, 0, last + 1), returns(ALLOW)]
     program.append(returns(ENOSYS))
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
+
+
+def ranges(numbers: set[int]) -> list[tuple[int, int]]:
+    """Runs of consecutive numbers as (first, last), ascending."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][1] + 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found

@@ -125,7 +125,6 @@ def update_in_place(argument: Any, after: Any) -> None:
 
 def run(message: dict) -> None:
     """Run the test program on descriptor 0. Never returns."""
-    program.standard_streams()
     sys.set_int_max_str_digits(0)
     os._exit(examine(program.read_all(program.STDIN).decode(), message["entry_points"], message["prelude_length"]))
 

@@ -5,16 +5,14 @@ import gc
 import marshal
 import os
 import sys
-import types
-from typing import Any
 
+ModuleType = type(sys)
 STDIN, STDOUT, STDERR, CHANNEL = range(4)
 HARNESS_FRAMES = 8
 
 
 def compile_source() -> None:
     """Compile descriptor 0 to a code object on descriptor 1; a syntax error goes to descriptor 2, exit code 1."""
-    standard_streams()
     try:
         code = compile(read_all(STDIN), "main.py", "exec", dont_inherit=True)
         write_all(STDOUT, marshal.dumps(code))
@@ -44,7 +42,7 @@ def serve(code: bytes) -> None:
         execute(code, namespace)
         remote.serve(CHANNEL, namespace)
 
-    finish(body, name="solution")
+    finish(body, "solution")
 
 
 def execute(code: bytes, namespace: dict) -> None:
@@ -63,20 +61,21 @@ def call(code: bytes, namespace: dict, function: str) -> None:
     write_all(CHANNEL, json.dumps(result, default=plain).encode())
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """JSON form of what JSON lacks: arrays of numpy, sets, iterators."""
-    return value.tolist() if hasattr(value, "tolist") else list(value)
+    return value.tolist() if hasattr(value, "tolist") else list(value)  # type: ignore[attr-defined, call-overload]
 
 
 def finish(body, name: str = "__main__") -> None:
-    """Run `body` with a fresh module's namespace, then end the process as the interpreter would: threads, atexit, flush."""
-    standard_streams()
-    module = types.ModuleType(name)
+    """Run `body` with a fresh module's namespace, then end the process as the interpreter would: threads, atexit, flush.
+
+    The text streams are those of the supervisor, which never touched them; the files beneath are the test's.
+    """
+    module = ModuleType(name)
     module.__dict__.update(__builtins__=__builtins__, __file__="main.py")
     sys.modules[name] = module
     sys.argv = ["main.py"]
     sys.setrecursionlimit(sys.getrecursionlimit() + HARNESS_FRAMES)
-    sys.set_int_max_str_digits(0) if name == "solution" else None
     code = exit_code(lambda: body(module.__dict__))
     code = wind_down(module) or code
     os._exit(code & 0xFF)
@@ -96,7 +95,7 @@ def exit_code(body) -> int:
     return 0
 
 
-def wind_down(module: types.ModuleType) -> int:
+def wind_down(module: ModuleType) -> int:
     """What Py_FinalizeEx does that a program can see. Returns 120, as Python does, if the output cannot be flushed."""
     if "threading" in sys.modules:
         sys.modules["threading"]._shutdown()
@@ -111,15 +110,6 @@ def wind_down(module: types.ModuleType) -> int:
     except (OSError, ValueError):
         return 120
     return 0
-
-
-def standard_streams() -> None:
-    """New text streams over descriptors 0 to 2; those of the supervisor know other files."""
-    sys.stdin = sys.__stdin__ = open(STDIN, encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stdout = sys.__stdout__ = open(STDOUT, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stderr = sys.__stderr__ = open(
-        STDERR, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
-    )
 
 
 def read_all(fd: int) -> bytes:

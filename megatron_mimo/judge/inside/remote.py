@@ -1,5 +1,6 @@
 """The solution's side of an assert test: says which names it defines, then runs the calls that the examiner asks for."""
 
+import sys
 import types
 from typing import Any
 
@@ -25,6 +26,7 @@ class Handles:
 
 def serve(channel: int, namespace: dict) -> None:
     """Answer until the examiner is gone."""
+    sys.set_int_max_str_digits(0)
     handles = Handles()
     plain_data.send(channel, exported(namespace, handles))
     while True:

@@ -6,13 +6,12 @@ has no handler for, so children cannot kill or stop it; there is no /proc and se
 It handles data from the judge alone; from children it takes only what `wait4` says.
 """
 
+import _signal
 import _socket
-import array
 import gc
 import marshal
 import os
 import select
-import signal
 import sys
 import time
 
@@ -31,6 +30,7 @@ class Supervisor:
     def __init__(self, channel: "_socket.socket") -> None:
         self.channel = channel
         self.setup: dict = {}
+        self.limits: dict = {}
         self.code = b""
         self.binary = -1
         self.scratch_changed = 0
@@ -51,10 +51,12 @@ class Supervisor:
     def do_setup(self, message: dict, fds: list[int]) -> tuple:
         """First message: uid, limits, the program's seccomp filter, module names worth importing once."""
         self.setup = message
+        self.limits = message["limits"]
+        confine.limit_all(self.limits)
         preload.import_modules(message["preload"])
         gc.collect()
         gc.freeze()
-        self.scratch_changed = os.stat(SCRATCH).st_ctime_ns if message["limits"]["scratch_bytes"] else 0
+        self.scratch_changed = os.stat(SCRATCH).st_ctime_ns if self.limits["scratch_bytes"] else 0
         return (os.getpid(),)
 
     def do_load(self, message: dict, fds: list[int]) -> tuple:
@@ -63,10 +65,10 @@ class Supervisor:
         out = os.memfd_create("code")
 
         def child() -> None:
-            confine.confine(self.setup, message["memory_bytes"], message["cpu_seconds"], [source, out, errors])
+            confine.confine(self.setup, [source, out, errors])
             program.compile_source()
 
-        reply = self.watch([fork(child)], message)
+        reply = self.watch([fork(child)])
         self.code = os.pread(out, os.fstat(out).st_size, 0)
         os.close(out)
         return reply
@@ -81,10 +83,10 @@ class Supervisor:
         source, binary, messages = fds
 
         def child() -> None:
-            confine.confine(self.setup, message["memory_bytes"], message["cpu_seconds"], [source, messages, messages])
+            confine.confine(self.setup, [source, messages, messages])
             os.execv(message["arguments"][0], message["arguments"])
 
-        reply = self.watch([fork(child)], message)
+        reply = self.watch([fork(child)])
         if reply[0] == 0:
             copy_file(SCRATCH + "/program", binary)
         return reply
@@ -96,12 +98,12 @@ class Supervisor:
         keep = self.binary
 
         def child() -> None:
-            confine.confine(self.setup, message["memory_bytes"], message["cpu_seconds"], fds, keep)
+            confine.confine(self.setup, fds, keep)
             if keep >= 0:
                 os.execve(keep, ["program"], dict(os.environ))
             program.run(self.code, message)
 
-        return self.watch([fork(child)], message)
+        return self.watch([fork(child)])
 
     def run_asserts(self, message: dict, fds: list[int]) -> tuple:
         """The solution serves its functions in one child; another, which has none of its code, runs the asserts."""
@@ -111,12 +113,12 @@ class Supervisor:
 
         def solution() -> None:
             inherited = [empty, output, errors, far.fileno()]
-            confine.confine(self.setup, message["memory_bytes"], message["cpu_seconds"], inherited)
+            confine.confine(self.setup, inherited)
             program.serve(self.code)
 
         def examiner() -> None:
             inherited = [test, output, errors, near.fileno()]
-            confine.confine(self.setup, message["memory_bytes"], message["cpu_seconds"], inherited)
+            confine.confine(self.setup, inherited)
             from . import examiner
 
             examiner.run(message)
@@ -126,33 +128,33 @@ class Supervisor:
         for end in (near, far):
             end.close()
         os.close(empty)
-        return self.watch(pids, message)
+        return self.watch(pids)
 
-    def watch(self, pids: list[int], message: dict) -> tuple:
+    def watch(self, pids: list[int]) -> tuple:
         """Wait for the first of `pids`, within limits; kill everything else; reap.
 
         Returns (wait status, CPU microseconds, wall microseconds, peak KiB, reason, changed scratch directory or not).
         """
         start = time.monotonic()
-        reason = self.wait(pids, start, message["cpu_seconds"], message["wall_seconds"])
+        reason = self.wait(pids, start)
         wall = time.monotonic() - start
         sweep()
         status, processor, peak = reap(pids[0])
-        if reason == REASON_NONE and processor > message["cpu_seconds"]:
+        if reason == REASON_NONE and processor > self.limits["cpu_seconds"]:
             reason = REASON_CPU
         return (status, int(processor * 1e6), int(wall * 1e6), peak, reason, int(self.scratch_dirty()))
 
-    def wait(self, pids: list[int], start: float, cpu_seconds: float, wall_seconds: float) -> int:
+    def wait(self, pids: list[int], start: float) -> int:
         descriptor = os.pidfd_open(pids[0])
         poller = select.poll()
         poller.register(descriptor, select.POLLIN)
         try:
             while not poller.poll(POLL_SECONDS * 1000):
-                if sum(map(processor_seconds, pids)) > cpu_seconds:
+                if sum(map(processor_seconds, pids)) > self.limits["cpu_seconds"]:
                     return REASON_CPU
-                if time.monotonic() - start > wall_seconds:
+                if time.monotonic() - start > self.limits["wall_seconds"]:
                     return REASON_WALL
-                if self.setup["limits"]["scratch_bytes"] and files_in_scratch() > MAX_FILES:
+                if self.limits["scratch_bytes"] and files_in_scratch() > MAX_FILES:
                     return REASON_FILES
             return REASON_NONE
         finally:
@@ -179,7 +181,7 @@ def fork(body) -> int:
 def sweep() -> None:
     """Kill every other process of the namespace. The kernel does it against forks in flight; PID 1 is exempt."""
     try:
-        os.kill(-1, signal.SIGKILL)
+        os.kill(-1, _signal.SIGKILL)
     except ProcessLookupError:
         return
 
@@ -219,14 +221,12 @@ def copy_file(path: str, target: int) -> None:
 
 
 def received_descriptors(ancillary: list) -> list[int]:
-    fds = array.array("i")
-    for _, _, data in ancillary:
-        fds.frombytes(data)
-    return list(fds)
+    data = b"".join(part for _, _, part in ancillary)
+    return [int.from_bytes(data[i : i + 4], sys.byteorder) for i in range(0, len(data), 4)]
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     channel = _socket.socket(fileno=os.dup(0))
     os.set_inheritable(channel.fileno(), False)
     Supervisor(channel).run()
