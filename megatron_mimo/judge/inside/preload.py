@@ -1,5 +1,8 @@
 """Modules imported once a solution instead of once a test: children share them copy-on-write."""
 
+import _sitebuiltins
+import builtins
+
 MODULES = frozenset(
     "abc array atexit base64 bisect calendar cmath collections copy ctypes dataclasses datetime decimal enum fractions "
     "functools heapq io itertools json math numbers numpy operator os pprint queue random re secrets select string struct "
@@ -22,3 +25,9 @@ def import_modules(names: list[str]) -> None:
         except ImportError:
             # The solution will say so itself if it really imports it.
             continue
+
+
+def add_site_builtins() -> None:
+    """`exit` and `quit`, which programs call although they belong to the module `site` (not run here: slow)."""
+    for name in ("exit", "quit"):
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))

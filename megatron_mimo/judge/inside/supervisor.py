@@ -53,6 +53,7 @@ class Supervisor:
         self.setup = message
         self.limits = message["limits"]
         confine.limit_all(self.limits)
+        preload.add_site_builtins()
         preload.import_modules(message["preload"])
         gc.collect()
         gc.freeze()
@@ -100,6 +101,9 @@ class Supervisor:
         def child() -> None:
             confine.confine(self.setup, fds, keep)
             if keep >= 0:
+                # Python ignores these, and ignored signals stay so across exec.
+                for number in (_signal.SIGXFSZ, _signal.SIGPIPE):
+                    _signal.signal(number, _signal.SIG_DFL)
                 os.execve(keep, ["program"], dict(os.environ))
             program.run(self.code, message)
 
