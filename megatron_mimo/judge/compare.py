@@ -22,18 +22,22 @@ def same_output(
         return True
     if compare == "exact":
         return False
-    got, want = split(actual, compare), split(expected, compare)
+    got, want = (split_tokens if compare == "tokens" else split_lines)(actual, expected)
     if float_tolerance is None:
         return got == want
-    return len(got) == len(want) and all(
-        same_tokens(a, b, float_tolerance) for a, b in zip(got, want, strict=True)
-    )
+    return len(got) == len(want) and all(same_tokens(a, b, float_tolerance) for a, b in zip(got, want, strict=True))
 
 
-def split(text: bytes, compare: str) -> list[bytes]:
-    if compare == "tokens":
-        return text.split()
-    return [line.rstrip() for line in text.rstrip().split(b"\n")]
+def split_tokens(actual: bytes, expected: bytes) -> tuple[list[bytes], list[bytes]]:
+    """Tokens of both; of `actual` one more than expected at most, so that a flood costs no memory here."""
+    want = expected.split()
+    return actual.split(None, len(want)), want
+
+
+def split_lines(actual: bytes, expected: bytes) -> tuple[list[bytes], list[bytes]]:
+    want = expected.rstrip().split(b"\n")
+    got = actual.rstrip().split(b"\n", len(want))
+    return [line.rstrip() for line in got], [line.rstrip() for line in want]
 
 
 def same_tokens(actual: bytes, expected: bytes, tolerance: float) -> bool:
@@ -59,8 +63,10 @@ def close(actual: float, expected: float, tolerance: float) -> bool:
 def same_json(actual: bytes, expected: Any, float_tolerance: float | None) -> bool:
     """Whether a result written as JSON equals `expected`: Python's == on numbers, so 1 == 1.0 == true.
 
-    Text that is no JSON, or is nested too deeply to read, is a wrong answer: only the program can have written it.
+    Text that is no JSON, nested too deeply or far too long is a wrong answer: only the program can have written it.
     """
+    if len(actual) > 16 * len(json.dumps(expected)) + 1024:
+        return False
     try:
         return same_value(json.loads(actual), expected, float_tolerance)
     except (ValueError, RecursionError, OverflowError):
