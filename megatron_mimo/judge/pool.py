@@ -3,6 +3,7 @@
 import asyncio
 import os
 import queue
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from megatron_mimo.config.judge import JudgeConfig
@@ -10,7 +11,7 @@ from megatron_mimo.judge.bubblewrap import SandboxUnavailable, find_host
 from megatron_mimo.judge.compiler import Compiler
 from megatron_mimo.judge.request import JudgeRequest, Limits, Solution, Test
 from megatron_mimo.judge.result import JudgeResult
-from megatron_mimo.judge.runner import Runner
+from megatron_mimo.judge.runner import Answer, ProgramRun, Runner
 from megatron_mimo.judge.sandbox import Sandbox, SandboxDied
 
 FIRST_UID, NUM_UIDS = 20_000, 40_000
@@ -60,12 +61,17 @@ class JudgePool:
     def submit(self, request: JudgeRequest) -> Future[JudgeResult]:
         """Queue a request. Raises ConfigError at once for one that makes no sense."""
         request.check()
-        return self._threads.submit(self._work, request)
+        return self._threads.submit(self._work, request, Runner.judge)
 
-    def _work(self, request: JudgeRequest) -> JudgeResult:
+    def run(self, solution: Solution, stdin: str, limits: Limits) -> Future[ProgramRun]:
+        """Queue a program to be run on `stdin`, without tests."""
+        request = JudgeRequest(solution=solution, tests=[], limits=limits)
+        return self._threads.submit(self._work, request, lambda runner: runner.run_once(stdin))
+
+    def _work(self, request: JudgeRequest, action: Callable[[Runner], Answer]) -> Answer:
         uid = self._uids.get()
         try:
-            return Runner(self.config, self._host, self._compiler, uid, request).judge()
+            return action(Runner(self.config, self._host, self._compiler, uid, request))
         finally:
             self._uids.put(uid)
 

@@ -4,7 +4,10 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import msgspec
 
 from megatron_mimo.config.judge import JudgeConfig
 from megatron_mimo.judge.bubblewrap import Host
@@ -19,7 +22,17 @@ from megatron_mimo.judge.sandbox import Outcome, Sandbox, SandboxDied, memory_fi
 
 MESSAGE_BYTES = 2000
 SIGXFSZ, SIGXCPU = 25, 24
+Answer = TypeVar("Answer")
 OUT_OF_MEMORY = (b"MemoryError", b"std::bad_alloc")
+
+
+class ProgramRun(msgspec.Struct, kw_only=True):
+    """A program's run without an expected answer; `accepted` in `result` means that it ended well."""
+
+    result: TestResult
+    exit_code: int = 1
+    stdout: str = ""
+    stderr: str = ""
 
 
 class Runner:
@@ -34,17 +47,40 @@ class Runner:
     def judge(self) -> JudgeResult:
         """Verdicts of all tests. Raises nothing for what a solution can do; see Verdict for what is told apart."""
         try:
-            if self._solution.language == "cpp":
-                failed, self._binary = self._attempt(
-                    lambda: self._compiler.compile(self._solution.source, self._limits, self._uid)
-                )
-                if failed:
-                    return self._same_for_all(failed)
-            return self._judge_tests()
+            failed = self._compile()
+            return self._same_for_all(failed) if failed else self._judge_tests()
         except SandboxDied as error:
             return self._same_for_all(TestResult(verdict=Verdict.JUDGE_FAULT, message=str(error)))
         finally:
             self._drop_sandbox()
+
+    def run_once(self, stdin: str) -> ProgramRun:
+        """Run the program on `stdin` and hand back its output."""
+        try:
+            failed = self._compile() or self._start()
+            if failed:
+                return ProgramRun(result=failed)
+            with memory_files(stdin.encode(), b"", b"") as (source, stdout, stderr):
+                outcome = self._ask("stdio", [source, stdout, stderr])
+                return ProgramRun(
+                    result=result(self._failure(outcome, stdout, stderr) or Verdict.ACCEPTED, outcome, stderr),
+                    exit_code=outcome.exit_code,
+                    stdout=read(stdout).decode(errors="replace"),
+                    stderr=read(stderr).decode(errors="replace"),
+                )
+        except SandboxDied as error:
+            return ProgramRun(result=TestResult(verdict=Verdict.JUDGE_FAULT, message=str(error)))
+        finally:
+            self._drop_sandbox()
+
+    def _compile(self) -> TestResult | None:
+        """The compile error of a C++ solution, if any."""
+        if self._solution.language != "cpp":
+            return None
+        failed, self._binary = self._attempt(
+            lambda: self._compiler.compile(self._solution.source, self._limits, self._uid)
+        )
+        return failed
 
     def _judge_tests(self) -> JudgeResult:
         results = [TestResult(verdict=Verdict.SKIPPED) for _ in self._request.tests]
@@ -63,7 +99,7 @@ class Runner:
     def _same_for_all(self, result: TestResult) -> JudgeResult:
         return JudgeResult(verdict=result.verdict, tests=[result for _ in self._request.tests])
 
-    def _attempt(self, action):
+    def _attempt(self, action: Callable[[], Answer]) -> Answer:
         """Again in a new sandbox if the sandbox fails."""
         for attempt in range(self._config.max_attempts):
             try:
