@@ -11,7 +11,9 @@ from megatron_mimo.config import UserError
 from megatron_mimo.config.judge import JudgeConfig
 
 INSIDE = Path(__file__).parent / "inside"
-START = "import sys; sys.path[:0] = ['/judge']; sys.path += {packages}; from inside import supervisor; supervisor.main()"
+START = (
+    "import sys; sys.path[:0] = ['/judge']; sys.path += {packages}; from inside import supervisor; supervisor.main()"
+)
 LIBRARY_FOLDERS = ("/lib", "/lib64", "/lib32", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 ENVIRONMENT = {

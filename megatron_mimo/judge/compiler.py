@@ -53,9 +53,7 @@ class Compiler:
                 outcome = sandbox.run("compile", message, fds)
             text = read_tail(fds[2], MESSAGE_BYTES).decode(errors="replace")
             if outcome.exit_code != 0 or outcome.reason:
-                return TestResult(
-                    verdict=Verdict.COMPILE_ERROR, cpu_seconds=outcome.cpu_seconds, message=text
-                ), b""
+                return TestResult(verdict=Verdict.COMPILE_ERROR, cpu_seconds=outcome.cpu_seconds, message=text), b""
             return None, os.pread(fds[1], MAX_BINARY_BYTES, 0)
         finally:
             for fd in fds:

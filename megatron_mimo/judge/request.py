@@ -21,11 +21,11 @@ class StdioTest(msgspec.Struct, frozen=True, kw_only=True, tag="stdio"):
     stdout: str
     compare: Literal["tokens", "lines", "exact"] = "tokens"
     float_tolerance: float | None = None
-    """Absolute or relative tolerance for numbers with a point or exponent on either side; None: text equality."""
+    """Absolute or relative tolerance for numbers with a point or exponent on a side; None: text equality."""
 
 
 class CallTest(msgspec.Struct, frozen=True, kw_only=True, tag="call"):
-    """Call `function` (or the method of class `Solution`) with `arguments`; the result as JSON must equal `expected`."""
+    """Call `function` (or the method of class `Solution`) with `arguments`; its result as JSON must be `expected`."""
 
     function: str
     arguments: list[Any]
@@ -38,7 +38,7 @@ class AssertTest(msgspec.Struct, frozen=True, kw_only=True, tag="assert"):
 
     program: str
     prelude: str = ""
-    """Trusted helper code of the problem that the asserts use (HumanEval's prompt); it wins over the solution's names."""
+    """Trusted helper code of the problem (HumanEval's prompt); it wins over the solution's names."""
     entry_points: list[str] = msgspec.field(default_factory=list)
     """Names taken from the solution even though they shadow builtins (MBPP has a problem `sum`)."""
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from megatron_mimo.judge import bubblewrap, seccomp
+from megatron_mimo.judge.bubblewrap import Host, command
 from megatron_mimo.judge.request import Limits
+from megatron_mimo.judge.seccomp import program_filter, sandbox_filter
 
 GRACE_SECONDS = 10.0
 """Beyond a test's wall limit before the sandbox itself counts as broken; the supervisor stops the test far earlier."""
@@ -44,18 +45,16 @@ class Outcome:
 class Sandbox:
     """Close it when the solution is done; everything inside dies with it."""
 
-    def __init__(
-        self, host: bubblewrap.Host, limits: Limits, uid: int, preload: list[str], with_compiler: bool = False
-    ) -> None:
+    def __init__(self, host: Host, limits: Limits, uid: int, preload: list[str], with_compiler: bool = False) -> None:
         """Start it. `uid`: of its programs, where the host is root. Raises SandboxDied if it does not answer."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket, self._log = ours, os.memfd_create("judge-log")
         self._wall_seconds = limits.wall_seconds
-        filter_fd = memory_file(seccomp.sandbox_filter())
+        filter_fd = memory_file(sandbox_filter())
         try:
             self._process = subprocess.Popen(
-                bubblewrap.command(host, limits.scratch_bytes, filter_fd, with_compiler),
-                stdin=theirs,
+                command(host, limits.scratch_bytes, filter_fd, with_compiler),
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=self._log,
                 pass_fds=(filter_fd,),
@@ -66,7 +65,7 @@ class Sandbox:
         setup = {
             "uid": uid if host.is_root else None,
             "limits": msgspec.to_builtins(limits),
-            "filter": seccomp.program_filter(limits.may_fork),
+            "filter": program_filter(limits.may_fork),
             "preload": preload,
         }
         try:

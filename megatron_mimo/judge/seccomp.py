@@ -1,6 +1,6 @@
 """Seccomp filters as classic BPF programs, built here byte by byte: no libseccomp, no headers.
 
-Two filters apply to a judged program, one over the other: `sandbox_filter` (bubblewrap installs it for everything in the
+Two filters apply to a judged program, one over the other: `sandbox_filter` (bubblewrap installs it for all of the
 sandbox) and `program_filter` (the supervisor installs it in the child that becomes the program). Both are allow-lists.
 """
 

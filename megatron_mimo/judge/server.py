@@ -103,7 +103,9 @@ class JudgeServer:
         except msgspec.DecodeError as error:
             return web.Response(status=422, text=str(error))
         if asked.language not in SANDBOX_FUSION_LANGUAGES or asked.files or asked.fetch_files:
-            return web.Response(status=422, text="languages are python and cpp; files and fetch_files are not supported")
+            return web.Response(
+                status=422, text="languages are python and cpp; files and fetch_files are not supported"
+            )
         with self._counted():
             run = await asyncio.wrap_future(self._pool.run(*self._program(asked)))
         return web.json_response(sandbox_fusion_form(run))
@@ -178,7 +180,13 @@ def sandbox_fusion_form(run) -> dict:
     test = run.result
     status = {Verdict.ACCEPTED: "Success", Verdict.JUDGE_FAULT: "SandboxError"}.get(test.verdict, "Failed")
     ran = test.verdict not in (Verdict.COMPILE_ERROR, Verdict.JUDGE_FAULT)
-    compiled = {"status": "Error", "execution_time": test.cpu_seconds, "return_code": 1, "stdout": "", "stderr": test.message}
+    compiled = {
+        "status": "Error",
+        "execution_time": test.cpu_seconds,
+        "return_code": 1,
+        "stdout": "",
+        "stderr": test.message,
+    }
     outcome = {
         "status": "TimeLimitExceeded" if test.verdict is Verdict.TIME_LIMIT else "Finished",
         "execution_time": test.wall_seconds,

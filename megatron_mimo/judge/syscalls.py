@@ -1,6 +1,6 @@
 """Numbers of the system calls that the sandbox allows: (x86_64, aarch64), None where the architecture lacks the call.
 
-Everything else answers ENOSYS: new sockets, mount, unshare, setns, clone3, ptrace, process_vm_*, pidfd_getfd, kcmp, bpf,
+Everything else answers ENOSYS: sockets, mount, unshare, setns, clone3, ptrace, process_vm_*, pidfd_getfd, kcmp, bpf,
 io_uring_*, userfaultfd, perf_event_open, keyctl, System V and POSIX message queues, personality, scheduler settings ...
 """
 

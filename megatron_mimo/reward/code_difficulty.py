@@ -116,7 +116,9 @@ def max_reward(levels: Sequence[int], scores: Sequence[float]) -> float:
 def check_levels(levels: Sequence[int], scores: Sequence[float]) -> None:
     for level in levels:
         if not 0 <= level < len(scores):
-            raise ConfigError("scores", list(scores), f"level {level} has no score: give one a level, the easiest first")
+            raise ConfigError(
+                "scores", list(scores), f"level {level} has no score: give one a level, the easiest first"
+            )
 
 
 def pass_rates(results: Sequence[Sequence[bool]]) -> list[float]:

@@ -25,9 +25,7 @@ class MathFault(Exception):
 
 def last_boxed(text: str) -> str | None:
     """The last complete `\\boxed{...}` or `\\fbox{...}` with its braces balanced, or None."""
-    starts = sorted(
-        (place for command in (r"\boxed{", r"\fbox{") for place in find_all(text, command)), reverse=True
-    )
+    starts = sorted((place for command in (r"\boxed{", r"\fbox{") for place in find_all(text, command)), reverse=True)
     for start in starts:
         end = closing_brace(text, text.index("{", start))
         if end is not None:
@@ -68,8 +66,8 @@ def verify_boxed(response: str, answer: str) -> bool:
     only_boxed = [LatexExtractionConfig(boxed_match_priority=0)]
     gold_text = answer if last_boxed(answer) else f"\\boxed{{{answer}}}"
     # The worker's owner keeps the time; Math-Verify's alarms are off.
-    gold = parse(gold_text, extraction_config=only_boxed, parsing_timeout=None)
-    predicted = parse(boxed, extraction_config=only_boxed, parsing_timeout=None)
+    gold = parse(gold_text, extraction_config=only_boxed, parsing_timeout=None)  # pyright: ignore[reportArgumentType]
+    predicted = parse(boxed, extraction_config=only_boxed, parsing_timeout=None)  # pyright: ignore[reportArgumentType]
     # The order matters: verify(gold, predicted) is not symmetric.
     return bool(gold and predicted) and bool(verify(gold, predicted, timeout_seconds=None))
 

@@ -1,4 +1,4 @@
-"""One entry for all rewards: by the problem's kind to mathematics or code. Accuracy alone; no format or length reward."""
+"""One entry for all rewards: by kind to mathematics or code. Accuracy alone; no format or length reward."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ from megatron_mimo.config import ConfigError
 from megatron_mimo.judge.request import Limits, Solution, Test
 from megatron_mimo.judge.result import JudgeResult, Verdict
 from megatron_mimo.reward import code_difficulty, language_mixing
+
+DEFAULT_LIMITS = Limits()
 
 
 class RewardFault(Exception):
@@ -29,7 +31,7 @@ class CodeProblem:
     levels: Sequence[int] | None = None
     scores: Sequence[float] = (1.0,)
     language: Literal["python", "cpp"] = "python"
-    limits: Limits = Limits()
+    limits: Limits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,7 @@ def mbpp() -> list[tuple[str, str, list[AssertTest]]]:
 
 def human_eval() -> list[tuple[str, str, list[AssertTest]]]:
     problems = []
-    for line in gzip.open(DATA / "HumanEval.jsonl.gz", "rt"):
+    for line in gzip.decompress((DATA / "HumanEval.jsonl.gz").read_bytes()).splitlines():
         record = json.loads(line)
         program = f"{record['test']}\ncheck({record['entry_point']})"
         # The prompt ends inside the function; its helpers are trusted, the function itself is the solution's.

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (programs as strings)
 """Programs that attack the judge: none is accepted, the judge lives on, the host is unchanged."""
 
 import os
@@ -110,11 +111,13 @@ CPP_CONTAINED = {
 
 FORGERIES = {
     "frames": (
-        "import sys\nframe = sys._getframe()\nwhile frame:\n    for value in frame.f_locals.values():\n"
+        "import sys\nframe = sys._getframe()\nwhile frame:\n    for value in list(frame.f_locals.values()):\n"
         "        if 'expected output' in repr(value):\n            print(value)\n    frame = frame.f_back"
     ),
     "garbage collector": (
-        "import gc\nfor x in gc.get_objects():\n    if type(x) is dict and any(v == " + repr(SECRET[:12]) + " for v in x.values()):\n"
+        "import gc\nfor x in gc.get_objects():\n    if type(x) is dict and any(v == "
+        + repr(SECRET[:12])
+        + " for v in x.values()):\n"
         "        print(x)"
     ),
     "own descriptors": (
@@ -274,14 +277,21 @@ ASSERT_FORGERIES = {
     "hang up": HANG_UP,
     "patch assertion": "import builtins\nbuiltins.AssertionError = ValueError\ndef f(x): return 1",
     "shadow builtins": "def all(x): return True\ndef len(x): return 8341\ndef isinstance(*a): return True\ndef f(x): return 1",
-    "forged exception": SPEAK + f"say({NAMES})\nsay({{'error': 'SystemExit', 'text': '0'}})\nimport time; time.sleep(9)",
-    "forged keyboard interrupt": SPEAK + f"say({NAMES})\nsay({{'error': 'KeyboardInterrupt', 'text': ''}})\nos._exit(0)",
+    "forged exception": SPEAK
+    + f"say({NAMES})\nsay({{'error': 'SystemExit', 'text': '0'}})\nimport time; time.sleep(9)",
+    "forged keyboard interrupt": SPEAK
+    + f"say({NAMES})\nsay({{'error': 'KeyboardInterrupt', 'text': ''}})\nos._exit(0)",
     "malformed": "import os\nos.write(3, b'\\xff' * 1000)\ndef f(x): return 1",
     "malformed json": "import os\nos.write(3, b'\\x04\\0\\0\\0nope')\ndef f(x): return 1",
-    "forged names": SPEAK + "say({'functions': ['AssertionError', 'print', 'compile', '__builtins__', 'f'], 'modules': {'f': 'os'}, 'values': [['__builtins__', {'dict': []}], ['__name__', 'x']]})\ndef f(x): return 1",
+    "forged names": SPEAK
+    + "say({'functions': ['AssertionError', 'print', 'compile', '__builtins__', 'f'], 'modules': {'f': 'os'}, 'values': [['__builtins__', {'dict': []}], ['__name__', 'x']]})\ndef f(x): return 1",
     "unknown handle": SPEAK + f"say({NAMES})\nsay({{'value': {{'handle': 10**9}}, 'arguments': [1]}})\nos._exit(0)",
     "kill the examiner": "import os\nfor pid in range(2, 400):\n    if pid != os.getpid():\n        try:\n            os.kill(pid, 9)\n        except OSError:\n            pass\ndef f(x): return 1",
     "stop the examiner": "import os\nfor pid in range(2, 400):\n    if pid != os.getpid():\n        try:\n            os.kill(pid, 19)\n        except OSError:\n            pass\ndef f(x): return 1",
+    "kill the examiner in the call": (
+        "import os\ndef f(x):\n    for pid in range(2, 400):\n        if pid != os.getpid():\n            try:\n"
+        "                os.kill(pid, 9)\n            except OSError:\n                pass\n    return 8341"
+    ),
     "look for the test": (
         "import gc, os\nfound = ''\nfor fd in range(256):\n    try:\n        found += os.pread(fd, 1000, 0).decode('latin1')\n"
         "    except OSError:\n        pass\ndef f(x):\n    return 8341 if '8341' in found else 1"
@@ -295,7 +305,9 @@ ASSERT_FORGERIES = {
 
 @pytest.mark.parametrize("name", ASSERT_FORGERIES)
 def test_assert_verdicts_cannot_be_forged(pool: JudgePool, name: str) -> None:
-    test = AssertTest(program="assert f(1) == 8341\nassert len([f(2)]) == 1 and isinstance(f(1), int)", entry_points=["f"])
+    test = AssertTest(
+        program="assert f(1) == 8341\nassert len([f(2)]) == 1 and isinstance(f(1), int)", entry_points=["f"]
+    )
     result = pool.judge_now(Solution(source=ASSERT_FORGERIES[name]), [test] * 2, limits=LIMITS)
     assert not any(result.passed), result
     assert result.verdict is not Verdict.JUDGE_FAULT, result
@@ -317,7 +329,9 @@ def test_tests_do_not_see_each_other(pool: JudgePool) -> None:
 
 def test_no_scratch_directory_when_off(pool: JudgePool) -> None:
     source = "try:\n    open('/tmp/x', 'w')\nexcept OSError:\n    print('read-only')"
-    result = pool.judge_now(Solution(source=source), [StdioTest(stdin="", stdout="read-only")], limits=Limits(scratch_bytes=0))
+    result = pool.judge_now(
+        Solution(source=source), [StdioTest(stdin="", stdout="read-only")], limits=Limits(scratch_bytes=0)
+    )
     assert all(result.passed), result
 
 

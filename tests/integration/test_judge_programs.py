@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (programs as strings)
 """Correct programs of every habit are accepted, wrong ones get the verdict that fits; real sandboxes."""
 
 import shutil
@@ -92,7 +93,7 @@ CPP_WRONG = {
     "crash": ("int main(){volatile int*volatile p=0;*p=1;}", Verdict.RUNTIME_ERROR),
     "loop": ("int main(){for(volatile int i=0;;)i=i+1;}", Verdict.TIME_LIMIT),
     "memory": ("#include <vector>\nint main(){std::vector<char> v(3ull<<30,1);return v[5]-1;}", Verdict.MEMORY_LIMIT),
-    "output": ("#include <cstdio>\nint main(){for(;;)puts(\"xxxxxxxxxxxxxxxxxxxxxxxx\");}", Verdict.OUTPUT_LIMIT),
+    "output": ('#include <cstdio>\nint main(){for(;;)puts("xxxxxxxxxxxxxxxxxxxxxxxx");}', Verdict.OUTPUT_LIMIT),
 }
 
 
@@ -102,7 +103,7 @@ def pool() -> Iterator[JudgePool]:
         yield pool
 
 
-QUICK = Limits(cpu_seconds=0.5, wall_seconds=3, memory_bytes=256 << 20, output_bytes=1 << 20)
+QUICK = Limits(cpu_seconds=1.5, wall_seconds=5, memory_bytes=256 << 20, output_bytes=1 << 20)
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -154,7 +155,9 @@ def test_calls(pool: JudgePool) -> None:
     result = pool.judge_now(Solution(source=source), tests)
     assert result.passed == [True, True, False, False, True]
     assert result.tests[3].verdict is Verdict.RUNTIME_ERROR
-    numpy_like = "class A:\n    def tolist(self): return [1, 2]\ndef f(): return A()\ndef g(): return {1}\ndef h(): yield 3"
+    numpy_like = (
+        "class A:\n    def tolist(self): return [1, 2]\ndef f(): return A()\ndef g(): return {1}\ndef h(): yield 3"
+    )
     tests = [CallTest(function=name, arguments=[], expected=e) for name, e in (("f", [1, 2]), ("g", [1]), ("h", [3]))]
     assert all(pool.judge_now(Solution(source=numpy_like), tests).passed)
 
@@ -242,7 +245,9 @@ def test_total_time_bounds_many_slow_tests(pool: JudgePool) -> None:
 
 
 def test_measurements(pool: JudgePool) -> None:
-    source = "import time\nx = bytearray(100 << 20)\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    source = (
+        "import time\nx = bytearray(100 << 20)\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    )
     measured = pool.judge_now(Solution(source=source), [StdioTest(stdin="", stdout="")]).tests[0]
     assert measured.verdict is Verdict.ACCEPTED
     assert 0.3 <= measured.cpu_seconds < 0.6

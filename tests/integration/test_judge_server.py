@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -59,8 +60,6 @@ def answering(*statuses: int, body: bytes = b"", retry_after: str = "0.1") -> tu
 
 
 def encoded(verdict: Verdict) -> bytes:
-    import msgspec
-
     return msgspec.json.encode(JudgeResult.of([Result(verdict=verdict)]))
 
 
@@ -93,7 +92,11 @@ def test_a_full_queue_answers_429_and_the_client_waits(pool: JudgePool) -> None:
             results = await asyncio.gather(*[client.judge(slow, TESTS[:1]) for _ in range(5)])
             assert [result.verdict for result in results] == [Verdict.ACCEPTED] * 5
             async with aiohttp.ClientSession() as session, session.get(f"{url}/metrics") as response:
-                refused = next(l for l in (await response.text()).splitlines() if l.startswith("judge_refused_requests_total"))
+                refused = next(
+                    line
+                    for line in (await response.text()).splitlines()
+                    if line.startswith("judge_refused_requests_total")
+                )
             assert float(refused.split()[1]) > 0
 
     asyncio.run(go())
@@ -112,10 +115,13 @@ def test_a_full_queue_answers_429_and_the_client_waits(pool: JudgePool) -> None:
 )
 def test_sandbox_fusion_form(pool: JudgePool, request_: dict, status: str, stdout: str | None, run_status) -> None:
     async def go() -> dict:
-        async with served(JudgeServer(pool).application()) as url, aiohttp.ClientSession() as session:
-            async with session.post(f"{url}/run_code", json=request_) as response:
-                assert response.status == 200
-                return await response.json()
+        async with (
+            served(JudgeServer(pool).application()) as url,
+            aiohttp.ClientSession() as session,
+            session.post(f"{url}/run_code", json=request_) as response,
+        ):
+            assert response.status == 200
+            return await response.json()
 
     answer = asyncio.run(go())
     assert answer["status"] == status
@@ -191,7 +197,9 @@ def test_a_server_killed_in_the_middle_loses_no_answer() -> None:
             await asyncio.gather(*[client.judge(DOUBLE, TESTS) for _ in range(4)])
             tasks = [
                 asyncio.create_task(
-                    client.judge(Solution(source=f"import time\ntime.sleep(0.1)\nprint({n})"), [StdioTest(stdin="", stdout="3")])
+                    client.judge(
+                        Solution(source=f"import time\ntime.sleep(0.1)\nprint({n})"), [StdioTest(stdin="", stdout="3")]
+                    )
                 )
                 for n in range(12)
             ]

@@ -1,1 +1,1 @@
-"""What runs inside the sandbox: standard library alone, as little of it as possible, since every solution pays for it."""
+"""What runs inside the sandbox: standard library alone, little of it, since every solution pays for it."""

@@ -9,7 +9,7 @@ PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 HEADROOM_BYTES = 512 << 20
 """Address space beyond the memory limit: libraries, thread stacks and other things mapped but never touched."""
 
-_prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")
+_prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # pyright: ignore[reportArgumentType]
 
 
 def limit_all(limits: dict) -> None:

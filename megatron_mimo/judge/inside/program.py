@@ -1,4 +1,4 @@
-"""A child that becomes a judged Python program. Everything here shares a process with the solution: nothing is secret."""
+"""A child that becomes a judged Python program. It shares its process with the solution: nothing is secret."""
 
 import atexit
 import gc
@@ -67,7 +67,7 @@ def plain(value: object) -> object:
 
 
 def finish(body, name: str = "__main__") -> None:
-    """Run `body` with a fresh module's namespace, then end the process as the interpreter would: threads, atexit, flush.
+    """Run `body` with a fresh module's namespace, then end as the interpreter would: threads, atexit, flush.
 
     The text streams are those of the supervisor, which never touched them; the files beneath are the test's.
     """
@@ -77,7 +77,7 @@ def finish(body, name: str = "__main__") -> None:
     sys.argv = ["main.py"]
     sys.setrecursionlimit(sys.getrecursionlimit() + HARNESS_FRAMES)
     code = exit_code(lambda: body(module.__dict__))
-    code = wind_down(module) or code
+    code = wind_down(module.__dict__) or code
     os._exit(code & 0xFF)
 
 
@@ -89,19 +89,19 @@ def exit_code(body) -> int:
             return error.code or 0
         print(error.code, file=sys.stderr)
         return 1
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
         return 1
     return 0
 
 
-def wind_down(module: ModuleType) -> int:
+def wind_down(namespace: dict) -> int:
     """What Py_FinalizeEx does that a program can see. Returns 120, as Python does, if the output cannot be flushed."""
     if "threading" in sys.modules:
         sys.modules["threading"]._shutdown()
     atexit._run_exitfuncs()
     streams = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
-    module.__dict__.clear()
+    namespace.clear()
     gc.collect()
     try:
         for stream in streams:

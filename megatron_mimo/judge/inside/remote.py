@@ -1,4 +1,4 @@
-"""The solution's side of an assert test: says which names it defines, then runs the calls that the examiner asks for."""
+"""The solution's side of an assert test: says which names it defines, then runs the calls the examiner asks for."""
 
 import sys
 import types

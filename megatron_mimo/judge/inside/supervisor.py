@@ -25,7 +25,7 @@ SCRATCH = "/tmp"
 
 
 class Supervisor:
-    """One sandbox's loop. `code` is the compiled Python solution (opaque bytes), `binary` the descriptor of a C++ one."""
+    """One sandbox's loop. `code`: the compiled Python solution, opaque bytes; `binary`: descriptor of a C++ one."""
 
     def __init__(self, channel: "_socket.socket") -> None:
         self.channel = channel
@@ -205,7 +205,7 @@ def reap(main_pid: int) -> tuple[int, float, int]:
 
 
 def processor_seconds(pid: int) -> float:
-    """CPU time of a process over all its threads: Linux forms the clock's number from the pid (MAKE_PROCESS_CPUCLOCK)."""
+    """CPU time of a process over all its threads: Linux forms the clock's number from the pid."""
     try:
         return time.clock_gettime((~pid << 3) | 2)
     except OSError:

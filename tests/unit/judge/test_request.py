@@ -4,9 +4,8 @@ import msgspec
 import pytest
 
 from megatron_mimo.config import ConfigError
-from megatron_mimo.judge import CallTest, JudgeConfig, JudgeRequest, JudgeResult, Limits, Solution, StdioTest
+from megatron_mimo.judge import CallTest, JudgeConfig, JudgeRequest, JudgeResult, Limits, Solution, StdioTest, Verdict
 from megatron_mimo.judge import TestResult as Result
-from megatron_mimo.judge import Verdict
 from megatron_mimo.judge.bubblewrap import SandboxUnavailable, find_host
 
 TEST = StdioTest(stdin="", stdout="")
