@@ -3,13 +3,27 @@
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from megatron_mimo.judge import AssertTest, CallTest, JudgeConfig, JudgePool, Limits, Solution, StdioTest, Verdict
+from megatron_mimo.judge import (
+    AssertTest,
+    CallTest,
+    JudgeConfig,
+    JudgePool,
+    JudgeRequest,
+    Limits,
+    Solution,
+    StdioTest,
+    Verdict,
+)
+from megatron_mimo.judge.bubblewrap import find_host
+from megatron_mimo.judge.sandbox import Outcome, Sandbox
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
 
@@ -353,3 +367,44 @@ def test_programs_run_under_the_slots_uid() -> None:
         source = "import os\nprint(0 in os.getresuid() + os.getresgid(), os.getgroups())"
         result = pool.judge_now(Solution(source=source), [StdioTest(stdin="", stdout="False []")])
         assert all(result.passed), result
+
+
+def test_a_sandbox_that_dies_is_a_judge_fault_after_a_second_try(
+    pool: JudgePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sandbox is killed in the middle of a test: once is made good, always is a fault, never a wrong answer."""
+    solution, test = Solution(source="import time\ntime.sleep(0.3)\nprint(1)"), StdioTest(stdin="", stdout="1")
+    original, killed = Sandbox.run, []
+
+    def run(self: Sandbox, do: str, message: dict, fds: list[int]) -> Outcome:
+        if do == "test" and len(killed) < times:
+            killed.append(threading.Timer(0.1, self._process.kill))
+            killed[-1].start()
+        return original(self, do, message, fds)
+
+    monkeypatch.setattr(Sandbox, "run", run)
+    for times, verdict in ((1, Verdict.ACCEPTED), (9, Verdict.JUDGE_FAULT)):
+        killed.clear()
+        assert pool.judge_now(solution, [test]).verdict is verdict
+    monkeypatch.undo()
+    assert_alive(pool)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's sandboxes are of this kind in every test above")
+def test_user_namespaces_hold_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sandbox of an ordinary user: all attacks at once."""
+    find = find_host
+    monkeypatch.setattr("megatron_mimo.judge.pool.find_host", lambda config: replace(find(config), is_root=False))
+    test = StdioTest(stdin="", stdout=SECRET)
+    # A thread bomb needs another uid than root's, which this stand-in lacks.
+    sources = {name: source for name, source in CONTAINED.items() if name not in ("thread bomb", "close everything")}
+    with JudgePool(JudgeConfig(num_slots=2)) as pool:
+        futures = {
+            name: pool.submit(JudgeRequest(solution=Solution(source=source), tests=[test], limits=LIMITS))
+            for name, source in sources.items()
+        }
+        verdicts = {name: future.result().verdict for name, future in futures.items()}
+        assert_alive(pool)
+    harmless = {"signals to the parent"}
+    bad = (Verdict.ACCEPTED, Verdict.JUDGE_FAULT, Verdict.WRONG_ANSWER)
+    assert not {name: verdict for name, verdict in verdicts.items() if verdict in bad and name not in harmless}

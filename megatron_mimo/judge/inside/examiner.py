@@ -1,6 +1,6 @@
 """The process that runs an assert test. It has none of the solution's code; it calls its functions.
 
-Its exit code is the verdict: 0 the test program ran to its end, 10 an assertion failed, 11 anything else. The solution's
+Exit code: 0 the test program ran to its end, 10 an assertion failed, 11 anything else. The solution's
 process can only answer with plain data or an ordinary exception, so it can neither end nor alter this one.
 """
 

@@ -3,9 +3,13 @@
 import _sitebuiltins
 import builtins
 
-MODULES = frozenset(
-    ["abc", "array", "atexit", "base64", "bisect", "calendar", "cmath", "collections", "copy", "ctypes", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "heapq", "io", "itertools", "json", "math", "numbers", "numpy", "operator", "os", "pprint", "queue", "random", "re", "secrets", "select", "string", "struct", "sys", "textwrap", "threading", "time", "traceback", "typing", "warnings", "zlib", "statistics", "hashlib", "inspect", "contextlib", "types"]
-)
+NAMES = """
+abc array atexit base64 bisect calendar cmath collections copy ctypes dataclasses datetime decimal enum
+fractions functools heapq io itertools json math numbers numpy operator os pprint queue random re secrets
+select string struct sys textwrap threading time traceback typing warnings zlib statistics hashlib inspect
+contextlib types
+"""
+MODULES = frozenset(NAMES.split())
 
 
 def mentioned(source: str) -> list[str]:
