@@ -31,7 +31,7 @@ class Compiler:
 
     def compile(self, source: str, limits: Limits, uid: int) -> tuple[TestResult | None, bytes]:
         """(None, binary) or (the compile error, b""). Raises SandboxDied, UserError without a compiler."""
-        key = sha256(source.encode(errors="surrogateescape")).digest()
+        key = sha256(source.encode(errors="surrogatepass")).digest()
         with self._lock:
             if key in self._cache:
                 self._cache.move_to_end(key)
@@ -47,7 +47,7 @@ class Compiler:
             raise UserError(f"judge.compiler = {self._config.compiler!r} not found: install g++ (apt-get install g++)")
         own = compiler_limits(limits)
         message = {"arguments": [path, *self._config.compiler_arguments, "-x", "c++", "-", "-o", "/tmp/program"]}
-        fds = [memory_file(source.encode(errors="surrogateescape")), memory_file(), memory_file()]
+        fds = [memory_file(source.encode(errors="surrogatepass")), memory_file(), memory_file()]
         try:
             with Sandbox(self._host, own, uid, [], with_compiler=True) as sandbox:
                 outcome = sandbox.run("compile", message, fds)

@@ -130,7 +130,7 @@ class Runner:
             with memory_files(self._binary) as (binary,):
                 self._sandbox.load_binary(binary)
             return None
-        with memory_files(self._solution.source.encode(errors="surrogateescape"), b"") as (source, errors):
+        with memory_files(self._solution.source.encode(errors="surrogatepass"), b"") as (source, errors):
             outcome = self._sandbox.run("load", {}, [source, errors])
             if outcome.exit_code == 0:
                 return None

@@ -70,6 +70,7 @@ WRONG = {
     "wrong answer": ("print(1)", Verdict.WRONG_ANSWER),
     "no output": ("pass", Verdict.WRONG_ANSWER),
     "syntax": ("print(", Verdict.COMPILE_ERROR),
+    "lone surrogate": ("print('\ud800')", Verdict.COMPILE_ERROR),
     "null byte": ("print(1)\0", Verdict.COMPILE_ERROR),
     "exception": ("print(2)\nraise ValueError", Verdict.RUNTIME_ERROR),
     "exit code": ("import sys\nsys.exit(3)", Verdict.RUNTIME_ERROR),
