@@ -190,6 +190,8 @@ ASSERTS = {
     ),
     "class": "assert longest([Pair(1, 5), Pair(2, 9)]) == 9",
     "method and attribute": "p = Pair(1, 5)\nassert p.total() == 6 and p.a == 1",
+    "attributes set by the test": "p = Pair(1, 5)\np.b = Pair(2, 3)\nassert p.b.total() == 5",
+    "a type as argument": "assert swap(int) == (1, int)",
     "in place": "items = [3, 1, 2]\nsort_it(items)\nassert items == [1, 2, 3]",
     "exception": "try:\n    fails(1)\nexcept KeyError:\n    pass\nelse:\n    assert False",
     "generator": "assert list(odd(6)) == [1, 3, 5]",

@@ -23,7 +23,10 @@ class Remote:
     """An object of the solution that is no plain data. It equals nothing but itself."""
 
     def __init__(self, number: int, solution: "RemoteSolution") -> None:
-        self._number, self._solution = number, solution
+        self.__dict__.update(_number=number, _solution=solution)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._solution.set_attribute(self._number, name, value)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         return self._solution.call({"of": {"handle": self._number}}, arguments, keywords)
@@ -80,6 +83,9 @@ class RemoteSolution:
 
     def attribute(self, number: int, name: str) -> Any:
         return self._decode(self._ask({"of": {"handle": number}, "attribute": name})["value"])
+
+    def set_attribute(self, number: int, name: str, value: Any) -> None:
+        self._ask({"of": {"handle": number}, "attribute": name, "new_value": self._encode(value)})
 
     def _ask(self, request: dict) -> dict:
         plain_data.send(self._channel, request)

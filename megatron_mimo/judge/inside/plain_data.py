@@ -11,6 +11,9 @@ from typing import Any
 
 MAX_BYTES = 1 << 28
 MAX_ITERATOR = 1_000_000
+TYPES = {
+    kind.__name__: kind for kind in (bool, bytes, complex, dict, float, frozenset, int, list, object, set, str, tuple)
+}
 
 
 def encode(value: Any, handle: Callable[[Any], Any]) -> Any:
@@ -28,6 +31,8 @@ def encode(value: Any, handle: Callable[[Any], Any]) -> Any:
         return {"bytes": value.hex()}
     if isinstance(value, complex):
         return {"complex": [value.real, value.imag]}
+    if isinstance(value, type):
+        return {"type": value.__name__} if TYPES.get(value.__name__) is value else handle(value)
     if hasattr(value, "tolist"):
         return encode(value.tolist(), handle)
     if hasattr(value, "__next__"):
@@ -53,6 +58,8 @@ def decode(data: Any, resolve: Callable[[int], Any]) -> Any:
         return bytes.fromhex(content)
     if name == "complex":
         return complex(*content)
+    if name == "type" and content in TYPES:
+        return TYPES[content]
     if name == "handle":
         return resolve(int(content))
     raise ValueError(f"unknown kind of value {name!r}")

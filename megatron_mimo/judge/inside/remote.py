@@ -49,6 +49,9 @@ def exported(namespace: dict, handles: Handles) -> dict:
 def answer(request: dict, namespace: dict, handles: Handles) -> dict:
     """Do one call or attribute look-up. Positional arguments go back too: a function may change them in place."""
     try:
+        if "new_value" in request:
+            setattr(handles.decode(request["of"]), request["attribute"], handles.decode(request["new_value"]))
+            return {"value": None}
         if "attribute" in request:
             return {"value": handles.encode(getattr(handles.decode(request["of"]), request["attribute"]))}
         target = namespace[request["name"]] if "name" in request else handles.decode(request["of"])
