@@ -1,0 +1,122 @@
+"""A child that becomes a judged Python program. It shares its process with the solution: nothing is secret."""
+
+import atexit
+import gc
+import marshal
+import os
+import sys
+
+ModuleType = type(sys)
+STDIN, STDOUT, STDERR, CHANNEL = range(4)
+HARNESS_FRAMES = 8
+
+
+def compile_source() -> None:
+    """Compile descriptor 0 to a code object on descriptor 1; a syntax error goes to descriptor 2, exit code 1."""
+    try:
+        code = compile(read_all(STDIN), "main.py", "exec", dont_inherit=True)
+        write_all(STDOUT, marshal.dumps(code))
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(0)
+
+
+def run(code: bytes, message: dict) -> None:
+    """Run the solution as a program (stdio), or call a function of it (call). Never returns."""
+    if message["dev_stdin"]:
+        # Without /proc, /dev/stdin is a link to this file.
+        with open("/tmp/stdin", "wb") as file:
+            file.write(read_all(STDIN))
+        os.lseek(STDIN, 0, os.SEEK_SET)
+    if message["kind"] == "call":
+        finish(lambda namespace: call(code, namespace, message["function"]))
+    finish(lambda namespace: execute(code, namespace))
+
+
+def serve(code: bytes) -> None:
+    """Run the solution, then answer the examiner's calls on descriptor 3 until it hangs up. Never returns."""
+    from . import remote
+
+    def body(namespace: dict) -> None:
+        execute(code, namespace)
+        remote.serve(CHANNEL, namespace)
+
+    finish(body, "solution")
+
+
+def execute(code: bytes, namespace: dict) -> None:
+    exec(marshal.loads(code), namespace)
+
+
+def call(code: bytes, namespace: dict, function: str) -> None:
+    """Call with the JSON list on standard input; the result goes to descriptor 3 as JSON."""
+    import json
+
+    execute(code, namespace)
+    arguments = json.loads(read_all(STDIN))
+    holder = namespace.get("Solution")
+    target = getattr(holder(), function, None) if isinstance(holder, type) else None
+    result = (target or namespace[function])(*arguments)
+    write_all(CHANNEL, json.dumps(result, default=plain).encode())
+
+
+def plain(value: object) -> object:
+    """JSON form of what JSON lacks: arrays of numpy, sets, iterators."""
+    return value.tolist() if hasattr(value, "tolist") else list(value)  # type: ignore[attr-defined, call-overload]
+
+
+def finish(body, name: str = "__main__") -> None:
+    """Run `body` with a fresh module's namespace, then end as the interpreter would: threads, atexit, flush.
+
+    The text streams are those of the supervisor, which never touched them; the files beneath are the test's.
+    """
+    module = ModuleType(name)
+    module.__dict__.update(__builtins__=__builtins__, __file__="main.py")
+    sys.modules[name] = module
+    sys.argv = ["main.py"]
+    sys.setrecursionlimit(sys.getrecursionlimit() + HARNESS_FRAMES)
+    code = exit_code(lambda: body(module.__dict__))
+    code = wind_down(module.__dict__) or code
+    os._exit(code & 0xFF)
+
+
+def exit_code(body) -> int:
+    try:
+        body()
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        print(error.code, file=sys.stderr)
+        return 1
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 1
+    return 0
+
+
+def wind_down(namespace: dict) -> int:
+    """What Py_FinalizeEx does that a program can see. Returns 120, as Python does, if the output cannot be flushed."""
+    if "threading" in sys.modules:
+        sys.modules["threading"]._shutdown()
+    atexit._run_exitfuncs()
+    streams = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
+    namespace.clear()
+    gc.collect()
+    try:
+        for stream in streams:
+            if stream is not None and not stream.closed:
+                stream.flush()
+    except (OSError, ValueError):
+        return 120
+    return 0
+
+
+def read_all(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

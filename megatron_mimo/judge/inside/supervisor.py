@@ -1,0 +1,241 @@
+"""PID 1 of a sandbox: forks a child for every test, watches it, sweeps what it left, reports what the kernel measured.
+
+It holds no expected output and no test's text: the judge passes both as memory files whose contents are never read here
+(a forked child could find them in its copy of this memory). Being PID 1 of the PID namespace it takes no signal that it
+has no handler for, so children cannot kill or stop it; there is no /proc and seccomp denies ptrace and its kin.
+It handles data from the judge alone; from children it takes only what `wait4` says.
+"""
+
+import _signal
+import _socket
+import gc
+import marshal
+import os
+import select
+import sys
+import time
+
+from . import confine, preload, program
+
+REASON_NONE, REASON_CPU, REASON_WALL, REASON_FILES = range(4)
+POLL_SECONDS = 0.05
+MAX_FILES = 4096
+MAX_MESSAGE_BYTES = 1 << 16
+SCRATCH = "/tmp"
+
+
+class Supervisor:
+    """One sandbox's loop. `code`: the compiled Python solution, opaque bytes; `binary`: descriptor of a C++ one."""
+
+    def __init__(self, channel: "_socket.socket") -> None:
+        self.channel = channel
+        self.setup: dict = {}
+        self.limits: dict = {}
+        self.code = b""
+        self.binary = -1
+        self.scratch_changed = 0
+
+    def run(self) -> None:
+        while True:
+            data, ancillary, _, _ = self.channel.recvmsg(MAX_MESSAGE_BYTES, _socket.CMSG_SPACE(8 * 4))
+            if not data:
+                return
+            message = marshal.loads(data)
+            fds = received_descriptors(ancillary)
+            reply = getattr(self, "do_" + message["do"])(message, fds)
+            for fd in fds:
+                if fd != self.binary:
+                    os.close(fd)
+            self.channel.send(" ".join(map(str, reply)).encode())
+
+    def do_setup(self, message: dict, fds: list[int]) -> tuple:
+        """First message: uid, limits, the program's seccomp filter, module names worth importing once."""
+        self.setup = message
+        self.limits = message["limits"]
+        confine.limit_all(self.limits)
+        preload.add_site_builtins()
+        preload.import_modules(message["preload"])
+        gc.collect()
+        gc.freeze()
+        self.scratch_changed = os.stat(SCRATCH).st_ctime_ns if self.limits["scratch_bytes"] else 0
+        return (os.getpid(),)
+
+    def do_load(self, message: dict, fds: list[int]) -> tuple:
+        """Compile a Python solution in a child: the parser must not meet the solution in this process."""
+        source, errors = fds
+        out = os.memfd_create("code")
+
+        def child() -> None:
+            confine.confine(self.setup, [source, out, errors])
+            program.compile_source()
+
+        reply = self.watch([fork(child)])
+        self.code = os.pread(out, os.fstat(out).st_size, 0)
+        os.close(out)
+        return reply
+
+    def do_load_binary(self, message: dict, fds: list[int]) -> tuple:
+        self.binary = fds[0]
+        os.set_inheritable(self.binary, False)
+        return (0,)
+
+    def do_compile(self, message: dict, fds: list[int]) -> tuple:
+        """Run the compiler of `message["arguments"]` on the source; its output file goes to the second descriptor."""
+        source, binary, messages = fds
+
+        def child() -> None:
+            confine.confine(self.setup, [source, messages, messages])
+            os.execv(message["arguments"][0], message["arguments"])
+
+        reply = self.watch([fork(child)])
+        if reply[0] == 0:
+            copy_file(SCRATCH + "/program", binary)
+        return reply
+
+    def do_test(self, message: dict, fds: list[int]) -> tuple:
+        """Run one test: `kind` stdio or call (stdin, stdout, stderr, result) or assert (program, stdout, stderr)."""
+        if message["kind"] == "assert":
+            return self.run_asserts(message, fds)
+        keep = self.binary
+
+        def child() -> None:
+            confine.confine(self.setup, fds, keep)
+            if keep >= 0:
+                # Python ignores these, and ignored signals stay so across exec.
+                for number in (_signal.SIGXFSZ, _signal.SIGPIPE):
+                    _signal.signal(number, _signal.SIG_DFL)
+                os.execve(keep, ["program"], dict(os.environ))
+            program.run(self.code, message)
+
+        return self.watch([fork(child)])
+
+    def run_asserts(self, message: dict, fds: list[int]) -> tuple:
+        """The solution serves its functions in one child; another, which has none of its code, runs the asserts."""
+        test, output, errors = fds
+        near, far = _socket.socketpair()
+        empty = os.open("/dev/null", os.O_RDONLY)
+
+        def solution() -> None:
+            inherited = [empty, output, errors, far.fileno()]
+            confine.confine(self.setup, inherited)
+            program.serve(self.code)
+
+        def examiner() -> None:
+            inherited = [test, output, errors, near.fileno()]
+            confine.confine(self.setup, inherited)
+            from . import examiner
+
+            examiner.run(message)
+
+        served = fork(solution)
+        pids = [fork(examiner), served]
+        for end in (near, far):
+            end.close()
+        os.close(empty)
+        return self.watch(pids)
+
+    def watch(self, pids: list[int]) -> tuple:
+        """Wait for the first of `pids`, within limits; kill everything else; reap.
+
+        Returns (wait status, CPU microseconds, wall microseconds, peak KiB, reason, changed scratch directory or not).
+        """
+        start = time.monotonic()
+        reason = self.wait(pids, start)
+        wall = time.monotonic() - start
+        sweep()
+        status, processor, peak = reap(pids[0])
+        if reason == REASON_NONE and processor > self.limits["cpu_seconds"]:
+            reason = REASON_CPU
+        return (status, int(processor * 1e6), int(wall * 1e6), peak, reason, int(self.scratch_dirty()))
+
+    def wait(self, pids: list[int], start: float) -> int:
+        descriptor = os.pidfd_open(pids[0])
+        poller = select.poll()
+        poller.register(descriptor, select.POLLIN)
+        try:
+            while not poller.poll(POLL_SECONDS * 1000):
+                if sum(map(processor_seconds, pids)) > self.limits["cpu_seconds"]:
+                    return REASON_CPU
+                if time.monotonic() - start > self.limits["wall_seconds"]:
+                    return REASON_WALL
+                if self.limits["scratch_bytes"] and files_in_scratch() > MAX_FILES:
+                    return REASON_FILES
+            return REASON_NONE
+        finally:
+            os.close(descriptor)
+
+    def scratch_dirty(self) -> bool:
+        """Whether anything was made, renamed, removed or relabelled in /tmp: the next test needs a new sandbox."""
+        return bool(self.scratch_changed) and os.stat(SCRATCH).st_ctime_ns != self.scratch_changed
+
+
+def fork(body) -> int:
+    """Fork; the child runs `body`, which must not return, and never comes back into the supervisor's loop."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        body()
+    except BaseException as error:
+        os.write(2, f"{type(error).__name__}: {error}".encode())
+    finally:
+        os._exit(98)
+
+
+def sweep() -> None:
+    """Kill every other process of the namespace. The kernel does it against forks in flight; PID 1 is exempt."""
+    try:
+        os.kill(-1, _signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def reap(main_pid: int) -> tuple[int, float, int]:
+    """Wait for all children, orphans included. Returns (status of main_pid, CPU seconds of all, peak KiB of one)."""
+    status, processor, peak = 0, 0.0, 0
+    while True:
+        try:
+            pid, result, usage = os.wait4(-1, 0)
+        except ChildProcessError:
+            return status, processor, peak
+        processor += usage.ru_utime + usage.ru_stime
+        peak = max(peak, usage.ru_maxrss)
+        if pid == main_pid:
+            status = result
+
+
+def processor_seconds(pid: int) -> float:
+    """CPU time of a process over all its threads: Linux forms the clock's number from the pid."""
+    try:
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return 0.0
+
+
+def files_in_scratch() -> int:
+    usage = os.statvfs(SCRATCH)
+    return usage.f_files - usage.f_ffree
+
+
+def copy_file(path: str, target: int) -> None:
+    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    while os.sendfile(target, source, None, 1 << 24):
+        pass
+    os.close(source)
+
+
+def received_descriptors(ancillary: list) -> list[int]:
+    data = b"".join(part for _, _, part in ancillary)
+    return [int.from_bytes(data[i : i + 4], sys.byteorder) for i in range(0, len(data), 4)]
+
+
+def main() -> None:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    channel = _socket.socket(fileno=os.dup(0))
+    os.set_inheritable(channel.fileno(), False)
+    Supervisor(channel).run()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit("run by the judge inside a sandbox")

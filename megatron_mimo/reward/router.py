@@ -1,0 +1,130 @@
+"""One entry for all rewards: by kind to mathematics or code. Accuracy alone; no format or length reward."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from megatron_mimo.config import ConfigError
+from megatron_mimo.judge.request import Limits, Solution, Test
+from megatron_mimo.judge.result import JudgeResult, Verdict
+from megatron_mimo.reward import code_difficulty, language_mixing
+
+DEFAULT_LIMITS = Limits()
+
+
+class RewardFault(Exception):
+    """The reward could not be computed, through no fault of the response: retry or drop, never score as 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MathProblem:
+    """Compared with the response's last boxed answer."""
+
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeProblem:
+    """Judged by tests. Without `levels` all tests form one level: all or nothing under `strict`."""
+
+    tests: Sequence[Test]
+    levels: Sequence[int] | None = None
+    scores: Sequence[float] = (1.0,)
+    language: Literal["python", "cpp"] = "python"
+    limits: Limits = DEFAULT_LIMITS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reward:
+    """A reward with its parts."""
+
+    value: float
+    accuracy: float
+    """Before any penalty; of code, the reward over the most that can be earned."""
+    language_penalty: float = 0.0
+    verdict: Verdict | None = None
+    passed: tuple[bool, ...] = ()
+
+
+class MathReward(Protocol):
+    """reward/math_answer.py, or a stand-in."""
+
+    async def reward(self, response: str, answer: str) -> float: ...
+
+
+class Judge(Protocol):
+    """judge/pool.py, judge/client.py, or a stand-in."""
+
+    async def judge(
+        self,
+        solution: Solution,
+        tests: list[Test],
+        *,
+        limits: Limits | None = None,
+        levels: list[int] | None = None,
+        stop_at_first_failure: bool = False,
+    ) -> JudgeResult: ...
+
+
+class RewardRouter:
+    """`await router.reward(problem, response)`."""
+
+    def __init__(
+        self,
+        math: MathReward,
+        judge: Judge,
+        *,
+        scheme: Literal["strict", "soft"] = "strict",
+        language_penalty: float = 0.0,
+    ) -> None:
+        """scheme: of the code reward. language_penalty: times the share of letters in minority scripts; 0 is off."""
+        if scheme not in ("strict", "soft"):
+            raise ConfigError("scheme", scheme, "is 'strict' or 'soft'")
+        if language_penalty < 0:
+            raise ConfigError("language_penalty", language_penalty, "must not be negative")
+        self._math, self._judge = math, judge
+        self._scheme: Literal["strict", "soft"] = scheme
+        self._language_penalty = language_penalty
+
+    async def reward(self, problem: MathProblem | CodeProblem, response: str) -> Reward:
+        """Reward of a response. Raises RewardFault when judge or verifier failed."""
+        penalty = self._language_penalty * language_mixing.minority_share(response) if self._language_penalty else 0.0
+        if isinstance(problem, MathProblem):
+            accuracy = await self._math.reward(response, problem.answer)
+            return Reward(value=accuracy - penalty, accuracy=accuracy, language_penalty=penalty)
+        return await self._code(problem, response, penalty)
+
+    async def _code(self, problem: CodeProblem, response: str, penalty: float) -> Reward:
+        source = last_code_block(response)
+        if source is None:
+            return Reward(value=-penalty, accuracy=0.0, language_penalty=penalty)
+        levels = list(problem.levels) if problem.levels is not None else [0] * len(problem.tests)
+        most = code_difficulty.max_reward(levels, problem.scores)
+        result = await self._judge.judge(
+            Solution(source=source, language=problem.language),
+            list(problem.tests),
+            limits=problem.limits,
+            levels=levels,
+            # A strict reward is settled by the first failure; a soft one needs every test.
+            stop_at_first_failure=self._scheme == "strict",
+        )
+        if result.verdict is Verdict.JUDGE_FAULT:
+            raise RewardFault(f"judge: {result.tests[0].message}")
+        earned = code_difficulty.reward(result.passed, levels, problem.scores, self._scheme)
+        return Reward(
+            value=earned - penalty,
+            accuracy=earned / most if most else 0.0,
+            language_penalty=penalty,
+            verdict=result.verdict,
+            passed=tuple(result.passed),
+        )
+
+
+def last_code_block(response: str) -> str | None:
+    """Contents of the last complete ``` block after the reasoning (`</think>`), without its language line, or None."""
+    parts = response.rpartition("</think>")[2].split("```")
+    if len(parts) < 3:
+        return None
+    # Fences alternate: odd parts lie inside; a last, unclosed block is left out.
+    inside = parts[1 : len(parts) - 1 : 2][-1]
+    return inside.partition("\n")[2]

@@ -1,0 +1,47 @@
+"""Serve the judge over HTTP: POST /judge and /run_code, GET /health and /metrics.
+
+    python tools/judge_server.py --port 8080 --slots 16
+
+Needs bubblewrap, and g++ for C++ solutions. No authentication: keep it on a private network. docs/judge.md.
+"""
+
+import argparse
+import sys
+
+from aiohttp import web
+
+from megatron_mimo.config import UserError
+from megatron_mimo.judge import JudgeConfig, JudgePool
+from megatron_mimo.judge.server import JudgeServer
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    try:
+        config = JudgeConfig(
+            num_slots=options.slots,
+            python=options.python,
+            python_packages=tuple(options.packages),
+            max_queue=options.max_queue,
+        )
+        with JudgePool(config) as pool:
+            web.run_app(JudgeServer(pool).application(), host=options.host, port=options.port)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--slots", type=int, default=0, help="programs at a time (default: one a core)")
+    parser.add_argument("--max-queue", type=int, default=1024, help="solutions that may wait (default 1024)")
+    parser.add_argument("--python", default=sys.executable, help="interpreter of Python solutions")
+    parser.add_argument("--packages", nargs="*", default=[], help="folders with packages that solutions may import")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
