@@ -52,6 +52,7 @@ def run(config: PretrainConfig, config_path: Path, arguments: list[str], rank: i
     from megatron_mimo.training.callbacks import Callback, Callbacks, default_callbacks
     from megatron_mimo.training.distributed import distributed, is_reporting_rank
     from megatron_mimo.training.trainer import PREEMPTED, Trainer
+    from megatron_mimo.training.training_data import PretrainingData
 
     class RunFiles(Callback):
         """Written once the run is known to start: a refused one must not overwrite an earlier run's files."""
@@ -71,7 +72,8 @@ def run(config: PretrainConfig, config_path: Path, arguments: list[str], rank: i
             print(f"resume with: {command}", flush=True)
         try:
             shown = default_callbacks(output_dir, is_reporting_rank())
-            trainer = Trainer(config, config_path.parent, Callbacks([RunFiles(), shown]))
+            data = PretrainingData(config, config_path.parent)
+            trainer = Trainer(config, data, Callbacks([RunFiles(), shown]))
             reason = trainer.fit()
         except Exception:
             print(f"rank {rank} failed; resume with: {command}", file=sys.stderr, flush=True)
