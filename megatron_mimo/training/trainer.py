@@ -11,7 +11,8 @@ from megatron.core import parallel_state
 
 from megatron_mimo.config import PretrainConfig
 from megatron_mimo.model.build import build_model, set_rotary_base
-from megatron_mimo.model.initialize import initialize_weights
+from megatron_mimo.model.initialize import initialize_weights, is_low_rank
+from megatron_mimo.model.lora import add_lora
 from megatron_mimo.model.product_attention import MAX_PRODUCT_LENGTH
 from megatron_mimo.model.spec import choose_backend
 from megatron_mimo.platform.environment import package_version
@@ -60,6 +61,9 @@ class Trainer:
         initialize_weights(chunks, config.model, config.seed)
         if config.start:
             start_from(chunks, config, config.start)
+        if config.lora:
+            add_lora(chunks, config.lora)
+            initialize_weights(chunks, config.model, config.seed, wanted=is_low_rank)
         self.chunks = wrap_data_parallel(chunks)
         self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision)
         self.step = TrainStep(self.chunks, 1 + config.model.mtp_num_layers, len(data.sources))
