@@ -1,7 +1,6 @@
 """Record by record: read, filter, tokenize, and write to the train or the held-out set; or refuse with a reason."""
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ class SourceCounts:
     records: int = 0
     train_samples: int = 0
     valid_samples: int = 0
-    refused: dict[str, int] = field(default_factory=Counter)
+    refused: dict[str, int] = field(default_factory=dict)
     """Number of records left out, by reason."""
 
 
@@ -83,7 +82,8 @@ class Intake:
         return sample
 
     def _refuse(self, place: str, reason: str, counts: SourceCounts) -> None:
-        counts.refused[reason.split(":")[0]] += 1
+        kind = reason.split(":")[0]
+        counts.refused[kind] = counts.refused.get(kind, 0) + 1
         self._refused.write(json.dumps({"place": place, "reason": reason}, ensure_ascii=False) + "\n")
 
 
