@@ -162,7 +162,7 @@ def build_step(case: Case) -> Callable[[], None]:
         optimizer.zero_grad()
         rows = torch.randint(1, work.model.vocab_size, (shape[0], shape[1] + 1))
         source = torch.zeros(shape[0], dtype=torch.long)
-        batch = make_batch(rows, source, work.model.mtp_num_layers, 0, work.document_attention)
+        batch = make_batch({"tokens": rows, "source": source}, work.model.mtp_num_layers, 0, work.document_attention)
         train.backward(iter([batch]), 1, shape)
         apply_update(optimizer, gradient_norm(optimizer), 1.0)
 

@@ -72,7 +72,12 @@ def megatron_step(s: int, b: int, mtp_num_layers: int, stock: bool, keep_memory:
     chunks = wrap_data_parallel(chunks)
     optimizer = build_optimizer(chunks, OptimizerConfig(), precision)
     step = TrainStep(chunks, 1 + mtp_num_layers, 1)
-    batch = make_batch(rows(s, b, model.vocab_size), torch.zeros(b, dtype=torch.long), mtp_num_layers, 0, "ignore")
+    batch = make_batch(
+        {"tokens": rows(s, b, model.vocab_size), "source": torch.zeros(b, dtype=torch.long)},
+        mtp_num_layers,
+        0,
+        "ignore",
+    )
 
     def run() -> None:
         optimizer.zero_grad()

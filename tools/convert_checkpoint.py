@@ -3,6 +3,7 @@
 convert_checkpoint.py import --hf-path MODEL --megatron-path RUN/checkpoints/step_00000000 --verify
 convert_checkpoint.py export --megatron-path RUN/checkpoints/step_X --hf-path OUT --verify
 convert_checkpoint.py roundtrip --hf-path MODEL --megatron-path NEW
+convert_checkpoint.py adapter --megatron-path RUN/checkpoints/step_X --hf-path ADAPTER
 """
 
 import argparse
@@ -14,6 +15,7 @@ from megatron_mimo.config import UserError
 from megatron_mimo.convert.compare import compare_folders
 from megatron_mimo.convert.export import export_checkpoint
 from megatron_mimo.convert.hf_import import import_checkpoint
+from megatron_mimo.convert.lora import export_adapter
 from megatron_mimo.convert.ops import to_hugging_face, to_megatron
 from megatron_mimo.convert.progress import ProgressLine
 from megatron_mimo.convert.shards import Direction
@@ -39,17 +41,18 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, text in (
         ("import", _import, "Hugging Face folder -> Megatron torch_dist checkpoint of weights"),
         ("export", _export, "Megatron torch_dist checkpoint -> Hugging Face folder"),
+        ("adapter", _adapter, "low-rank updates of a fine-tuned checkpoint -> PEFT adapter folder"),
         ("roundtrip", _roundtrip, "convert whichever of the two folders exists into the other, back, and compare"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--megatron-path", type=Path, required=True, help="RUN/checkpoints/step_...")
         command.add_argument("--hf-path", type=Path, required=True, help="Hugging Face model folder")
         command.add_argument("--tokenizer", type=Path, help="tokenizer folder (default: the source's own)")
-        if name != "export":
+        if name in ("import", "roundtrip"):
             command.add_argument(
                 "--make-vocab-size-divisible-by", type=int, default=1, help="pad the vocabulary with zero rows (import)"
             )
-        if name != "roundtrip":
+        if name in ("import", "export"):
             command.add_argument("--verify", action="store_true", help="read both folders again and compare every bit")
         command.set_defaults(run=run)
     return parser
@@ -77,6 +80,11 @@ def _export(options: argparse.Namespace) -> None:
         print(f"note: {note}")
     if options.verify:
         _compare(options, to_megatron)
+
+
+def _adapter(options: argparse.Namespace) -> None:
+    count = export_adapter(options.megatron_path, options.hf_path)
+    print(f"wrote an adapter of {count} layers to {options.hf_path}")
 
 
 def _roundtrip(options: argparse.Namespace) -> None:

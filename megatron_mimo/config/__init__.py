@@ -7,17 +7,21 @@ from megatron_mimo.config.model import ModelConfig
 from megatron_mimo.config.parallel import ParallelConfig
 from megatron_mimo.config.precision import PrecisionConfig
 from megatron_mimo.config.pretrain import PretrainConfig
-from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig, StartConfig
+from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig, LoRAConfig, StartConfig
+from megatron_mimo.config.sft import ChatDataConfig, ChatSourceConfig, SFTConfig
 from megatron_mimo.config.stages import BatchRamp, LearningRateSegment, MTPLossWeight, OptimizerConfig, StageConfig
 
 __all__ = [
     "BatchRamp",
+    "ChatDataConfig",
+    "ChatSourceConfig",
     "CheckpointConfig",
     "ConfigError",
     "DataConfig",
     "EvaluationConfig",
     "GuardConfig",
     "LearningRateSegment",
+    "LoRAConfig",
     "LoggingConfig",
     "MTPLossWeight",
     "ModelConfig",
@@ -25,6 +29,7 @@ __all__ = [
     "ParallelConfig",
     "PrecisionConfig",
     "PretrainConfig",
+    "SFTConfig",
     "StageConfig",
     "StartConfig",
     "UserError",

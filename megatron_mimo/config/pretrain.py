@@ -7,7 +7,7 @@ from megatron_mimo.config.errors import ConfigError, require_at_least
 from megatron_mimo.config.model import ModelConfig
 from megatron_mimo.config.parallel import ParallelConfig
 from megatron_mimo.config.precision import PrecisionConfig
-from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig, StartConfig
+from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig, LoRAConfig, StartConfig
 from megatron_mimo.config.stages import MTPLossWeight, OptimizerConfig, StageConfig, check_recipe
 
 
@@ -24,6 +24,8 @@ class PretrainConfig:
     model: ModelConfig
     start: StartConfig | None = None
     """Another run's weights to start from; null starts from random ones."""
+    lora: LoRAConfig | None = None
+    """Train low-rank updates of the linear layers alone; null trains every weight."""
     stages: list[StageConfig]
     mtp_loss: list[MTPLossWeight] = field(default_factory=lambda: [MTPLossWeight(mtp_loss_scaling_factor=0.3)])
     data: DataConfig
@@ -40,6 +42,8 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         check_recipe(self.stages, self.mtp_loss)
         self.parallel.check_against(self.model)
+        if self.lora and (self.start is None or self.start.train != "all"):
+            raise ConfigError("lora", self.lora, "updates trained weights: set start.checkpoint, with start.train=all")
         if self.start and self.start.train != "all" and self.parallel.pipeline_model_parallel_size > 1:
             raise ConfigError(
                 "parallel.pipeline_model_parallel_size",

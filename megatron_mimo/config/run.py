@@ -42,6 +42,24 @@ class StartConfig:
 
 
 @dataclass(kw_only=True)
+class LoRAConfig:
+    """Low-rank updates W + alpha / rank * B A of the linear layers, with everything else frozen (Hu et al., 2021)."""
+
+    rank: int = 8
+    alpha: float = 32.0
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "lora", rank=self.rank)
+        if self.alpha <= 0:
+            raise ConfigError("lora.alpha", self.alpha, "must be above 0")
+
+    @property
+    def scale(self) -> float:
+        """What the product of the two factors is multiplied by."""
+        return self.alpha / self.rank
+
+
+@dataclass(kw_only=True)
 class GuardConfig:
     """What to do when a step, a rank or a node misbehaves."""
 

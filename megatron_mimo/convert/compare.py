@@ -7,6 +7,7 @@ from torch import Tensor
 
 from megatron_mimo.config import UserError
 from megatron_mimo.convert.export import read_settings
+from megatron_mimo.convert.lora import MergedWeights
 from megatron_mimo.convert.megatron import TorchDistCheckpoint
 from megatron_mimo.convert.mimo import hugging_face_shapes, megatron_shapes, mimo_ops
 from megatron_mimo.convert.ops import Op, check_shapes, to_hugging_face
@@ -22,7 +23,7 @@ def compare_folders(megatron: Path, hugging_face: Path, convert: Direction, prog
     Returns the number of tensors, all identical. Raises UserError that lists, by name, every tensor that is missing,
     extra, misshaped or different. To check a conversion, convert back.
     """
-    checkpoint, folder = TorchDistCheckpoint(megatron), HuggingFaceFolder(hugging_face)
+    checkpoint, folder = MergedWeights(TorchDistCheckpoint(megatron)), HuggingFaceFolder(hugging_face)
     model, rows = read_settings(checkpoint.run, str(megatron / "run.json")).model, folder.config.model.vocab_size
     check_shapes(checkpoint.shapes, megatron_shapes(model), str(megatron))
     check_shapes(folder.shapes, hugging_face_shapes(model, rows), str(hugging_face))

@@ -9,6 +9,7 @@ from megatron_mimo.config import ModelConfig, UserError
 from megatron_mimo.config.load import from_tree
 from megatron_mimo.convert.destination import check_absent
 from megatron_mimo.convert.huggingface import FolderSettings, check_tokenizer, convert_to_hugging_face
+from megatron_mimo.convert.lora import MergedWeights
 from megatron_mimo.convert.megatron import TorchDistCheckpoint
 from megatron_mimo.convert.mimo import megatron_shapes, mimo_ops
 from megatron_mimo.convert.model_card import CURVE_FILE, compatibility_notes, model_card
@@ -41,7 +42,7 @@ def export_checkpoint(
     max_shard_bytes: int = MAX_SHARD_BYTES,
     progress: Progress = no_progress,
 ) -> list[str]:
-    """Write `destination`; returns notes on what inference engines will not do with this model.
+    """Write `destination`, low-rank updates merged; returns notes on what engines will not do with this model.
 
     `tokenizer_folder` defaults to the one of the training configuration. Raises UserError, with nothing written, for
     an incomplete or damaged checkpoint, tensors that are not those of the model, a tokenizer that does not fit, a full
@@ -50,7 +51,8 @@ def export_checkpoint(
     check_absent(destination)
     checkpoint = TorchDistCheckpoint(checkpoint_folder)
     settings = read_settings(checkpoint.run, source=str(checkpoint_folder / "run.json"))
-    check_shapes(checkpoint.shapes, megatron_shapes(settings.model), str(checkpoint_folder))
+    weights = MergedWeights(checkpoint)
+    check_shapes(weights.shapes, megatron_shapes(settings.model), str(checkpoint_folder))
     record = read_run_record(checkpoint_folder, checkpoint.run["step"])
     tokenizer = check_tokenizer(tokenizer_folder or settings.tokenizer, settings.model, settings.tokenizer_sha256)
     convert_to_hugging_face(
@@ -64,7 +66,7 @@ def export_checkpoint(
             pictures={CURVE_FILE: record.curve} if record.curve else {},
         ),
         mimo_ops(settings.model, settings.hugging_face_vocab_size),
-        checkpoint,
+        weights,
         max_shard_bytes=max_shard_bytes,
         progress=progress,
     )

@@ -1,6 +1,7 @@
 """Batches for one rank: the rank's own sample indices in, tensors out."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,15 +9,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from megatron_mimo.config import DataConfig
-from megatron_mimo.data.datasets import Sample, StageDataset, ValidationDataset
+from megatron_mimo.data.datasets import Sample
 
 Batch = dict[str, Tensor]
-"""`tokens`: int64 [n, s + 1], `source`: int64 [n]."""
+"""`tokens`: int64 [n, s + 1], `source`: int64 [n]; packed samples also bring `segments` and `loss_mask` [n, s + 1]."""
 
 
-def build_loader(
-    dataset: StageDataset | ValidationDataset, index_batches: Iterable[list[int]], data: DataConfig
-) -> Iterator[Batch]:
+def build_loader(dataset: Any, index_batches: Iterable[list[int]], data: DataConfig) -> Iterator[Batch]:
     """Yield one batch for each list of sample indices, in that order, through the loader `data` names.
 
     Raises UserError for the DALI loader where DALI is not installed.
@@ -31,11 +30,10 @@ def build_loader(
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Stack n samples to `tokens` [n, s + 1] and `source` [n]."""
-    return {
-        "tokens": torch.from_numpy(np.stack([sample["tokens"] for sample in samples])),
-        "source": torch.tensor([sample["source"] for sample in samples], dtype=torch.int64),
-    }
+    """Stack n samples: `source` to [n], everything else to [n, s + 1]."""
+    arrays = [name for name in samples[0] if name != "source"]
+    stacked = {name: torch.from_numpy(np.stack([sample[name] for sample in samples])) for name in arrays}
+    return stacked | {"source": torch.tensor([sample["source"] for sample in samples], dtype=torch.int64)}
 
 
 class _Batches:

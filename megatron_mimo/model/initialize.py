@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -16,16 +16,25 @@ RESIDUAL_OUTPUTS = ("linear_proj.weight", "linear_fc2.weight")
 
 
 @torch.no_grad()
-def initialize_weights(chunks: list[MTPGPTModel], model: ModelConfig, seed: int) -> None:
+def initialize_weights(
+    chunks: list[MTPGPTModel], model: ModelConfig, seed: int, wanted: Callable[[str], bool] = lambda name: True
+) -> None:
     """Fill every parameter from (seed, its global name), each rank cutting its shard out of the whole tensor.
 
     Norms are one, biases zero, the rest normal with `init_method_std`; the projections that write into the residual
-    stream are scaled by 1/sqrt(2 * num_layers), megatron-core's default.
+    stream are scaled by 1/sqrt(2 * num_layers), megatron-core's default. Of low-rank updates B is zero and A uniform
+    within 1/sqrt(inputs), as PEFT has it. Names that are not `wanted` are left alone.
     """
     metadata = {"dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True)}
     for chunk in chunks:
         for tensor in sharded_tensors(chunk.sharded_state_dict(metadata=metadata)):
-            _fill(tensor, model, seed)
+            if wanted(tensor.key):
+                _fill(tensor, model, seed)
+
+
+def is_low_rank(name: str) -> bool:
+    """Whether a parameter belongs to a low-rank update (model.lora)."""
+    return "_lora." in name
 
 
 def sharded_tensors(state: Any) -> Iterator[ShardedTensor]:
@@ -57,10 +66,13 @@ def _fill(shard: ShardedTensor, model: ModelConfig, seed: int) -> None:
 def _whole_tensor(key: str, name: str, shape: tuple[int, ...], model: ModelConfig, seed: int) -> torch.Tensor:
     if "norm" in key:
         return torch.ones(shape)
-    if key.endswith(".bias"):
+    if key.endswith(".bias") or "_lora.b." in key:
         return torch.zeros(shape)
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    if is_low_rank(key):
+        bound = 1 / math.sqrt(shape[1])
+        return torch.empty(shape).uniform_(-bound, bound, generator=generator)
     std = model.init_method_std
     if key.endswith(RESIDUAL_OUTPUTS):
         std /= math.sqrt(2 * model.num_layers)

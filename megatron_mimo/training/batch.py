@@ -71,20 +71,24 @@ def document_attention(config: PretrainConfig, stage: StageConfig, backend: str)
     )
 
 
-def make_batch(
-    rows: Tensor, source: Tensor, mtp_num_layers: int, eod_token_id: int, attention: DocumentAttention
-) -> Batch:
-    """rows [b, s+1], source [b] -> the whole-sequence Batch; positions restart with each document unless ignored."""
-    tokens = rows[:, :-1].contiguous()
+def make_batch(rows: dict[str, Tensor], mtp_num_layers: int, eod_token_id: int, attention: DocumentAttention) -> Batch:
+    """The loader's rows -> the whole-sequence Batch; positions restart with each document unless ignored.
+
+    rows: `tokens` [b, s+1], `source` [b]; packed samples bring `segments` [b, s+1], which take the documents' place and
+    end what is predicted, and `loss_mask` [b, s+1].
+    """
+    tokens = rows["tokens"][:, :-1].contiguous()
     b, s = tokens.shape
-    labels, loss_mask = shifted_labels(rows, 1 + mtp_num_layers)
+    labels, loss_mask = shifted_labels(rows["tokens"], 1 + mtp_num_layers)
+    if "segments" in rows:
+        loss_mask *= sample_loss_mask(rows["segments"], rows["loss_mask"], 1 + mtp_num_layers)
     position_ids, attention_mask, cu_seqlens = torch.arange(s).expand(b, s).contiguous(), None, None
     if attention != "ignore":
-        document_ids = documents(tokens, eod_token_id)
+        document_ids = rows["segments"][:, :-1] if "segments" in rows else documents(tokens, eod_token_id)
         position_ids = document_positions(document_ids)
         attention_mask = document_mask(document_ids) if attention == "mask" else None
         cu_seqlens = document_bounds(position_ids) if attention == "packed" else None
-    return Batch(tokens, position_ids, labels, loss_mask, attention_mask, cu_seqlens, source)
+    return Batch(tokens, position_ids, labels, loss_mask, attention_mask, cu_seqlens, rows["source"])
 
 
 def shifted_labels(rows: Tensor, depths: int) -> tuple[Tensor, Tensor]:
@@ -96,6 +100,16 @@ def shifted_labels(rows: Tensor, depths: int) -> tuple[Tensor, Tensor]:
         labels[depth, :, : s - depth] = rows[:, 1 + depth :]
         loss_mask[depth, :, : s - depth] = 1.0
     return labels, loss_mask
+
+
+def sample_loss_mask(segments: Tensor, loss_mask: Tensor, depths: int) -> Tensor:
+    """[b, s+1] twice -> fp32 [depths, b, s]: 1 where the predicted token is worth learning and of the same sample."""
+    b, s = segments.shape[0], segments.shape[1] - 1
+    mask = torch.zeros(depths, b, s)
+    for depth in range(depths):
+        same = segments[:, 1 + depth :] == segments[:, : s - depth]
+        mask[depth, :, : s - depth] = (same & loss_mask[:, 1 + depth :]).float()
+    return mask
 
 
 def documents(tokens: Tensor, eod_token_id: int) -> Tensor:

@@ -6,9 +6,7 @@ import torch
 from megatron.core import parallel_state
 
 from megatron_mimo.config import PretrainConfig, StageConfig
-from megatron_mimo.data.datasets import build_validation_datasets
 from megatron_mimo.data.loader import collate
-from megatron_mimo.data.manifest import Manifest
 from megatron_mimo.training.batch import (
     Batch,
     cut_for_context_parallel,
@@ -19,14 +17,15 @@ from megatron_mimo.training.batch import (
 from megatron_mimo.training.metrics import EvaluationMetrics
 from megatron_mimo.training.state import Progress
 from megatron_mimo.training.step import TrainStep
+from megatron_mimo.training.training_data import TrainingData
 
 
 class Evaluator:
     """Reads the first sequences of every source's held-out split, the same ones every time."""
 
-    def __init__(self, config: PretrainConfig, manifest: Manifest, backend: str, step: TrainStep) -> None:
+    def __init__(self, config: PretrainConfig, data: TrainingData, backend: str, step: TrainStep) -> None:
         self.config = config
-        self.manifest = manifest
+        self.data = data
         self.backend = backend
         self.step = step
         self._next_tokens = config.evaluation.every_tokens or 0
@@ -44,13 +43,13 @@ class Evaluator:
 
     def evaluate(self, progress: Progress, stage: StageConfig) -> EvaluationMetrics:
         """Mean loss by source at the stage's sequence length."""
-        datasets = build_validation_datasets(self.config.data, stage.seq_length, self.config.evaluation.sequences)
-        samples = [dataset[index] for dataset in datasets.values() for index in range(len(dataset))]
+        held_out = self.data.held_out_samples(stage.seq_length, self.config.evaluation.sequences)
+        samples = [dataset[index] for dataset in held_out.values() for index in range(len(dataset))]
         ranks, size = parallel_state.get_data_parallel_world_size(), stage.micro_batch_size
         count = -(-len(samples) // (size * ranks))
         batches = self._batches(samples, stage, count)
         report = self.step.evaluate(batches, count, (size, stage.seq_length))
-        names = list(self.manifest.sources)
+        names = self.data.sources
         depths = [report.by_source(names, depth) for depth in range(1 + self.config.model.mtp_num_layers)]
         return EvaluationMetrics(
             step=progress.step,
@@ -67,12 +66,6 @@ class Evaluator:
         for number in range(count):
             places = [(number * ranks + rank) * size + offset for offset in range(size)]
             rows = collate([samples[place % len(samples)] for place in places])
-            batch = make_batch(
-                rows["tokens"],
-                rows["source"],
-                self.config.model.mtp_num_layers,
-                self.manifest.tokenizer.eod_token_id,
-                attention,
-            )
+            batch = make_batch(rows, self.config.model.mtp_num_layers, self.data.eod_token_id, attention)
             batch.loss_mask *= torch.tensor([float(place < len(samples)) for place in places])[None, :, None]
             yield to_device(cut_for_context_parallel(batch))

@@ -9,10 +9,10 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 
-from megatron_mimo.config import ConfigError, PretrainConfig
-from megatron_mimo.data.manifest import Manifest, read_manifest
+from megatron_mimo.config import PretrainConfig
 from megatron_mimo.model.build import build_model, set_rotary_base
-from megatron_mimo.model.initialize import initialize_weights
+from megatron_mimo.model.initialize import initialize_weights, is_low_rank
+from megatron_mimo.model.lora import add_lora
 from megatron_mimo.model.product_attention import MAX_PRODUCT_LENGTH
 from megatron_mimo.model.spec import choose_backend
 from megatron_mimo.platform.environment import package_version
@@ -37,6 +37,7 @@ from megatron_mimo.training.start import start_from
 from megatron_mimo.training.state import Progress, advance, is_finished
 from megatron_mimo.training.step import LossReport, TrainStep
 from megatron_mimo.training.straggler import StragglerMonitor, straggler_table
+from megatron_mimo.training.training_data import TrainingData, check_vocabulary
 from megatron_mimo.training.watchdog import Watchdog
 
 TORCH_ATTENTION = f"scaled_dot_product_attention (torch); bf16 on CPU: products to {MAX_PRODUCT_LENGTH} keys"
@@ -46,27 +47,28 @@ FINISHED, PREEMPTED = "finished", "pre-empted"
 class Trainer:
     """One run of a PretrainConfig on the process groups that exist; `fit` returns why it ended."""
 
-    def __init__(self, config: PretrainConfig, config_folder: Path, callbacks: Callback) -> None:
-        """`config_folder`: mixture paths are relative to it."""
+    def __init__(self, config: PretrainConfig, data: TrainingData, callbacks: Callback) -> None:
         self.config = config
-        self.config_folder = config_folder
+        self.data = data
         self.callbacks = callbacks
         self.schedule = Schedule(config.stages, config.mtp_loss)
         self.guard = LossGuard(config.guard)
         self.stragglers = StragglerMonitor(config.logging.straggler_every_steps)
-        self.manifest = read_manifest(config.data.path)
-        check_vocabulary(config, self.manifest)
+        check_vocabulary(config, data)
         self.backend, self.backend_reason = choose_backend(config.precision)
         first = config.stages[0]
         chunks = build_model(config.model, config.parallel, config.precision, first.seq_length, first.rotary_base)
         initialize_weights(chunks, config.model, config.seed)
         if config.start:
             start_from(chunks, config, config.start)
+        if config.lora:
+            add_lora(chunks, config.lora)
+            initialize_weights(chunks, config.model, config.seed, wanted=is_low_rank)
         self.chunks = wrap_data_parallel(chunks)
         self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision)
-        self.step = TrainStep(self.chunks, 1 + config.model.mtp_num_layers, len(self.manifest.sources))
+        self.step = TrainStep(self.chunks, 1 + config.model.mtp_num_layers, len(data.sources))
         self.checkpoints = Checkpointer(config, self.chunks, self.optimizer, self._facts())
-        self.evaluator = Evaluator(config, self.manifest, self.backend, self.step)
+        self.evaluator = Evaluator(config, data, self.backend, self.step)
         self.progress = Progress()
 
     def fit(self) -> str:
@@ -97,7 +99,7 @@ class Trainer:
         stage = self.config.stages[stage_index]
         models: list[Any] = [chunk.module for chunk in self.chunks]
         set_rotary_base(models, stage.rotary_base)
-        feed = StageFeed(self.config, self.config_folder, self.schedule, self.progress, self.manifest, self.backend)
+        feed = StageFeed(self.config, self.data, self.schedule, self.progress, self.backend)
         watchdog.beat()
         while self.progress.stage == stage_index and not self._is_done():
             verdict = self._train_step(feed)
@@ -138,7 +140,7 @@ class Trainer:
 
     def _report(self, report: LossReport, before: Progress, grad_norm: float, timer: StepTimer, skipped: bool) -> None:
         metrics = step_metrics(
-            self.config, self.schedule, list(self.manifest.sources), before, self.progress, report, grad_norm, timer
+            self.config, self.schedule, self.data.sources, before, self.progress, report, grad_norm, timer
         )
         metrics.skipped = skipped
         self.callbacks.on_step(metrics)
@@ -207,21 +209,10 @@ class Trainer:
         packages = ("torch", "megatron-core", "transformer-engine", "numpy")
         return {
             "versions": {name: package_version(name) for name in ("megatron-mimo", *packages)},
-            "tokenizer_sha256": self.manifest.tokenizer.sha256,
-            "data": {name: asdict(source) for name, source in self.manifest.sources.items()},
+            "tokenizer_sha256": self.data.tokenizer_sha256,
+            "data": self.data.facts,
             "backend": self.backend,
             "layout": asdict(self.config.parallel)
             | {"data_parallel_size": parallel_state.get_data_parallel_world_size()},
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         }
-
-
-def check_vocabulary(config: PretrainConfig, manifest: Manifest) -> None:
-    """Raise ConfigError when the data holds token ids that the embedding has no row for."""
-    tokens = manifest.tokenizer.vocab_size
-    if config.model.vocab_size < tokens:
-        raise ConfigError(
-            "model.vocab_size",
-            config.model.vocab_size,
-            f"the data's tokenizer has {tokens} tokens; make it at least that",
-        )

@@ -11,6 +11,7 @@ MEGATRON_USERS = {
     "model.build",
     "model.gpt",
     "model.initialize",
+    "model.lora",
     "model.mtp",
     "model.precision",
     "model.spec",

@@ -41,7 +41,12 @@ def main(job: dict[str, Any], results_path: Path) -> None:
             name = name.replace("decoder.layers.", f"decoder.layers.{shard.global_offset[0]}.")
         cut = zip(shard.global_offset[stacked:], shard.local_shape, strict=True)
         shard.data.detach().copy_(weights[name][tuple(slice(o, o + n) for o, n in cut)])
-    batch = make_batch(rows, torch.zeros(rows.shape[0], dtype=torch.long), model.mtp_num_layers, job["eod"], "mask")
+    batch = make_batch(
+        {"tokens": rows, "source": torch.zeros(rows.shape[0], dtype=torch.long)},
+        model.mtp_num_layers,
+        job["eod"],
+        "mask",
+    )
 
     def forward_step(_: Any, module: Any) -> Any:
         output = module(batch.tokens, batch.position_ids, batch.attention_mask, batch.labels, return_logits=True)

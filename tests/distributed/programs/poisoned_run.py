@@ -16,6 +16,7 @@ def main(tree: dict[str, Any], folder: Path, results_path: Path) -> None:
     from megatron_mimo.training.distributed import distributed
     from megatron_mimo.training.metrics import StepMetrics
     from megatron_mimo.training.trainer import Trainer
+    from megatron_mimo.training.training_data import PretrainingData
 
     class Poisoner(Callback):
         trainer: Trainer
@@ -43,7 +44,7 @@ def main(tree: dict[str, Any], folder: Path, results_path: Path) -> None:
     config = tiny_config(tree)
     poisoner, stopped = Poisoner(), ""
     with distributed(config):
-        poisoner.trainer = Trainer(config, folder, poisoner)
+        poisoner.trainer = Trainer(config, PretrainingData(config, folder), poisoner)
         try:
             poisoner.trainer.fit()
         except UserError as error:

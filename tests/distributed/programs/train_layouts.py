@@ -18,6 +18,7 @@ def main(jobs_path: Path, results_path: Path) -> None:
     from megatron_mimo.training.distributed import initialize_parallel_groups, is_reporting_rank, seed_everything
     from megatron_mimo.training.metrics import StepMetrics
     from megatron_mimo.training.trainer import Trainer
+    from megatron_mimo.training.training_data import PretrainingData
 
     class Collector(Callback):
         def __init__(self) -> None:
@@ -36,7 +37,7 @@ def main(jobs_path: Path, results_path: Path) -> None:
         initialize_parallel_groups(config.parallel)
         seed_everything(config.seed)
         collector = Collector()
-        Trainer(config, Path(job["folder"]), collector).fit()
+        Trainer(config, PretrainingData(config, Path(job["folder"])), collector).fit()
         if is_reporting_rank():
             results[name] = [
                 {"step": m.step, "losses": [m.loss, *m.mtp_losses], "grad_norm": m.grad_norm} for m in collector.steps

@@ -1,0 +1,147 @@
+"""The root of a fine-tuning configuration file: chat data in, the pre-training program's settings out."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from megatron_mimo.config.data import DataConfig, EvaluationConfig
+from megatron_mimo.config.errors import ConfigError, require_at_least
+from megatron_mimo.config.model import ModelConfig
+from megatron_mimo.config.parallel import ParallelConfig
+from megatron_mimo.config.precision import PrecisionConfig
+from megatron_mimo.config.pretrain import PretrainConfig
+from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig, LoRAConfig, StartConfig
+from megatron_mimo.config.stages import LearningRateSegment, MTPLossWeight, OptimizerConfig, StageConfig
+
+
+@dataclass(kw_only=True)
+class ChatSourceConfig:
+    """One file of conversations."""
+
+    path: str
+    """JSON lines (`.jsonl`, `.jsonl.gz`, `.jsonl.zst`) or a JSON list; `PATH#1000` takes 1000 records at random."""
+    weight: float = 1.0
+    """Times each record is seen an epoch; a fraction takes that share of the records at random."""
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0:
+            raise ConfigError("data.sources: weight", self.weight, "must be above 0; leave out unused sources")
+        _, mark, number = self.path.rpartition("#")
+        if mark and not (number.isdigit() and int(number) > 0):
+            raise ConfigError("data.sources: path", self.path, "write a number of records behind '#': PATH#1000")
+
+    @property
+    def file(self) -> str:
+        """The path alone."""
+        return self.path.rpartition("#")[0] if "#" in self.path else self.path
+
+    @property
+    def records(self) -> int | None:
+        """Records to take of it; None takes all."""
+        return int(self.path.rpartition("#")[2]) if "#" in self.path else None
+
+
+@dataclass(kw_only=True)
+class ChatDataConfig:
+    """Conversations, their filters, and how they become rows of tokens."""
+
+    sources: list[ChatSourceConfig]
+    tokenizer: str
+    """Folder of a Hugging Face tokenizer with a chat template."""
+    prepared: str
+    """Folder for the tokenized and packed samples; made when missing, or when these settings have changed."""
+    valid_share: float = 0.01
+    """Share of the conversations held out, chosen by the hash of their content."""
+    ignore_empty_think: bool = False
+    """Leave an empty think block out of the loss."""
+    max_responses_per_query: int = 8
+    drop_mixed_language: bool = True
+    drop_incomplete: bool = True
+    decontamination_index: str | None = None
+    """Index made by tools/decontaminate.py: conversations with an n-gram of a benchmark are dropped."""
+    on_bad_record: Literal["skip", "stop"] = "skip"
+    """`skip` counts records that cannot be used and lists them in the report; `stop` ends at the first."""
+    num_workers: int = 1
+    """Reader processes a rank."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "data", max_responses_per_query=self.max_responses_per_query)
+        require_at_least(0, "data", num_workers=self.num_workers)
+        if not self.sources:
+            raise ConfigError("data.sources", [], "name at least one file of conversations")
+        if not 0 <= self.valid_share < 1:
+            raise ConfigError("data.valid_share", self.valid_share, "must be in [0, 1)")
+
+
+@dataclass(kw_only=True)
+class SFTConfig:
+    """One fine-tuning run: `python -m megatron_mimo.sft CONFIG.yaml` reads exactly this. Report section 4.1."""
+
+    name: str
+    output_dir: str
+    seed: int = 1234
+    num_threads: int | None = None
+    model: ModelConfig
+    start: StartConfig
+    lora: LoRAConfig | None = None
+    """Train low-rank updates of the linear layers; null trains every weight."""
+    data: ChatDataConfig
+    seq_length: int = 32_768
+    """Tokens of a packed row; longer samples are dropped and counted."""
+    rotary_base: int = 640_000
+    epochs: int = 1
+    global_batch_size: int = 128
+    """Packed rows a step."""
+    micro_batch_size: int = 1
+    learning_rate: float = 3e-5
+    """Constant (report section 4.1)."""
+    mtp_loss_scaling_factor: float = 0.1
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    max_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "run", epochs=self.epochs, seq_length=self.seq_length)
+        if self.start.train != "all":
+            raise ConfigError("start.train", self.start.train, "fine-tuning trains all, or `lora`")
+        self.training_run(num_rows=1)  # whatever the pre-training program refuses is refused here
+
+    def training_run(self, num_rows: int) -> PretrainConfig:
+        """The run over `num_rows` packed rows, as the trainer takes it: one stage with a constant learning rate."""
+        steps = -(-num_rows // self.global_batch_size)
+        tokens = steps * self.global_batch_size * self.seq_length
+        rate = self.learning_rate
+        stage = StageConfig(
+            name="sft",
+            tokens=tokens,
+            seq_length=self.seq_length,
+            rotary_base=self.rotary_base,
+            mixture="",
+            learning_rate=[LearningRateSegment(kind="constant", tokens=tokens, start=rate, end=rate)],
+            global_batch_size=self.global_batch_size,
+            micro_batch_size=self.micro_batch_size,
+        )
+        return PretrainConfig(
+            name=self.name,
+            output_dir=self.output_dir,
+            seed=self.seed,
+            num_threads=self.num_threads,
+            model=self.model,
+            start=self.start,
+            lora=self.lora,
+            stages=[stage],
+            mtp_loss=[MTPLossWeight(mtp_loss_scaling_factor=self.mtp_loss_scaling_factor)],
+            data=DataConfig(path=self.data.prepared, tokenizer=self.data.tokenizer, num_workers=self.data.num_workers),
+            optimizer=self.optimizer,
+            parallel=self.parallel,
+            precision=self.precision,
+            evaluation=self.evaluation,
+            checkpoint=self.checkpoint,
+            guard=self.guard,
+            logging=self.logging,
+            max_steps=self.max_steps,
+        )

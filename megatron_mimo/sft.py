@@ -1,0 +1,117 @@
+"""Fine-tune MiMo on conversations: `torchrun --nproc-per-node N -m megatron_mimo.sft CONFIG.yaml [key=value ...]`.
+
+The first start tokenizes and packs the conversations into `data.prepared`; the run resumes by itself as pre-training
+does, with the same exit codes.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from megatron_mimo.config import PretrainConfig, SFTConfig, UserError, load, to_yaml
+from megatron_mimo.training.launch import launch, report_user_errors, resume_command
+
+USAGE = """usage: python -m megatron_mimo.sft CONFIG.yaml [key=value ...] [--print-config | --preview]
+  CONFIG.yaml     a fine-tuning configuration, for example examples/nano/sft.yaml
+  key=value       overrides: data.sources.0.path=my.jsonl#1000 lora.rank=16
+  --print-config  print the resolved configuration and stop
+  --preview       prepare the data, print some samples with every token coloured by loss or no loss, and stop"""
+PREVIEWED_SAMPLES = 4
+SHOWN_AT_START = 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one configuration; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or "--help" in arguments or "-h" in arguments:
+        print(USAGE)
+        return 0 if arguments else 2
+    return report_user_errors(lambda: run(arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Load the configuration and train, print it, or show what it learns from."""
+    config = load(SFTConfig, [word for word in arguments if word not in ("--print-config", "--preview")])
+    if "--print-config" in arguments:
+        print(to_yaml(config), end="")
+        return 0
+    if "--preview" in arguments:
+        prepare_data(config)
+        show_samples(config, PREVIEWED_SAMPLES, colour=sys.stdout.isatty())
+        return 0
+
+    def prepare() -> tuple[PretrainConfig, Any]:
+        from megatron_mimo.data.chat.dataset import ChatData
+
+        num_rows = prepare_on_rank_0(config)
+        return config.training_run(num_rows), ChatData(config.data.prepared, config.seq_length)
+
+    def write(output_dir: Path, command: str) -> None:
+        write_run_files(output_dir, config, command)
+
+    return launch(config.training_run(num_rows=1), prepare, write, resume_command("megatron_mimo.sft", arguments))
+
+
+def prepare_on_rank_0(config: SFTConfig) -> int:
+    """Rank 0 makes the folder, every rank gets the number of rows; an error on rank 0 is raised on all."""
+    import torch.distributed as dist
+
+    answer: list[int | str] = [""]
+    if dist.get_rank() == 0:
+        try:
+            answer = [prepare_data(config)]
+            show_samples(config, SHOWN_AT_START, colour=sys.stdout.isatty())
+        except UserError as error:
+            answer = [str(error)]
+    dist.broadcast_object_list(answer, src=0)
+    if isinstance(answer[0], str):
+        raise UserError(answer[0])
+    return answer[0]
+
+
+def prepare_data(config: SFTConfig) -> int:
+    """Tokenize and pack, unless that is done; prints what became of the records and returns the number of rows."""
+    from megatron_mimo.data.chat.prepare import prepare_chat_data
+
+    manifest = prepare_chat_data(config.data, config.seq_length, config.epochs, config.seed)
+    for name, source in manifest.sources.items():
+        refused = ", ".join(f"{reason} {number:,}" for reason, number in source.refused.items()) or "none"
+        print(
+            f"{name}: {source.records:,} records, {source.train_samples:,} to train on, {source.valid_samples:,} held"
+        )
+        print(f"  out; left out: {refused} (listed in {config.data.prepared}/refused.jsonl)")
+    print(
+        f"{manifest.num_rows:,} rows of {config.seq_length:,} tokens, {manifest.fill:.1%} filled;"
+        f" {manifest.learned_tokens / manifest.train_tokens:.1%} of {manifest.train_tokens:,} tokens are learned",
+        flush=True,
+    )
+    return manifest.num_rows
+
+
+def show_samples(config: SFTConfig, count: int, colour: bool) -> None:
+    """Print the first samples, learned tokens marked."""
+    from megatron_mimo.data.chat.preview import LEGEND, coloured
+    from megatron_mimo.data.chat.samples import SampleReader
+    from megatron_mimo.data.tokenizer import load_tokenizer
+
+    samples = SampleReader(Path(config.data.prepared) / "train")
+    tokenizer = load_tokenizer(config.data.tokenizer)
+    print(LEGEND if colour else "[[learned]] not learned")
+    for index in range(min(count, len(samples))):
+        print(f"-- sample {index}, {len(samples[index].tokens)} tokens")
+        print(coloured(samples[index], tokenizer, colour), flush=True)
+
+
+def write_run_files(output_dir: Path, config: SFTConfig, command: str) -> None:
+    """sft.yaml, the configuration as given; config.yaml, the run as the trainer took it; command.txt."""
+    from megatron_mimo.data.chat.prepare import read_chat_manifest
+
+    output_dir.mkdir(parents=True, exist_ok=True)
+    num_rows = read_chat_manifest(Path(config.data.prepared)).num_rows
+    (output_dir / "sft.yaml").write_text(to_yaml(config))
+    (output_dir / "config.yaml").write_text(to_yaml(config.training_run(num_rows)))
+    (output_dir / "command.txt").write_text(command + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""What a run reads: here the tokenized sources and mixtures of pre-training; `data.chat` has that of fine-tuning."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from megatron_mimo.config import ConfigError, PretrainConfig
+from megatron_mimo.data.datasets import StageDataset, build_stage_dataset, build_validation_datasets
+from megatron_mimo.data.manifest import read_manifest
+
+
+class StageSamples(Protocol):
+    """A data set whose items are `tokens` int64 [s+1], `source` (index into `sources`), and for packed samples
+    `segments` int64 [s+1] (which sample a token belongs to) and `loss_mask` bool [s+1] (tokens worth learning)."""
+
+    sources: list[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+class TrainingData(Protocol):
+    """The samples of every stage, in an order that depends on nothing but the configuration."""
+
+    sources: list[str]
+    """Names of the sources, in the order of reports."""
+    tokenizer_sha256: str
+    vocab_size: int
+    """Tokens of the tokenizer."""
+    eod_token_id: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json records of the data."""
+        ...
+
+    def stage_samples(self, stage: int, num_samples: int) -> StageSamples:
+        """The first `num_samples` samples of stage number `stage`."""
+        ...
+
+    def held_out_samples(self, seq_length: int, sequences: int) -> dict[str, Any]:
+        """Up to `sequences` held-out samples by source; their `source` counts in the order of `sources`."""
+        ...
+
+
+class PretrainingData:
+    """TrainingData of a folder made by tools/preprocess_data.py."""
+
+    def __init__(self, config: PretrainConfig, config_folder: Path) -> None:
+        """Mixture paths are relative to `config_folder`. Raises UserError without a sound data folder."""
+        self._config, self._config_folder = config, config_folder
+        self._manifest = read_manifest(config.data.path)
+        self.sources = list(self._manifest.sources)
+        tokenizer = self._manifest.tokenizer
+        self.tokenizer_sha256, self.vocab_size = tokenizer.sha256, tokenizer.vocab_size
+        self.eod_token_id = tokenizer.eod_token_id
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Domain, splits and checksums of every source."""
+        return {name: asdict(source) for name, source in self._manifest.sources.items()}
+
+    def stage_samples(self, stage: int, num_samples: int) -> StageDataset:
+        """Raises UserError when data, mixture and tokenizer do not fit together."""
+        config = self._config.stages[stage]
+        mixture = self._config_folder / config.mixture
+        seed = self._config.seed + stage
+        return build_stage_dataset(self._config.data, mixture, config.seq_length, num_samples, seed)
+
+    def held_out_samples(self, seq_length: int, sequences: int) -> dict[str, Any]:
+        """Raises UserError where a held-out split is shorter than one sequence."""
+        return build_validation_datasets(self._config.data, seq_length, sequences)
+
+
+def check_vocabulary(config: PretrainConfig, data: TrainingData) -> None:
+    """Raise ConfigError when the data holds token ids that the embedding has no row for."""
+    if config.model.vocab_size < data.vocab_size:
+        raise ConfigError(
+            "model.vocab_size",
+            config.model.vocab_size,
+            f"the data's tokenizer has {data.vocab_size} tokens; make it at least that",
+        )
