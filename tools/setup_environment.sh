@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 stamp=.venv/requirements.sha256
-wanted=$(cat requirements/cpu.txt setup.py | sha256sum)
+wanted=$(cat requirements/cpu.txt setup.py megatron_mimo/data/dedup/_minhash.c | sha256sum)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
     exit 0
 fi
@@ -25,7 +25,7 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     exit 2
 fi
 
-echo "setting up .venv with $("$python" --version): about 190 packages, 3.5 GB on disk"
+echo "setting up .venv with $("$python" --version): about 200 packages, 3.5 GB on disk"
 "$python" -m venv --clear .venv
 pip=(.venv/bin/python -m pip --disable-pip-version-check --quiet)
 # The lock is complete, and vLLM's own list would bring CUDA builds of packages that nothing here uses: no resolving.
@@ -37,5 +37,12 @@ if ! "${pip[@]}" install --no-deps "$torch" 2> .venv/torch.log; then
 fi
 "${pip[@]}" install --no-deps -r .venv/without_torch.txt
 "${pip[@]}" install --no-deps --no-build-isolation --editable .
+# The judge's sandbox. Without it nothing runs model-written programs, and its tests are skipped.
+if ! command -v bwrap > /dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
+        apt-get install --yes --quiet bubblewrap > /dev/null || echo "could not install bubblewrap" >&2
+    fi
+    command -v bwrap > /dev/null || echo "for the judge: apt-get install bubblewrap" >&2
+fi
 echo "$wanted" > "$stamp"
 echo "environment ready: source .venv/bin/activate"

@@ -129,7 +129,7 @@ def _build_dataclass(config_class: Any, tree: dict[str, Any], key: str) -> Any:
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(sorted(hints))}"
             raise ConfigError(f"{prefix}{name}", value, f"unknown key; {hint}")
     for field in dataclasses.fields(config_class):
-        if field.name not in tree and field.default is field.default_factory is dataclasses.MISSING:
+        if field.init and field.name not in tree and field.default is field.default_factory is dataclasses.MISSING:
             raise UserError(f"config error: {prefix}{field.name} is missing; it has no default")
     values = {name: _build(hints[name], value, f"{prefix}{name}") for name, value in tree.items()}
     try:

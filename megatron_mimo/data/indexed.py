@@ -15,8 +15,8 @@ from megatron_mimo.config import UserError
 from megatron_mimo.platform.files import file_sha256
 
 MAGIC = b"MMIDIDX\x00\x00"
-_HEADER = struct.Struct("<9sQBQQ")
-_DTYPES = {4: np.dtype(np.int32), 8: np.dtype(np.uint16)}
+HEADER = struct.Struct("<9sQBQQ")
+DTYPES = {4: np.dtype(np.int32), 8: np.dtype(np.uint16)}
 VERIFIED_BYTES = 64 * 2**20
 """Checksums of files up to this size are always compared: it takes a blink."""
 
@@ -32,7 +32,7 @@ class IndexHeader:
     @property
     def file_bytes(self) -> int:
         """Size the whole `.idx` file must have."""
-        return _HEADER.size + 12 * self.num_sequences + 8 * self.num_bounds
+        return HEADER.size + 12 * self.num_sequences + 8 * self.num_bounds
 
 
 def read_index_header(path: Path) -> IndexHeader:
@@ -40,16 +40,16 @@ def read_index_header(path: Path) -> IndexHeader:
     if not path.is_file():
         raise UserError(f"{path} is missing.{_WAY_OUT}")
     with path.open("rb") as stream:
-        raw = stream.read(_HEADER.size)
-    if len(raw) < _HEADER.size:
-        raise UserError(f"{path} is truncated: {len(raw)} bytes, its header alone has {_HEADER.size}.{_WAY_OUT}")
-    magic, version, code, num_sequences, num_bounds = _HEADER.unpack(raw)
-    if magic != MAGIC or version != 1 or code not in _DTYPES:
+        raw = stream.read(HEADER.size)
+    if len(raw) < HEADER.size:
+        raise UserError(f"{path} is truncated: {len(raw)} bytes, its header alone has {HEADER.size}.{_WAY_OUT}")
+    magic, version, code, num_sequences, num_bounds = HEADER.unpack(raw)
+    if magic != MAGIC or version != 1 or code not in DTYPES:
         raise UserError(
             f"{path} is corrupt or no Megatron index: it starts with {raw[:9]!r}, version {version}, dtype code {code};"
-            f" expected {MAGIC!r}, version 1, dtype code {' or '.join(map(str, _DTYPES))}.{_WAY_OUT}"
+            f" expected {MAGIC!r}, version 1, dtype code {' or '.join(map(str, DTYPES))}.{_WAY_OUT}"
         )
-    header = IndexHeader(_DTYPES[code], num_sequences, num_bounds)
+    header = IndexHeader(DTYPES[code], num_sequences, num_bounds)
     if path.stat().st_size != header.file_bytes:
         raise UserError(
             f"{path} is truncated or corrupt: its header promises {num_sequences} sequences in {header.file_bytes}"

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from megatron_mimo.data.encoder import TokenBlock, token_dtype
-from megatron_mimo.data.indexed import _DTYPES, _HEADER, MAGIC, read_index_header
+from megatron_mimo.data.indexed import DTYPES, HEADER, MAGIC, read_index_header
 from megatron_mimo.data.manifest import SplitEntry
 from megatron_mimo.platform.files import file_sha256
 
 COPIED_BYTES = 16 * 2**20
-_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
 class IndexedWriter:
@@ -45,7 +45,7 @@ class IndexedWriter:
         """Append a finished pair of the same vocabulary; `entry` describes it."""
         prefix = folder / entry.prefix
         header = read_index_header(Path(f"{prefix}.idx"))
-        lengths = np.fromfile(f"{prefix}.idx", dtype=np.int32, count=header.num_sequences, offset=_HEADER.size)
+        lengths = np.fromfile(f"{prefix}.idx", dtype=np.int32, count=header.num_sequences, offset=HEADER.size)
         with open(f"{prefix}.bin", "rb") as source:
             while piece := source.read(COPIED_BYTES):
                 self._write(piece)
@@ -76,7 +76,7 @@ class IndexedWriter:
         """`lengths`: [number of documents] int32."""
         ends = np.cumsum(lengths, dtype=np.int64) * self._dtype.itemsize
         with self._temporary["idx"].open("wb") as index:
-            index.write(_HEADER.pack(MAGIC, 1, _CODES[self._dtype], len(lengths), len(lengths) + 1))
+            index.write(HEADER.pack(MAGIC, 1, _CODES[self._dtype], len(lengths), len(lengths) + 1))
             index.write(lengths.data)
             index.write((ends - lengths.astype(np.int64) * self._dtype.itemsize).data)
             index.write(np.arange(len(lengths) + 1, dtype=np.int64).data)

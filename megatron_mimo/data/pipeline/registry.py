@@ -21,6 +21,7 @@ STEPS = {
     "tag": "megatron_mimo.data.tag.tag_step:TagStep",
     "heuristics": "megatron_mimo.data.tag.heuristics:HeuristicsStep",
     "decontaminate": "megatron_mimo.data.decontaminate.step:Decontaminate",
+    "assign_source": "megatron_mimo.data.balance.buckets:AssignSource",
 }
 """Steps by name. A step of one's own needs no entry: `{step: my_package.my_module:MyStep}`."""
 

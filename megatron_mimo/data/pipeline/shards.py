@@ -5,11 +5,12 @@ import os
 import platform
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import zstandard
 
+from megatron_mimo.config import UserError
 from megatron_mimo.data.document import Document
 
 _encoder = msgspec.json.Encoder()
@@ -27,10 +28,40 @@ def shard_paths(folder: str | Path) -> list[Path]:
 
 
 def read_documents(path: Path) -> Iterator[Document]:
-    """The documents of one shard."""
-    with zstandard.open(path, "rb") as lines:
-        for line in io.BufferedReader(lines):  # type: ignore[arg-type]  # the reader alone has no readline
-            yield _decoder.decode(line)
+    """The documents of one shard; raises UserError where the file ends too early or is damaged."""
+    number = 0
+    try:
+        with path.open("rb") as file:
+            for line in io.BufferedReader(_WholeFrame(file)):
+                yield _decoder.decode(line)
+                number += 1
+    except (zstandard.ZstdError, EOFError, msgspec.MsgspecError) as error:
+        raise UserError(
+            f"{path} is damaged after {number} documents ({error}); remove it and its marker, and run again"
+        ) from error
+
+
+class _WholeFrame(io.RawIOBase):
+    """A zstd file that must end where its frame does: the library's own reader takes a cut file for a short one."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._decompressor = file, zstandard.ZstdDecompressor().decompressobj()
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            compressed = self._file.read(1 << 20)
+            if not compressed:
+                if not self._decompressor.eof:
+                    raise EOFError("it ends inside a frame")
+                return 0
+            self._ready = memoryview(self._decompressor.decompress(compressed))
+        count = min(len(buffer), len(self._ready))
+        buffer[:count], self._ready = self._ready[:count], self._ready[count:]
+        return count
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> int:

@@ -1,7 +1,10 @@
 """Shards come back as they were written, and an interrupted one leaves nothing under its name."""
 
+import random
+
 import pytest
 
+from megatron_mimo.config import UserError
 from megatron_mimo.data.document import Document
 from megatron_mimo.data.pipeline.shards import read_documents, shard_path, shard_paths, write_documents
 
@@ -30,3 +33,14 @@ def test_an_interrupted_shard_is_absent(tmp_path):
     with pytest.raises(RuntimeError, match="killed"):
         write_documents(shard_path(tmp_path, 0), documents())
     assert shard_paths(tmp_path) == []
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
+def test_a_cut_shard_is_not_taken_for_a_short_one(tmp_path, share: float):
+    path = shard_path(tmp_path, 0)
+    texts = [random.Random(number).randbytes(500).hex() for number in range(2000)]
+    write_documents(path, [Document(str(number), text) for number, text in enumerate(texts)])
+    assert [document.text for document in read_documents(path)] == texts
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(UserError, match="is damaged after"):
+        list(read_documents(path))
