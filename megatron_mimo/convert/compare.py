@@ -23,8 +23,9 @@ def compare_folders(megatron: Path, hugging_face: Path, convert: Direction, prog
     Returns the number of tensors, all identical. Raises UserError that lists, by name, every tensor that is missing,
     extra, misshaped or different. To check a conversion, convert back.
     """
-    checkpoint, folder = MergedWeights(TorchDistCheckpoint(megatron)), HuggingFaceFolder(hugging_face)
-    model, rows = read_settings(checkpoint.run, str(megatron / "run.json")).model, folder.config.model.vocab_size
+    stored, folder = TorchDistCheckpoint(megatron), HuggingFaceFolder(hugging_face)
+    checkpoint = MergedWeights(stored)
+    model, rows = read_settings(stored.run, str(megatron / "run.json")).model, folder.config.model.vocab_size
     check_shapes(checkpoint.shapes, megatron_shapes(model), str(megatron))
     check_shapes(folder.shapes, hugging_face_shapes(model, rows), str(hugging_face))
     sides = (checkpoint, folder) if convert is to_hugging_face else (folder, checkpoint)

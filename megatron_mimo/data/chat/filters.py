@@ -5,15 +5,16 @@
 | mixed language | a response in another script than its query, where most letters of the query are of one script |
 | incomplete response | an open think block, an open code fence, an open \\boxed{, or nothing behind the thinking |
 | responses per query | the ninth and every further response to the same query |
-
-The fourth, 16-gram overlap with benchmarks, is the pipeline's decontamination (`data.decontaminate`).
+| benchmark overlap | a query that shares a 16-gram (or the index's n) with a benchmark's text |
 """
 
 import hashlib
 import unicodedata
 from collections import Counter
+from pathlib import Path
 
 from megatron_mimo.data.chat.conversation import Conversation
+from megatron_mimo.data.decontaminate.index import load_index
 
 MIN_LETTERS = 20
 MIXED_SHARE = 0.3
@@ -56,6 +57,20 @@ class ResponsesPerQuery:
         key = hashlib.blake2b(conversation.query.encode(errors="replace"), digest_size=16).digest()
         self._seen[key] += 1
         return "too many responses a query" if self._seen[key] > self.most else None
+
+
+class BenchmarkOverlap:
+    """Looks queries up in an index made by `python -m megatron_mimo.data.decontaminate`."""
+
+    def __init__(self, index_folder: str) -> None:
+        self._index = load_index(Path(index_folder))
+
+    def __call__(self, conversation: Conversation) -> str | None:
+        queries = [message.content for message in conversation.messages if message.role == "user"]
+        for text in queries or [conversation.text or ""]:
+            if matches := self._index.find(text):
+                return f"overlap with {matches[0].benchmark}: {matches[0].item}"
+        return None
 
 
 def letters_by_script(text: str) -> Counter[str]:

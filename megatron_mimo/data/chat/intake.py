@@ -8,7 +8,7 @@ from typing import Any
 
 from megatron_mimo.config import ChatDataConfig, UserError
 from megatron_mimo.data.chat.conversation import BadRecord, Conversation, read_conversation
-from megatron_mimo.data.chat.filters import ResponsesPerQuery, incomplete_response, mixed_language
+from megatron_mimo.data.chat.filters import BenchmarkOverlap, ResponsesPerQuery, incomplete_response, mixed_language
 from megatron_mimo.data.chat.samples import SampleWriter
 from megatron_mimo.data.chat.template import ChatTemplate, EncodedSample
 from megatron_mimo.data.document import Split, is_held_out
@@ -94,4 +94,6 @@ def filters_of(config: ChatDataConfig) -> list[Filter]:
         filters.append(incomplete_response)
     if config.drop_mixed_language:
         filters.append(mixed_language)
+    if config.decontamination_index:
+        filters.append(BenchmarkOverlap(config.decontamination_index))
     return [*filters, ResponsesPerQuery(config.max_responses_per_query)]
