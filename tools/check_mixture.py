@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data.balance.check import DEFAULT_TOLERANCE, compare, render
+from megatron_mimo.training.mixture_check import DEFAULT_TOLERANCE, compare, render
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -30,7 +30,10 @@ MEGATRON_USERS = {
 FORBIDDEN = {
     "config": ("torch", "megatron", "ray", "vllm", "transformers"),
     "convert": ("megatron.core", "ray", "vllm"),
+    "data": ("vllm",),
     "eval": ("megatron.core", "ray"),
+    "judge": ("torch", "transformers", "megatron.core", "ray", "vllm"),
+    "reward": ("torch", "transformers", "megatron.core", "ray", "vllm"),
     "serve": ("megatron.core", "ray"),
 }
 STANDARD_NAMES = {"types", "math", "code", "tokenize", "logging", "random", "queue", "statistics"}
@@ -94,8 +97,8 @@ def test_no_import_circles() -> None:
 
 
 def test_rooms_depend_in_one_direction() -> None:
-    """config, platform, data, model, training, convert, serve, eval: a room never imports one to its right."""
-    order = ["config", "platform", "data", "model", "training", "convert", "serve", "eval"]
+    """A room never imports one to its right."""
+    order = ["config", "platform", "judge", "reward", "data", "model", "training", "convert", "serve", "eval"]
     for path in FILES:
         room = module_name(path).split(".")[0]
         if room not in order:

@@ -28,7 +28,14 @@ from megatron_mimo.data.synthesize.queries import (
     nano_queries,
     problem_queries,
 )  # fmt: skip
-from megatron_mimo.data.synthesize.verify import MathVerifier, OpenVerifier, Verdict, Verifier, check_whole
+from megatron_mimo.data.synthesize.verify import (
+    CodeVerifier,
+    MathVerifier,
+    OpenVerifier,
+    Verdict,
+    Verifier,
+    check_whole,
+)
 from megatron_mimo.data.synthesize.workers import VerifierPool
 from megatron_mimo.platform.files import write_json
 
@@ -77,18 +84,14 @@ class SynthesisConfig:
 def synthesize(config: SynthesisConfig, verifiers: dict[str, Verifier] | None = None) -> Counter[str]:
     """Run the strategy; returns its counts, which stand in `synthesis.json` too.
 
-    `verifiers` by kind of query (`math`, `code`, `open`) add to or replace the built-in ones; code has none built in.
-    Raises UserError for a kind without a verifier before anything is asked. Requests without an answer are counted as
-    `unanswered`, responses on which a verifier failed as `unverified`: the next run takes both up again.
+    `verifiers` by kind of query (`math`, `code`, `open`) add to or replace the built-in ones; code runs in the judge.
+    Requests without an answer are counted as `unanswered`, responses on which a verifier failed as `unverified`: the
+    next run takes both up again.
     """
     folder = Path(config.output)
-    known: dict[str, Verifier] = {"math": MathVerifier(), "open": OpenVerifier()} | (verifiers or {})
+    known: dict[str, Verifier] = {"math": MathVerifier(), "open": OpenVerifier(), "code": CodeVerifier()}
+    known |= verifiers or {}
     queries = list(itertools.islice(_queries(config), config.max_queries))
-    missing = sorted({query.kind for query in queries} - known.keys())
-    if missing:
-        raise UserError(
-            f"nothing can verify {missing[0]} responses: pass a judge, or leave them out with synthesis.kinds"
-        )
     _check_same_run(config, folder)
     usage, unanswered = asyncio.run(_respond(queries, config, folder / "responses.jsonl"))
     _verify(queries, config, known, folder)

@@ -6,10 +6,15 @@ digit matches. Code: any judge that fits `Judge`. Everything else: the response 
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
+from megatron_mimo.config.judge import JudgeConfig
 from megatron_mimo.data.synthesize.queries import Query
+from megatron_mimo.judge import AssertTest, JudgePool, Solution, Test
+from megatron_mimo.reward.math_answer import last_boxed, verify_boxed
 
 _REFUSALS = re.compile(
     r"(I'm sorry|I am sorry|I can(no|')t|I cannot|As an AI|Sorry, but|抱歉|对不起|作为一个人工智能|我无法)"
@@ -77,30 +82,44 @@ class OpenVerifier:
 
 @dataclass(frozen=True)
 class MathVerifier:
-    """Equal to the gold answer by Math-Verify. Its time limits use signals: it must run in a main thread."""
+    """Equal to the gold answer by Math-Verify, as in the reward of RL."""
 
     def verify(self, query: Query, response: str) -> Verdict:
-        """Compare the last boxed expression; `verify(gold, answer)` is not symmetric."""
-        from math_verify import LatexExtractionConfig, parse, verify
-
+        """Compare the last boxed expression of the answer's text."""
         text = final_part(response)
-        if "\\boxed" not in text:
+        if last_boxed(text) is None:
             return Verdict(False, "no boxed answer")
-        boxed_only = LatexExtractionConfig(boxed_match_priority=0)
-        answer = parse(text[text.rindex("\\boxed") :], extraction_config=[boxed_only])
-        gold = parse(f"\\boxed{{{query.answer}}}", extraction_config=[boxed_only])
-        if not gold:
-            return Verdict(False, "unreadable gold answer")
-        if not answer:
-            return Verdict(False, "unreadable answer")
-        return ACCEPTED if verify(gold, answer) else Verdict(False, "wrong answer")
+        return ACCEPTED if verify_boxed(text, query.answer) else Verdict(False, "wrong answer")
+
+
+class SandboxJudge:
+    """The project's own judge, one slot a process, started with the first program.
+
+    Tests are lines of asserts, or the records of `judge.request` as JSON (`{"type": "stdio", ...}`).
+    """
+
+    def __init__(self) -> None:
+        self._pool: JudgePool | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_pool": None}
+
+    def run(self, program: str, tests: Sequence[Any]) -> bool:
+        """Raises SandboxUnavailable where no sandbox can be made, ValueError for a fault of the judge."""
+        if self._pool is None:
+            self._pool = JudgePool(JudgeConfig(num_slots=1))
+        asserts = [test for test in tests if isinstance(test, str)]
+        records: list[Test] = [msgspec.convert(test, Test) for test in tests if not isinstance(test, str)]
+        if asserts:
+            records.append(AssertTest(program="\n".join(asserts)))
+        return all(self._pool.judge_now(Solution(source=program), records).passed)
 
 
 @dataclass(frozen=True)
 class CodeVerifier:
     """The last code block passes the query's tests."""
 
-    judge: Judge
+    judge: Judge = field(default_factory=SandboxJudge)
 
     def verify(self, query: Query, response: str) -> Verdict:
         """Run the program by the judge."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -213,6 +214,17 @@ def test_code_is_what_the_last_block_holds() -> None:
     assert verifier.verify(query, "x = 2").reason == "no code block"
 
 
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
+def test_programs_run_in_the_sandbox() -> None:
+    asserts = ["assert double(2) == 4", "assert double(0) == 0"]
+    stdio = [{"type": "stdio", "stdin": "3\n", "stdout": "6\n"}]
+    right, wrong = "def double(x):\n    return 2 * x\n", "def double(x):\n    return x + 2\n"
+    program = "print(2 * int(input()))\n"
+    for tests, text, accepted in ((asserts, right, True), (asserts, wrong, False), (stdio, program, True)):
+        query = Query("q", "?", "code", tests=tests)
+        assert CodeVerifier().verify(query, f"```python\n{text}```").accepted == accepted
+
+
 def test_open_answers_and_whole_answers() -> None:
     query = Query("q", "?")
     assert OpenVerifier(10).verify(query, "<think>I cannot</think>A long enough tale").accepted
@@ -264,5 +276,3 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
             list(problem_queries(path))
     with pytest.raises(ConfigError, match="endpoint"):
         SynthesisConfig(output="x", strategy="general", input="y")
-    with pytest.raises(UserError, match="pass a judge"):
-        synthesize(SynthesisConfig(output=str(tmp_path), strategy="solution"))
