@@ -76,10 +76,8 @@ def prepare_data(config: SFTConfig) -> int:
     manifest = prepare_chat_data(config.data, config.seq_length, config.epochs, config.seed)
     for name, source in manifest.sources.items():
         refused = ", ".join(f"{reason} {number:,}" for reason, number in source.refused.items()) or "none"
-        print(
-            f"{name}: {source.records:,} records, {source.train_samples:,} to train on, {source.valid_samples:,} held"
-        )
-        print(f"  out; left out: {refused} (listed in {config.data.prepared}/refused.jsonl)")
+        print(f"{name}: {source.records:,} records, {source.train_samples:,} to train on")
+        print(f"  held out {source.valid_samples:,}; refused {refused} ({config.data.prepared}/refused.jsonl)")
     print(
         f"{manifest.num_rows:,} rows of {config.seq_length:,} tokens, {manifest.fill:.1%} filled;"
         f" {manifest.learned_tokens / manifest.train_tokens:.1%} of {manifest.train_tokens:,} tokens are learned",

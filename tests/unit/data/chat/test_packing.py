@@ -4,7 +4,7 @@ import itertools
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron_mimo.data.chat.packing import pack_best_fit
@@ -17,6 +17,7 @@ def test_every_sample_once_and_no_row_too_long(lengths: list[int]) -> None:
     assert all(sum(lengths[sample] for sample in row) <= 50 for row in rows)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 10), min_size=1, max_size=5))
 def test_at_most_eleven_ninths_of_the_fewest_rows(lengths: list[int]) -> None:
     def fits(assignment: tuple[int, ...]) -> bool:
