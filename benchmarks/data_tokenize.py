@@ -110,7 +110,7 @@ def _difference(ours: Path, theirs: Path) -> str:
     left, right = (IndexedDataset(str(path.with_suffix(""))) for path in (ours, theirs))
     for number, (some, others) in enumerate(zip(left, right, strict=False)):
         if not np.array_equal(some, others):
-            return f"document {number} is the first that differs: {some[:20]}... and {others[:20]}..."
+            return f"document {number} is the first that differs: {some[:9].tolist()}... and {others[:9].tolist()}..."
     return f"{len(left)} and {len(right)} documents"
 
 

@@ -69,7 +69,7 @@ class Encoder:
         warnings.warn(
             f"fastokens differs from tokenizers on the document {differing[:60]!r}: its block of {len(texts)} documents"
             " is encoded by tokenizers. Blocks whose spot checks found nothing may still differ somewhere: where every"
-            " token counts, uninstall fastokens and tokenize again",
+            " token counts, uninstall fastokens and tokenize again into an empty folder",
             stacklevel=2,
         )
         return self._encode_exactly(texts)
