@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from megatron_mimo.data import encoder as module
 from megatron_mimo.data import tokenizer as tok
 from megatron_mimo.data.corpus import embedded_documents
 from megatron_mimo.data.encoder import Encoder, token_dtype
@@ -134,3 +135,51 @@ def test_fallback_where_it_differs_or_fails(folder: Path, slow: Encoder, monkeyp
         assert encoder.library == "tokenizers"
         assert cause in encoder.notice
         assert np.array_equal(encoder.encode([SPECIAL]).ids, slow.encode([SPECIAL]).ids)
+
+
+class AlmostRight:
+    """Stands in for fastokens: right but for texts with a snowman, whose last token it doubles."""
+
+    def __init__(self, path: str) -> None:
+        self.plain = tok.load_tokenizer(Path(path).parent)
+        self.plain.encode_special_tokens = True
+
+    @staticmethod
+    def from_file(path: str) -> "AlmostRight":
+        return AlmostRight(path)
+
+    def encode_batch_flat(self, texts: list[str], split_special_tokens: bool) -> tuple[bytes, bytes]:
+        all_ids = [self.plain.encode(text, add_special_tokens=False).ids for text in texts]
+        all_ids = [ids + ids[-1:] if "\u2603" in text else ids for ids, text in zip(all_ids, texts, strict=True)]
+        bounds = np.cumsum([0, *map(len, all_ids)], dtype=np.uint64)
+        return np.concatenate([np.array(ids, np.uint32) for ids in all_ids]).tobytes(), bounds.tobytes()
+
+
+def test_a_difference_that_a_spot_check_finds_is_mended_and_counted(
+    folder: Path, slow: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fastokens = ModuleType("fastokens")
+    fastokens.Tokenizer = AlmostRight  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fastokens", fastokens)
+    encoder = Encoder(folder)
+    assert (encoder.library, encoder.notice) == ("fastokens", "")
+    plain, odd = [f"plain {i}" for i in range(3000)], [f"odd \u2603 {i}" for i in range(20_000)]
+    checked, unchecked = ([t for t in odd if module._is_checked(t) is wanted] for wanted in (True, False))
+    assert 5 < len(checked) < 60
+
+    assert np.array_equal(encoder.encode(plain).ids, slow.encode(plain).ids)
+    assert not np.array_equal(encoder.encode(unchecked[:2]).ids, slow.encode(unchecked[:2]).ids)
+    assert encoder.differing_blocks == 0
+    texts = [*plain, unchecked[0], checked[0], *plain, unchecked[1]]
+    with pytest.warns(UserWarning, match=r"fastokens differs from tokenizers on the document 'odd \u2603"):
+        block = encoder.encode(texts)
+    assert np.array_equal(block.ids, slow.encode(texts).ids)
+    assert np.array_equal(block.lengths, slow.encode(texts).lengths)
+    assert encoder.differing_blocks == 1
+
+
+def test_spot_checks_agree_where_the_libraries_do(fast: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every document checked, empty ones and the block's ends too: nothing to warn of."""
+    monkeypatch.setattr(module, "CHECKED_ONE_IN", 1)
+    fast.encode(["", *probe_texts(), ""])
+    assert fast.differing_blocks == 0

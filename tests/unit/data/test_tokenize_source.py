@@ -20,6 +20,7 @@ from megatron_mimo.data.indexed_writer import IndexedWriter
 from megatron_mimo.data.manifest import open_split, read_manifest
 from megatron_mimo.data.pipeline.shards import shard_path, write_documents
 from megatron_mimo.data.preprocess import PreprocessConfig, SourceConfig, TokenizerConfig, preprocess
+from megatron_mimo.data.tokenizer import load_tokenizer
 from megatron_mimo.platform.files import file_sha256
 
 NUM_SHARDS, DOCUMENTS = 4, 60
@@ -94,6 +95,19 @@ def test_shards_are_read_in_order_with_their_split(config: PreprocessConfig) -> 
         assert tokenizer.decode(stream.tokens.astype(np.int64).tolist(), skip_special_tokens=False) == text
     lines = (Path(config.output_dir) / "heldout" / "text" / "a.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == [document.id for document in expected["valid"]]
+
+
+def test_blank_and_repeated_lines_are_no_documents(config: PreprocessConfig, tmp_path: Path) -> None:
+    """A text of white space alone would be an end-of-document token with next to nothing before it."""
+    texts = ["one", "\n", "two", " \t\r\n", "", "\u3000", "one", "three\n"]
+    path = tmp_path / "c.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    source = SourceConfig(name="c", domain="web", jsonl=str(path), valid_share=0)
+    manifest = preprocess(dataclasses.replace(config, sources=[source]), quiet)
+    stream = open_split(config.output_dir, manifest.sources["c"], "train", verify=True)
+    tokenizer = load_tokenizer(f"{config.output_dir}/tokenizer")
+    text = tokenizer.decode(stream.tokens.astype(np.int64).tolist(), skip_special_tokens=False)
+    assert text == "one<|endoftext|>two<|endoftext|>three\n<|endoftext|>"
 
 
 def test_workers_and_blocks_do_not_change_a_byte(
