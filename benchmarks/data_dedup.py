@@ -20,6 +20,7 @@ Peers: datatrove (`pip install datatrove spacy "xxhash<4"`) and rensa (its users
 
 import argparse
 import itertools
+import multiprocessing
 import random
 import re
 import site
@@ -29,6 +30,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -312,7 +314,9 @@ def end_to_end(config: DedupConfig, folder: Path, documents: list[Document], pai
     """Run every stage over all its tasks."""
     for index in range(NUM_SHARDS):
         write_documents(shard_path(folder / "in", index), documents[index::NUM_SHARDS])
-    phases = list(run_phases(config, folder))
+    # A process of its own, as tasks have: the corpus in this one would slow it down.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        phases = pool.submit(run_phases, config, folder).result()
     kept: dict[tuple[int, int], int] = {}  # (shard, position) -> number of the document that stays
     for shard in range(NUM_SHARDS):
         for position, number, _, _ in read_decisions(folder / "work" / "decisions" / f"{shard:05d}.bin")[1]:
@@ -325,13 +329,13 @@ def end_to_end(config: DedupConfig, folder: Path, documents: list[Document], pai
     return Whole(len(documents), megabytes(documents), phases, found)
 
 
-def run_phases(config: DedupConfig, folder: Path) -> Iterator[tuple[str, float]]:
+def run_phases(config: DedupConfig, folder: Path) -> list[tuple[str, float]]:
     """CPU seconds of every stage over all its tasks, shards to decisions; reading alone for comparison."""
     start = time.process_time()
     for index in range(NUM_SHARDS):
         for _ in read_documents(shard_path(folder / "in", index)):
             pass
-    yield "(reading the shards alone)", time.process_time() - start
+    phases = [("(reading the shards alone)", time.process_time() - start)]
     total, rounds = 0.0, 0.0
     for stage in dedup_stages(config, folder / "in", folder / "work"):
         start = time.process_time()
@@ -342,9 +346,8 @@ def run_phases(config: DedupConfig, folder: Path) -> Iterator[tuple[str, float]]
         if "-star-" in stage.name:
             rounds += seconds
         else:
-            yield stage.name, seconds
-    yield f"{config.cluster_rounds} rounds of contraction", rounds
-    yield "all stages", total
+            phases.append((stage.name, seconds))
+    return [*phases, (f"{config.cluster_rounds} rounds of contraction", rounds), ("all stages", total)]
 
 
 def _speed(rate: float) -> str:
