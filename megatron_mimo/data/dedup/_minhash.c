@@ -1,4 +1,5 @@
 /* MinHash signatures of many texts: normalise, cut into tokens, shingle, hash, take minima. One pass, no copies.
+   Beside it, what the exact hash of a text is taken of.
 
    The arithmetic is written down in minhash.py, whose numpy version gives the same bytes; keep the two together. */
 
@@ -225,9 +226,47 @@ static PyObject *signatures(PyObject *module, PyObject *args) {
     return result;
 }
 
-static PyMethodDef methods[] = {{"signatures", signatures, METH_VARARGS, signatures_doc}, {NULL, NULL, 0, NULL}};
+/* Copies all but ASCII white space and returns the number of bytes; without a branch, as words end where they like. */
+static Py_ssize_t squeeze(const uint8_t *restrict from, Py_ssize_t length, uint8_t *restrict to) {
+    Py_ssize_t kept = 0;
+    for (Py_ssize_t i = 0; i < length; i++) {
+        const uint8_t byte = from[i];
+        to[kept] = byte;
+        kept += (byte != ' ') & ((uint8_t)(byte - '\t') > '\r' - '\t');
+    }
+    return kept;
+}
 
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_minhash", "MinHash signatures of many texts.", 0,
+PyDoc_STRVAR(without_white_space_doc,
+             "without_white_space(text) -> bytes\n\n"
+             "UTF-8 (lone surrogates too) of the text without ASCII white space.");
+
+static PyObject *without_white_space(PyObject *module, PyObject *text) {
+    (void)module;
+    if (!PyUnicode_Check(text)) return PyErr_Format(PyExc_TypeError, "text is no string");
+#if PY_VERSION_HEX < 0x030C0000
+    if (PyUnicode_READY(text) < 0) return NULL;
+#endif
+    PyObject *encoded = NULL;
+    const uint8_t *from = PyUnicode_DATA(text);
+    Py_ssize_t length = PyUnicode_GET_LENGTH(text);
+    if (!PyUnicode_IS_ASCII(text)) {
+        encoded = PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass");
+        if (!encoded) return NULL;
+        from = (const uint8_t *)PyBytes_AS_STRING(encoded);
+        length = PyBytes_GET_SIZE(encoded);
+    }
+    PyObject *result = PyBytes_FromStringAndSize(NULL, length);
+    if (result && length) _PyBytes_Resize(&result, squeeze(from, length, (uint8_t *)PyBytes_AS_STRING(result)));
+    Py_XDECREF(encoded);
+    return result;
+}
+
+static PyMethodDef methods[] = {{"signatures", signatures, METH_VARARGS, signatures_doc},
+                                {"without_white_space", without_white_space, METH_O, without_white_space_doc},
+                                {NULL, NULL, 0, NULL}};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_minhash", "Hashes of many texts.", 0,
                                         methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__minhash(void) { return PyModule_Create(&definition); }

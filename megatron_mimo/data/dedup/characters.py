@@ -12,6 +12,7 @@ table it was made with.
 
 import functools
 import hashlib
+import itertools
 import unicodedata
 
 import numpy as np
@@ -43,8 +44,13 @@ _IGNORED = (*range(0x0300, 0x0370), 0x00AD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFE
 @functools.cache
 def character_table() -> np.ndarray:
     """uint32 [TABLE_LENGTH]: folded code point | class; 0 for separators."""
-    table = np.fromiter((_entry(chr(code)) for code in range(TABLE_LENGTH)), np.uint32, TABLE_LENGTH)
-    words = table & WORD > 0
+    table = np.arange(TABLE_LENGTH, dtype=np.uint32) | np.uint32(WORD)
+    characters = [chr(code) for code in range(TABLE_LENGTH)]
+    words = np.array([category[0] in "LMN" for category in map(unicodedata.category, characters)])
+    table[~words] = 0
+    for character in itertools.compress(characters, words):
+        if character.lower() != character or not unicodedata.is_normalized("NFKD", character):
+            table[ord(character)] = ord(_fold(character)) | WORD
     for first, last in UNSPACED:
         part = slice(first, last + 1)
         table[part] = np.where(words[part], table[part] & FOLDED_MASK | ALONE, table[part])
@@ -56,12 +62,6 @@ def character_table() -> np.ndarray:
 def fingerprint() -> str:
     """Hash of the table, in hexadecimal."""
     return hashlib.sha256(character_table().astype("<u4").tobytes()).hexdigest()[:16]
-
-
-def _entry(character: str) -> int:
-    if unicodedata.category(character)[0] not in "LMN":
-        return 0
-    return ord(_fold(character)) | WORD
 
 
 def _fold(character: str) -> str:

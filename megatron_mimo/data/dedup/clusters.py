@@ -99,7 +99,7 @@ def _is_contracted(work: Work, round_number: int) -> bool:
     if round_number == 0:
         return False
     names = [name(round_number) for name in (_large, _stars)]
-    paths = [work.file(name, i, "changes") for name in names for i in range(work.config.partitions)]
+    paths = (work.file(name, i, "changes") for name in names for i in range(work.config.partitions))
     return not any(path.exists() and int(path.read_text()) for path in paths)
 
 

@@ -4,21 +4,47 @@ import hashlib
 import os
 import string
 from collections.abc import Iterable, Iterator
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from megatron_mimo.data.dedup.minhash import is_empty
 from megatron_mimo.data.dedup.runs import RunWriter, merge
 from megatron_mimo.data.dedup.urls import canonical_url
 from megatron_mimo.data.dedup.work import BADNESS, BANDS, TEXTS, URL, URLS, WINNERS, Work, badness
-from megatron_mimo.data.document import Document
-from megatron_mimo.data.pipeline.shards import read_documents, shard_path
+from megatron_mimo.data.pipeline.shards import read_records, shard_path
 from megatron_mimo.data.pipeline.step import Task
+
+try:
+    from megatron_mimo.data.dedup._minhash import without_white_space  # type: ignore[attr-defined]  # built by setup.py
+except ImportError:
+
+    def without_white_space(text: str) -> bytes:
+        """UTF-8 (lone surrogates too) of the text without ASCII white space."""
+        return _utf8(text).translate(None, string.whitespace.encode())
+
 
 BATCH_CHARACTERS = 2**20
 BATCH_DOCUMENTS = 1024
-Batch = tuple[np.ndarray, list[Document]]
+
+
+class Keyed(msgspec.Struct):
+    """What deduplication needs of a document: nothing else is decoded."""
+
+    text: str
+    url: str = ""
+
+
+class Scored(Keyed):
+    """The same, where the best copy is chosen by its metadata."""
+
+    metadata: dict[str, Any] = {}
+
+
+Batch = tuple[np.ndarray, list[Keyed]]
 """Numbers, uint64 [n], and documents."""
+_keyed, _scored = msgspec.json.Decoder(Keyed), msgspec.json.Decoder(Scored)
 
 
 def key_urls(work: Work, task: Task) -> None:
@@ -59,7 +85,7 @@ def text_hashes(texts: Iterable[str]) -> np.ndarray:
 
     Of 10**10 different texts some three pairs share a hash by chance.
     """
-    return _hashes(_utf8(text).translate(None, string.whitespace.encode()) for text in texts)
+    return _hashes(map(without_white_space, texts))
 
 
 def _hashes(contents: Iterable[bytes]) -> np.ndarray:
@@ -94,9 +120,10 @@ class _UrlDuplicates:
 
 
 def _batches(work: Work, shard: int) -> Iterator[Batch]:
-    documents: list[Document] = []
+    documents: list[Keyed] = []
     characters, start = 0, work.first_number(shard)
-    for document in read_documents(shard_path(work.input_folder, shard)):
+    decoder = _scored if work.config.quality else _keyed
+    for document in read_records(shard_path(work.input_folder, shard), decoder):
         documents.append(document)
         characters += len(document.text)
         if characters >= BATCH_CHARACTERS or len(documents) == BATCH_DOCUMENTS:
@@ -106,7 +133,7 @@ def _batches(work: Work, shard: int) -> Iterator[Batch]:
         yield _with_numbers(start, documents)
 
 
-def _with_numbers(start: int, documents: list[Document]) -> Batch:
+def _with_numbers(start: int, documents: list[Keyed]) -> Batch:
     return np.arange(start, start + len(documents), dtype=np.uint64), documents
 
 
@@ -118,9 +145,9 @@ def _band_keys(work: Work, texts: list[str], numbers: np.ndarray) -> tuple[np.nd
     return keys.ravel(), np.repeat(numbers[filled], work.config.scheme.num_keys)
 
 
-def _qualities(documents: list[Document], key: str) -> list[float]:
+def _qualities(documents: list[Keyed], key: str) -> list[float]:
     """The number in the metadata, or the length of the text."""
     if not key:
         return [len(document.text) for document in documents]
-    values = (document.metadata.get(key) for document in documents)
+    values = (document.metadata.get(key) for document in documents if isinstance(document, Scored))
     return [float(value) if isinstance(value, int | float) else float("nan") for value in values]

@@ -27,17 +27,23 @@ def sort_unique(records: np.ndarray) -> np.ndarray:
     if len(records) < 2:
         return records
     # Most first columns are hashes, nearly all different: one fast sort, then the ties alone by all columns.
-    records = records[np.argsort(records[:, 0])]
+    # (`take` and `compress` move whole records, several times as fast as indexing does.)
+    records = records.take(np.argsort(records[:, 0]), axis=0)
     same = records[1:, 0] == records[:-1, 0]
     if not same.any():
         return records
     tied = np.concatenate([same, [False]])
     tied[1:] |= same
-    ties = records[tied]
-    records[tied] = ties[np.lexsort(ties.T[::-1])]
+    places = np.flatnonzero(tied)
+    ties = records.take(places, axis=0)
+    ties = ties.take(np.lexsort(ties.T[::-1]), axis=0)
+    records[places] = ties
+    repeated = np.flatnonzero(np.logical_and.reduce([column[1:] == column[:-1] for column in ties.T]))
+    if not len(repeated):
+        return records
     new = np.ones(len(records), bool)
-    new[1:] = (records[1:] != records[:-1]).any(axis=1)
-    return records[new]
+    new[places[repeated + 1]] = False
+    return records.compress(new, axis=0)
 
 
 class RunWriter:

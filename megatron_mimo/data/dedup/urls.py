@@ -13,6 +13,7 @@ The path's case and the query's values count: they are different pages on many h
 comes back stripped and otherwise unchanged.
 """
 
+import functools
 import re
 from urllib.parse import SplitResult, quote_from_bytes, unquote_to_bytes, urlsplit
 
@@ -33,6 +34,10 @@ SESSION = re.compile(
 _SESSION_IN_PATH = re.compile(r";(?:jsessionid|phpsessid|sid)=[^/;]*|\((?:S|A|F)\([0-9a-z]{24}\)\)/", re.IGNORECASE)
 _WWW = re.compile(r"^www\d?\.(?=[^.]+\.)")
 _PLAIN = re.compile(r"[A-Za-z0-9/\-._~]*")
+_SIMPLE = re.compile(
+    r"https?://([a-z0-9\-.]+)(/[A-Za-z0-9/\-._~]*)?(?:\?([A-Za-z0-9/\-._~&=]*))?(?:#[A-Za-z0-9\-._~]*)?"
+)
+"""Most URLs: nothing to decode, no port, no session in the path, no fragment that counts. Host, path, query."""
 _UNRESERVED_IN_PATH = "/:@!$&'()*+,;=-._~"
 _UNRESERVED_IN_QUERY = "/:@!$'()*,;?-._~"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -44,6 +49,9 @@ def canonical_url(url: str) -> str:
     It is a fixed point under a scheme: canonical_url("http://" + canonical_url(url)) == canonical_url(url).
     """
     url = url.strip()
+    if simple := _SIMPLE.fullmatch(url):
+        host, path, query = simple.groups("")
+        return _WWW.sub("", host.rstrip(".")) + _path(path) + _query(query)
     try:
         parts = urlsplit(url)
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
@@ -80,12 +88,19 @@ def _path(path: str) -> str:
 
 
 def _query(query: str) -> str:
+    if not query:
+        return ""
     kept = []
     for piece in query.split("&"):
         name, equals, value = piece.partition("=")
-        if name and not TRACKING.fullmatch(name) and not SESSION.fullmatch(piece):
+        if name and not _is_tracking(name) and not SESSION.fullmatch(piece):
             kept.append(_encode_query(name) + equals + _encode_query(value))
     return "?" + "&".join(sorted(kept)) if kept else ""
+
+
+@functools.lru_cache(4096)
+def _is_tracking(name: str) -> bool:
+    return TRACKING.fullmatch(name) is not None
 
 
 def _fragment(fragment: str) -> str:

@@ -1,11 +1,10 @@
 """Documents between stages: folders of `00000.jsonl.zst`, one file a task, each whole or absent."""
 
-import io
 import os
 import platform
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TypeVar
 
 import msgspec
 import zstandard
@@ -15,6 +14,9 @@ from megatron_mimo.data.document import Document
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Document)
+_COMPRESSED_BYTES_AT_ONCE = 1 << 15
+"""So few that what comes out of them stays in the processor's cache."""
+Record = TypeVar("Record")
 
 
 def shard_path(folder: str | Path, index: int) -> Path:
@@ -29,39 +31,45 @@ def shard_paths(folder: str | Path) -> list[Path]:
 
 def read_documents(path: Path) -> Iterator[Document]:
     """The documents of one shard; raises UserError where the file ends too early or is damaged."""
+    return read_records(path, _decoder)
+
+
+def read_records(path: Path, decoder: msgspec.json.Decoder[Record]) -> Iterator[Record]:
+    """The same as records of the decoder's type: one with few fields is read faster."""
     number = 0
     try:
-        with path.open("rb") as file:
-            for line in io.BufferedReader(_WholeFrame(file)):
-                yield _decoder.decode(line)
-                number += 1
+        for line in _lines(path):
+            yield decoder.decode(line)
+            number += 1
     except (zstandard.ZstdError, EOFError, msgspec.MsgspecError) as error:
         raise UserError(
             f"{path} is damaged after {number} documents ({error}); remove it and its marker, and run again"
         ) from error
 
 
-class _WholeFrame(io.RawIOBase):
-    """A zstd file that must end where its frame does: the library's own reader takes a cut file for a short one."""
+def _lines(path: Path) -> Iterator[bytes]:
+    open_line: list[bytes] = []
+    for chunk in _decompressed(path):
+        first, *others = chunk.split(b"\n")
+        open_line.append(first)
+        if others:
+            yield b"".join(open_line)
+            yield from others[:-1]
+            open_line = others[-1:]
+    if last := b"".join(open_line):
+        yield last
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._decompressor = file, zstandard.ZstdDecompressor().decompressobj()
-        self._ready = memoryview(b"")
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            compressed = self._file.read(1 << 20)
-            if not compressed:
-                if not self._decompressor.eof:
-                    raise EOFError("it ends inside a frame")
-                return 0
-            self._ready = memoryview(self._decompressor.decompress(compressed))
-        count = min(len(buffer), len(self._ready))
-        buffer[:count], self._ready = self._ready[:count], self._ready[count:]
-        return count
+def _decompressed(path: Path) -> Iterator[bytes]:
+    """The content of a file that must end where its frame does: the library's own reader takes a cut one for short."""
+    decompressor = zstandard.ZstdDecompressor().decompressobj()
+    with path.open("rb") as file:
+        while compressed := file.read(_COMPRESSED_BYTES_AT_ONCE):
+            yield decompressor.decompress(compressed)
+    if not decompressor.eof:
+        raise EOFError("it ends inside a frame")
+    if decompressor.unused_data:
+        raise EOFError("it goes on after its frame")
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> int:

@@ -76,6 +76,17 @@ def test_native_equals_numpy(texts: list[str], ngram: int) -> None:
 
 
 @native
+@settings(max_examples=300, deadline=None)
+@given(texts=TEXTS)
+def test_native_white_space_is_that_of_bytes(texts: list[str]) -> None:
+    for text in [*texts, *(text.encode("ascii", "ignore").decode() for text in texts), "a \t\n\r\v\f\x1c\x85\xa0b"]:
+        expected = b"".join(text.encode("utf-8", "surrogatepass").split())
+        assert minhash._minhash.without_white_space(text) == expected  # type: ignore[union-attr]
+    with pytest.raises(TypeError, match="no string"):
+        minhash._minhash.without_white_space(b"a")  # type: ignore[union-attr]
+
+
+@native
 @pytest.mark.parametrize("permutations", [1, 3, 16, 112, 130])
 def test_native_equals_numpy_on_long_texts(permutations: int) -> None:
     rng = np.random.default_rng(permutations)

@@ -1,9 +1,12 @@
 """Spellings of one page meet, different pages stay apart, nothing breaks on strange input."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from megatron_mimo.data.dedup import urls
 from megatron_mimo.data.dedup.urls import canonical_url
 
 SAME = [
@@ -63,6 +66,27 @@ def test_the_canonical_spelling() -> None:
 @pytest.mark.parametrize("text", ["", "urn:isbn:123", "file:///a//b", "dump.warc.gz:81234", "http://", "http://[::1/a"])
 def test_what_is_no_url_stays(text: str) -> None:
     assert canonical_url(text) == text
+
+
+HOSTS = ["example.com", "www.example.com", "www2.www.a.b.", "www.com", "..", "-", "a..b"]
+PATHS = st.lists(st.sampled_from(["", ".", "..", "a", "~b-1_.html", "sid=1"]), max_size=5).map("/".join)
+QUERIES = st.lists(st.sampled_from(["a=1", "=", "b", "a==2", "", "utm_id=1", "sid=" + "0a" * 12, "phpsessid=3"]))
+PLAIN_URLS = st.builds(
+    "{}://{}{}{}{}".format,
+    st.sampled_from(["http", "https"]),
+    st.sampled_from(HOSTS),
+    PATHS.map(lambda path: f"/{path}" if path else ""),
+    QUERIES.map(lambda pieces: "?" + "&".join(pieces) if pieces else ""),
+    st.sampled_from(["", "#", "#top"]),
+)
+
+
+@given(PLAIN_URLS)
+def test_the_short_way_of_plain_urls_is_the_long_one(url: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(urls, "_SIMPLE", re.compile(r"(?!)"))
+        expected = canonical_url(url)
+    assert canonical_url(url) == expected
 
 
 URLS = st.builds(

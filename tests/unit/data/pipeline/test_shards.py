@@ -6,6 +6,7 @@ import pytest
 
 from megatron_mimo.config import UserError
 from megatron_mimo.data.document import Document
+from megatron_mimo.data.pipeline import shards
 from megatron_mimo.data.pipeline.shards import read_documents, shard_path, shard_paths, write_documents
 
 
@@ -33,6 +34,27 @@ def test_an_interrupted_shard_is_absent(tmp_path):
     with pytest.raises(RuntimeError, match="killed"):
         write_documents(shard_path(tmp_path, 0), documents())
     assert shard_paths(tmp_path) == []
+
+
+def test_lines_of_any_length_at_any_place(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shards, "_COMPRESSED_BYTES_AT_ONCE", 7)
+    random_ = random.Random(0)
+    documents = [Document(str(i), random_.randbytes(random_.choice([0, 3, 50, 200_000])).hex()) for i in range(40)]
+    write_documents(shard_path(tmp_path, 0), documents)
+    assert list(read_documents(shard_path(tmp_path, 0))) == documents
+
+
+def test_what_follows_the_end_is_noticed(tmp_path):
+    path = shard_path(tmp_path, 0)
+    write_documents(path, [Document("a", "text")])
+    for more in (b"x", path.read_bytes(), b"x" * 10**6):
+        write_documents(path, [Document("a", "text")])
+        path.write_bytes(path.read_bytes() + more)
+        with pytest.raises(UserError, match="is damaged after 1 documents"):
+            list(read_documents(path))
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match="is damaged after 0 documents"):
+        list(read_documents(path))
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
