@@ -5,14 +5,22 @@ import sys
 
 PROGRAMS = {
     "pretrain": ("megatron_mimo.pretrain", "train the stages of a configuration (start it with torchrun)"),
+    "sft": ("megatron_mimo.sft", "fine-tune on conversations, every weight or LoRA (start it with torchrun)"),
     "serve": ("megatron_mimo.serve.command", "OpenAI-compatible vLLM server with MTP speculative decoding"),
     "chat": ("megatron_mimo.serve.chat", "chat in the terminal with a model or a running server"),
 }
 TOOLS = {
-    "tools/preprocess_data.py": "text or the embedded corpus -> tokenizer and .bin/.idx shards",
+    "tools/preprocess_data.py": "crawls, PDFs, JSON lines or the embedded corpus -> documents -> .bin/.idx",
+    "tools/annotate.py": "quality tags of documents from a large model, over an endpoint",
+    "tools/train_tagger.py": "a small quality tagger from annotated or constructed pages",
+    "tools/synthesize.py": "synthetic reasoning data through an endpoint, verified",
+    "tools/solve_mixture.py": "tag counts, targets and token budgets -> mixture files of the stages",
+    "tools/check_mixture.py": "what a run consumed beside its mixture files",
     "tools/plan.py": "parameters, memory, FLOPs, days and layouts of a run, on paper",
     "tools/convert_checkpoint.py": "torch_dist checkpoint <-> Hugging Face folder",
     "tools/evaluate_pretraining.py": "bits per byte against baselines, arithmetic, MTP acceptance",
+    "tools/judge_server.py": "HTTP server that runs model-written programs in sandboxes",
+    "tools/push_to_hub.py": "upload an exported folder to Hugging Face or ModelScope",
     "tools/report.py": "rebuild the HTML report of a run",
 }
 

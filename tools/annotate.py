@@ -11,6 +11,10 @@ from megatron_mimo.data.tag.annotate import AnnotationConfig, annotate
 
 
 def main(arguments: list[str]) -> int:
+    """Run the job; returns the exit code."""
+    if arguments in ([], ["-h"], ["--help"]):
+        print(__doc__)
+        return 0 if arguments else 2
     try:
         config = load(AnnotationConfig, arguments)
         paths = shard_paths(config.documents)

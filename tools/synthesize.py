@@ -7,6 +7,10 @@ from megatron_mimo.data.synthesize.pipeline import SynthesisConfig, synthesize
 
 
 def main(arguments: list[str]) -> int:
+    """Run the job; returns the exit code."""
+    if arguments in ([], ["-h"], ["--help"]):
+        print(__doc__)
+        return 0 if arguments else 2
     try:
         counts = synthesize(load(SynthesisConfig, arguments))
     except UserError as error:
