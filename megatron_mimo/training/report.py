@@ -8,7 +8,7 @@ from typing import Any
 
 from megatron_mimo.config import PretrainConfig, UserError, load
 from megatron_mimo.config.load import read_yaml
-from megatron_mimo.training import page
+from megatron_mimo.platform import page
 from megatron_mimo.training.charts import Series, line_chart
 from megatron_mimo.training.formats import format_bytes, format_count, format_seconds
 from megatron_mimo.training.history import History, mean, read_history

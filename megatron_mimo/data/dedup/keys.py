@@ -122,7 +122,7 @@ class _UrlDuplicates:
 def _batches(work: Work, shard: int) -> Iterator[Batch]:
     documents: list[Keyed] = []
     characters, start = 0, work.first_number(shard)
-    decoder = _scored if work.config.quality else _keyed
+    decoder: msgspec.json.Decoder[Any] = _scored if work.config.quality else _keyed
     for document in read_records(shard_path(work.input_folder, shard), decoder):
         documents.append(document)
         characters += len(document.text)

@@ -4,12 +4,12 @@ from collections.abc import Sequence, Set
 from datetime import datetime
 
 from megatron_mimo.config import to_yaml
-from megatron_mimo.data.pipeline import html_page as page
 from megatron_mimo.data.pipeline.config import PipelineConfig
 from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.plan import stages_of
 from megatron_mimo.data.pipeline.progress import clock
 from megatron_mimo.data.pipeline.summary import FAULTS_SHOWN, StageSummary, grouped, summarize
+from megatron_mimo.platform import page
 
 
 def write_report(config: PipelineConfig, command: str) -> None:

@@ -94,15 +94,21 @@ def progress_bar(share: float) -> str:
     return f'<div class="bar"><i style="width:{100 * min(max(share, 0.0), 1.0):.2f}%"></i></div>'
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of named cells; the columns are the names in order of first use."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
+def table(rows: Sequence[Mapping[str, Any]], share: str | None = None) -> str:
+    """Rows of named cells; the columns are the names in order of first use, `share` (0 to 1) is drawn as a bar."""
+    columns = [name for name in dict.fromkeys(column for row in rows for column in row) if name != share]
     lines = [[format_value(row.get(column, "")) for column in columns] for row in rows]
     # Text goes to the left, a column of nothing but numbers to the right.
     right = [all(NUMBER.fullmatch(line[index]) for line in lines) for index in range(len(columns))]
-    head = _cells("th", [label(column) for column in columns], right)
-    body = "".join(f"<tr>{_cells('td', line, right)}</tr>" for line in lines)
+    bars = [f"<td>{progress_bar(float(row.get(share) or 0))}</td>" if share else "" for row in rows]
+    head = _cells("th", [label(column) for column in columns], right) + ("<th></th>" if share else "")
+    body = "".join(f"<tr>{_cells('td', line, right)}{bar}</tr>" for line, bar in zip(lines, bars, strict=True))
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>' if rows else ""
+
+
+def details(title: str, content: str) -> str:
+    """A part that opens on a click."""
+    return f"<details><summary>{escape(title)}</summary>{content}</details>"
 
 
 def _cells(tag: str, texts: Sequence[str], right: Sequence[bool]) -> str:
