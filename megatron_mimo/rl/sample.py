@@ -22,9 +22,9 @@ class Prompt:
 class Sample:
     """One response to a prompt. Times are the scheduler clock's seconds."""
 
-    tokens: list[int]
+    tokens: Sequence[int]
     """The response without the prompt."""
-    rollout_logprobs: list[float]
+    rollout_logprobs: Sequence[float]
     """The engine's, one a token; for diagnostics and the optional importance correction."""
     finish_reason: FinishReason = "stop"
     """`length`: cut at the token budget."""
