@@ -2,12 +2,12 @@
 
 | policy | launches | rewards | stops | report's row |
 |---|---|---|---|---|
-| STATIC | one batch | after the generation | when all is done | static sampling |
-| NAIVE | rounds of a batch (or more) until enough prompts survive | after each round | when a round is done | naive |
-| CONTINUOUS | while the active tasks are not expected to fill the batch | a few at a time | when all is done | + continuous |
-| ASYNCHRONOUS | the same | concurrent | when all is done | + asynchronous reward |
+| STATIC | one batch | after the generation | all done | static sampling |
+| NAIVE | rounds of a batch (or more) until enough survive | after each round | a round is done | naive |
+| CONTINUOUS | while the active are not expected to fill the batch | a few at a time | all done | + continuous |
+| ASYNCHRONOUS | the same | concurrent | all done | + asynchronous reward |
 | SEAMLESS | the same | concurrent | first in, first out | + early termination |
-| FIRST_FINISHED | the same | concurrent | at the first full batch | not in the report: biased to short responses |
+| FIRST_FINISHED | the same | concurrent | first full batch | none: it prefers short responses |
 """
 
 import math

@@ -38,7 +38,7 @@ def test_aborted_and_surplus_prompts_come_back_first() -> None:
         sampler.settle(ended(prompt, "data", None if outcome is Outcome.ABORTED else [True, False], outcome))
     following = [sampler.draw()[0].id for _ in range(8)]
     assert following[:2] == [drawn[0].id, drawn[2].id]
-    assert sorted(following + [drawn[1].id, drawn[3].id]) == sorted(f"p{index}" for index in range(10))
+    assert sorted([*following, drawn[1].id, drawn[3].id]) == sorted(f"p{index}" for index in range(10))
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.3])
@@ -121,7 +121,7 @@ def test_errors() -> None:
         PromptSampler(prompts(2), alpha=1.0)
     with pytest.raises(UserError, match="seed"):
         PromptSampler(prompts(2), seed=1).load_state_dict(PromptSampler(prompts(2), seed=2).state_dict())
+    group = ended(Prompt(id="p0"), "data", None, Outcome.ABORTED)
+    group.outcome = None
     with pytest.raises(ValueError, match="not ended"):
-        group = ended(Prompt(id="p0"), "data", None, Outcome.ABORTED)
-        group.outcome = None
         PromptSampler(prompts(2)).settle(group)
