@@ -89,7 +89,7 @@ class EngineFleet:
     async def _restart(self, berth: Berth) -> None:
         while berth.deaths <= self._retry.max_restarts:
             try:
-                await asyncio.sleep(self._retry.delay_seconds * 2 ** (berth.deaths - 1))
+                await asyncio.sleep(self._retry.pause_seconds(berth.deaths))
                 await berth.engine.restart()
             except EngineDied:
                 berth.deaths += 1

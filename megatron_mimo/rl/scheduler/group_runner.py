@@ -144,7 +144,7 @@ class GroupRunner:
                 if attempt == retry.max_generation_attempts:
                     raise
                 if not isinstance(fault, EngineDied):
-                    await asyncio.sleep(retry.delay_seconds * 2 ** (attempt - 1))
+                    await asyncio.sleep(retry.pause_seconds(attempt))
                 continue
             return Sample(
                 tokens=generation.tokens,
@@ -205,7 +205,7 @@ class GroupRunner:
                 except RolloutFault:
                     if attempt == retry.max_reward_attempts:
                         raise
-                await asyncio.sleep(retry.delay_seconds * 2 ** (attempt - 1))
+                await asyncio.sleep(retry.pause_seconds(attempt))
             raise AssertionError
         finally:
             self.pending_rewards -= 1

@@ -14,11 +14,16 @@ class RetrySettings:
     """Of one sample. An engine's death counts against every sample that it ran."""
     max_reward_attempts: int = 3
     delay_seconds: float = 1.0
-    """Before the second attempt; doubles with each."""
+    """Before the second attempt; doubles with each, up to max_delay_seconds."""
+    max_delay_seconds: float = 60.0
     generation_timeout_seconds: float | None = None
     reward_timeout_seconds: float | None = 600.0
     max_restarts: int = 5
     """Deaths of an engine in a row, without a finished request in between, before it is given up."""
+
+    def pause_seconds(self, failures: int) -> float:
+        """How long to wait after so many failures in a row, 1 or more."""
+        return min(self.max_delay_seconds, self.delay_seconds * 2 ** min(failures - 1, 60))
 
     def __post_init__(self) -> None:
         require_at_least(1, "retry", max_generation_attempts=self.max_generation_attempts)

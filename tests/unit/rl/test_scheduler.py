@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from megatron_mimo.config import UserError
-from megatron_mimo.rl.engine_protocol import NoEngines
+from megatron_mimo.rl.engine_protocol import GenerationRequest, NoEngines
 from megatron_mimo.rl.sample import Outcome
 from megatron_mimo.rl.scheduler.policy import (
     ASYNCHRONOUS,
@@ -22,7 +22,7 @@ from megatron_mimo.rl.scheduler.policy import (
 from megatron_mimo.rl.scheduler.scheduler import BatchNotFilled, RolloutBatch
 from megatron_mimo.rl.scheduler.settings import RetrySettings
 from megatron_mimo.rl.scheduler.virtual_time import run_in_virtual_time
-from rl_world import World, truth
+from rl_world import World, make_prompts, respond, truth
 
 
 def collect(world: World, number: int = 1) -> list[RolloutBatch]:
@@ -139,26 +139,33 @@ def test_launches_wait_for_seats_and_rewards() -> None:
 
 
 def test_only_fifo_is_fair_to_long_responses() -> None:
-    """Mean length of the selected against all usable groups of an unhurried run over the same data."""
+    """Mean length of the selected against responses of groups that survive, drawn without any scheduler."""
 
     def mean_length(policy: SchedulingPolicy) -> float:
         lengths = [
             len(sample.tokens)
-            for seed in range(6)
+            for seed in range(15)
             for batch in collect(World(policy, seed=seed, num_groups=10, alpha=0.0), 3)
             for group in batch.selected
             for sample in group.finished
         ]
         return statistics.mean(lengths)
 
-    fair = mean_length(NAIVE)
-    assert mean_length(SEAMLESS) == pytest.approx(fair, rel=0.06)
+    lengths, settings = [], World().settings.generation
+    for number in range(8000):
+        prompt = make_prompts()[number % 60]
+        requests = [GenerationRequest(id="", prompt=prompt, settings=settings, seed=4 * number + i) for i in range(4)]
+        responses = [respond(request) for request in requests]
+        if len({response.tokens[0] for response in responses}) == 2:
+            lengths += [len(response.tokens) for response in responses]
+    fair = statistics.mean(lengths)
+    assert mean_length(SEAMLESS) == pytest.approx(fair, rel=0.05)
     assert mean_length(FIRST_FINISHED) < 0.9 * fair
 
 
 def test_seamless_is_faster_than_naive() -> None:
     naive, seamless = (sum(batch.seconds for batch in collect(World(policy), 5)) for policy in (NAIVE, SEAMLESS))
-    assert seamless < 0.6 * naive
+    assert seamless < 0.75 * naive
 
 
 def test_an_unfillable_batch_is_an_error_that_names_the_way_out() -> None:
