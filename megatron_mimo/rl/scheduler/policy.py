@@ -32,12 +32,17 @@ class SchedulingPolicy:
     """Keep only groups whose rewards differ."""
     reward_concurrency: int | None = None
     """Rewards at a time; null: the rollout settings' max_concurrent_rewards."""
+    launch_deviations: float = 0.0
+    """For `continuous`: count this many standard deviations fewer survivors among the active groups than expected. The
+    report's rule is 0; more launches early what would be missing late, and aborts more."""
     round_ratio: float = 1.0
     """Groups a round over the batch size, for `rounds`."""
 
     def __post_init__(self) -> None:
         if self.round_ratio < 1:
             raise ConfigError("round_ratio", self.round_ratio, "must be at least 1")
+        if self.launch_deviations < 0:
+            raise ConfigError("launch_deviations", self.launch_deviations, "must not be negative")
 
     def keeps(self, group: SampleGroup) -> bool:
         """Whether a complete group may enter the batch."""
@@ -50,13 +55,22 @@ class SchedulingPolicy:
         if self.launch == "rounds":
             round_is_over = step.num_active == 0 and step.num_usable < step.num_groups
             return math.ceil(step.num_groups * self.round_ratio) if round_is_over else 0
-        expected = step.num_usable + step.num_active * survival
-        # Survival is far coarser than 1e-9; without it, 10 / 0.1 can be one too many.
-        return max(0, math.ceil((step.num_groups - expected) / survival - 1e-9))
+        wanted = groups_for(step.num_groups - step.num_usable, survival, self.launch_deviations)
+        return max(0, wanted - step.num_active)
 
     def choose(self, step: StepLedger) -> list[SampleGroup] | None:
         """The batch, once the step is over; None before."""
         return STOP_RULES[self.stop](step)
+
+
+def groups_for(needed: int, survival: float, deviations: float) -> int:
+    """Fewest groups n with n * p - deviations * sqrt(n * p * (1 - p)) >= needed: a quadratic in sqrt(n)."""
+    if needed <= 0:
+        return 0
+    slack = deviations * math.sqrt(survival * (1 - survival))
+    root = (slack + math.sqrt(slack**2 + 4 * survival * needed)) / (2 * survival)
+    # Survival is far coarser than 1e-9; without it, 1 / 0.1 can be one too many.
+    return math.ceil(root**2 - 1e-9)
 
 
 def when_all_done(step: StepLedger) -> list[SampleGroup] | None:

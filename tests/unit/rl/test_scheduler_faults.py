@@ -182,7 +182,7 @@ def test_a_reward_that_never_works_drops_the_group(policy: SchedulingPolicy) -> 
 def test_a_rejected_request_is_not_tried_again() -> None:
     world, tried = World(SEAMLESS), Counter()
 
-    async def main() -> RolloutBatch:
+    async def main() -> list[RolloutBatch]:
         scheduler = world.scheduler()
         for engine in world.engines:
             generate = engine.generate
@@ -194,17 +194,17 @@ def test_a_rejected_request_is_not_tried_again() -> None:
                 return await generate(request)
 
             engine.generate = picky  # type: ignore[method-assign]
-        batches = [await scheduler.collect() for _ in range(4)]
-        return next(batch for batch in batches if any(group.prompt.id == "011" for group in batch.groups))
+        return [await scheduler.collect() for _ in range(4)]
 
-    batch = run_in_virtual_time(main())
-    (group,) = [group for group in batch.groups if group.prompt.id == "011"]
-    assert group.outcome is Outcome.FAULTED and "too long" in group.fault
+    batches = run_in_virtual_time(main())
+    groups = [group for batch in batches for group in batch.groups if group.prompt.id == "011"]
+    assert any(group.outcome is Outcome.FAULTED and "too long" in group.fault for group in groups)
+    assert all(group.outcome in (Outcome.FAULTED, Outcome.ABORTED) for group in groups)
     assert all(identifier.endswith("/1") and number == 1 for identifier, number in tried.items())
 
 
 def test_slow_requests_and_rewards_time_out() -> None:
-    retry = RetrySettings(generation_timeout_seconds=2.0, reward_timeout_seconds=4.0, max_generation_attempts=2)
+    retry = RetrySettings(generation_timeout_seconds=6.0, reward_timeout_seconds=7.0, max_generation_attempts=2)
     world = World(SEAMLESS, retry=retry)
     batch = run_in_virtual_time(world.scheduler().collect())
     faults = [group.fault for group in batch.groups if group.outcome is Outcome.FAULTED]
