@@ -1,1 +1,1 @@
-"""Verifiable problems of RL: records, readers of common formats, curation (report section 3.1), generated nano problems."""
+"""Verifiable problems: records, readers of common formats, curation (report section 3.1), generated nano problems."""

@@ -5,7 +5,7 @@
 | proofs, multiple choice, mathematics without an answer | `form` |
 | code without tests | `form` |
 | n-gram repetitions over all problems | `ngram_dedup` |
-| golden solution fails a test | `golden` (curation needs a judge; judge_steps.py) |
+| golden solution fails a test | `golden` (golden.py: it needs a judge) |
 | never solved by advanced models; solved too often by the model to be trained | difficulty.py |
 | in a benchmark | the data pipeline's `decontaminate` on the same documents |
 """
@@ -40,10 +40,8 @@ def fault_of_form(problem: Problem) -> str | None:
         return None if problem.tests else "no tests"
     if not problem.answer.strip():
         return "no answer"
-    if (
-        CHOICES.search(problem.prompt)
-        or (re.search(r"which of the following", problem.prompt, re.I)
-        and LETTER.fullmatch(problem.answer.strip()))
+    if CHOICES.search(problem.prompt) or (
+        re.search(r"which of the following", problem.prompt, re.I) and LETTER.fullmatch(problem.answer.strip())
     ):
         return "multiple choice"
     return "proof" if PROOF.search(problem.prompt) else None
@@ -66,7 +64,7 @@ class ProblemForm:
 
 @dataclass(kw_only=True)
 class NgramDedup:
-    """Drops a problem most of whose word n-grams were seen in earlier problems of the task; shorter ones by equality."""
+    """Drops a problem most of whose word n-grams were seen in earlier ones of the task; shorter ones by equality."""
 
     name: ClassVar[str] = "ngram_dedup"
     ngram_words: int = 8

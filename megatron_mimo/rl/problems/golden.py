@@ -20,7 +20,7 @@ class BlockingJudge(Protocol):
 
 @dataclass(kw_only=True)
 class GoldenSolution:
-    """Judges golden solutions. Problems without one pass: rollouts of advanced models decide on them (difficulty.py)."""
+    """Judges golden solutions. Problems without one pass: rollouts of advanced models decide (difficulty.py)."""
 
     name: ClassVar[str] = "golden"
     num_slots: int = 1

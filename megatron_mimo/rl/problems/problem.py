@@ -27,7 +27,7 @@ class Problem(msgspec.Struct, kw_only=True):
     """A solution that should be right; empty: unknown."""
     levels: list[int] | None = None
     """Difficulty level of every test, 0 the easiest (reward/code_difficulty.py)."""
-    scores: list[float] = [1.0]
+    scores: list[float] = msgspec.field(default_factory=lambda: [1.0])
     pass_rate: float | None = None
     """Over rollouts; None: not rolled out."""
     source: str = ""
