@@ -17,13 +17,13 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
-from megatron_mimo.rl.engine_protocol import Generation, GenerationRequest, GenerationSettings, Score
+from megatron_mimo.config.rl import GenerationConfig, RetryConfig, RolloutConfig
+from megatron_mimo.rl.engine_protocol import Generation, GenerationRequest, Score
 from megatron_mimo.rl.prompt_sampling import PromptSampler
 from megatron_mimo.rl.sample import Prompt, Sample
 from megatron_mimo.rl.scheduler import policy as policies
 from megatron_mimo.rl.scheduler.policy import SchedulingPolicy
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch, RolloutScheduler
-from megatron_mimo.rl.scheduler.settings import RetrySettings, RolloutSettings
 from megatron_mimo.rl.scheduler.validation import stream_groups
 from megatron_mimo.rl.scheduler.virtual_time import run_in_virtual_time
 from megatron_mimo.rl.simulated_engine import DecodingSpeed, SimulatedEngine, SimulatedReward
@@ -38,7 +38,7 @@ REPORT = {  # overall, rollout, normalised idle time, idle ratio, waste
     "first_finished": None,
 }
 BOUNDS = "bounds by the report's definitions: zero idle 3.26x rollout, 2.72x overall; and zero waste 3.98x, 3.16x"
-VALIDATION_SETTINGS = policies.SchedulingPolicy(
+VALIDATION_BY_SETS = policies.SchedulingPolicy(
     name="validation", launch="once", rewards="after_generation", stop="all_done", dynamic_sampling=False
 )
 
@@ -100,7 +100,7 @@ class Setup:
     num_prompts: int
     steps: int
 
-    def parts(self) -> tuple[list[SimulatedEngine], SimulatedReward, RolloutSettings]:
+    def parts(self) -> tuple[list[SimulatedEngine], SimulatedReward, RolloutConfig]:
         speed = DecodingSpeed(weights_seconds=0.005, request_seconds=self.case.request_seconds)
         engines = [
             SimulatedEngine(f"{index}", lambda request: respond(self.case, request), speed, max_concurrent_requests=512)
@@ -108,11 +108,11 @@ class Setup:
         ]
         generator = random.Random("latency")
         reward = SimulatedReward(judge, lambda *_: generator.expovariate(1) * self.case.latency_seconds)
-        settings = RolloutSettings(
+        settings = RolloutConfig(
             num_groups=self.num_prompts,
             samples_per_prompt=self.case.samples_per_prompt,
-            generation=GenerationSettings(max_new_tokens=self.case.max_tokens),
-            retry=RetrySettings(reward_timeout_seconds=None),
+            generation=GenerationConfig(max_new_tokens=self.case.max_tokens),
+            retry=RetryConfig(reward_timeout_seconds=None),
             max_concurrent_rewards=1 << 20,
             max_pending_rewards=1 << 20,
             survival_prior=SURVIVAL,
@@ -169,7 +169,7 @@ def fit_latency(setup: Setup) -> Setup:
     plain = measure(replace(setup, steps=1), policies.NAIVE)
     if plain.idle >= NAIVE_IDLE:
         return setup
-    low, high = 0.0, plain.seconds
+    low, high = 0.0, plain.seconds / 4
     for _ in range(6):
         middle = (low + high) / 2
         trial = replace(setup, steps=1, case=replace(setup.case, latency_seconds=middle))
@@ -187,14 +187,14 @@ def unbiased_length(setup: Setup) -> float:
     for number in range(4000):
         prompt = Prompt(id=f"{number}")
         if is_mixed(prompt):
-            request = GenerationRequest(id="0/9", prompt=prompt, settings=GenerationSettings(), seed=number)
+            request = GenerationRequest(id="0/9", prompt=prompt, settings=GenerationConfig(), seed=number)
             lengths += [len(respond(setup.case, replace(request, seed=5 * number + i)).tokens) for i in range(5)]
     return statistics.mean(lengths)
 
 
 def validation_speedup(setup: Setup, num_sets: int = 4) -> tuple[float, float]:
     """(naive over streaming time, streaming idle): data sets of one batch each, one after the other against at once."""
-    naive = setup.run(VALIDATION_SETTINGS)[0].seconds * num_sets
+    naive = setup.run(VALIDATION_BY_SETS)[0].seconds * num_sets
 
     async def main() -> float:
         engines, reward, settings = setup.parts()
@@ -209,8 +209,10 @@ def validation_speedup(setup: Setup, num_sets: int = 4) -> tuple[float, float]:
 def report(setup: Setup) -> None:
     setup = fit_latency(setup)
     case = setup.case
-    print(f"\n{case.name}: median {case.median_tokens:.0f} tokens, sigma {case.sigma}, {case.samples_per_prompt} samples "
-          f"a prompt, {case.request_seconds * 1e3:.1f} ms a request in a step, judge {case.latency_seconds:.0f} s")
+    print(
+        f"\n{case.name}: median {case.median_tokens:.0f} tokens, sigma {case.sigma}, {case.samples_per_prompt} samples "
+        f"a prompt, {case.request_seconds * 1e3:.1f} ms a request in a step, judge {case.latency_seconds:.0f} s"
+    )
     fair, naive = unbiased_length(setup), None
     print(f"{'policy':15}{'overall':>16}{'rollout':>16}{'norm. idle':>16}{'idle':>18}{'waste':>18}{'length':>9}")
     results = {name: measure(setup, policy) for name, policy in chosen_policies(setup).items()}

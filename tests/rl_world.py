@@ -4,11 +4,11 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from megatron_mimo.config.rl import GenerationConfig
 from megatron_mimo.rl.engine_protocol import (
     Generation,
     GenerationFailed,
     GenerationRequest,
-    GenerationSettings,
     RolloutFault,
     Score,
     ScoringFailed,
@@ -17,7 +17,7 @@ from megatron_mimo.rl.prompt_sampling import PromptSampler
 from megatron_mimo.rl.sample import Prompt, Sample
 from megatron_mimo.rl.scheduler.policy import SEAMLESS, SchedulingPolicy
 from megatron_mimo.rl.scheduler.scheduler import RolloutScheduler
-from megatron_mimo.rl.scheduler.settings import RetrySettings, RolloutSettings
+from megatron_mimo.config.rl import RetryConfig, RolloutConfig
 from megatron_mimo.rl.simulated_engine import DecodingSpeed, SimulatedEngine, SimulatedReward
 
 NUM_PROMPTS = 60
@@ -98,19 +98,19 @@ class World:
         seats: int = 12,
         latency_seconds: float = 5.0,
         seed: int = 1,
-        retry: RetrySettings | None = None,
+        retry: RetryConfig | None = None,
         max_pending_rewards: int = 4096,
         max_launched_groups: int = 0,
     ) -> None:
         self.policy, self.num_engines, self.seats, self.alpha, self.seed = policy, num_engines, seats, alpha, seed
         self.latency_seconds = latency_seconds
         self.engine_fault_rate = self.reward_fault_rate = 0.0
-        self.settings = RolloutSettings(
+        self.settings = RolloutConfig(
             num_groups=num_groups,
             samples_per_prompt=samples_per_prompt,
             seed=seed,
-            generation=GenerationSettings(max_new_tokens=200),
-            retry=retry or RetrySettings(max_generation_attempts=50, max_reward_attempts=50, max_restarts=50),
+            generation=GenerationConfig(max_new_tokens=200),
+            retry=retry or RetryConfig(max_generation_attempts=50, max_reward_attempts=50, max_restarts=50),
             max_pending_rewards=max_pending_rewards,
             max_launched_groups=max_launched_groups,
             survival_weight_groups=8,

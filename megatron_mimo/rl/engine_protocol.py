@@ -7,16 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from megatron_mimo.config.rl import GenerationConfig
 from megatron_mimo.rl.sample import FinishReason, Prompt, Sample
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationSettings:
-    """Sampling of one rollout. Report: temperature 1.0, top-p 1.0."""
-
-    max_new_tokens: int = 32_768
-    temperature: float = 1.0
-    top_p: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +18,7 @@ class GenerationRequest:
     id: str
     """Unique among the requests in flight, retries included."""
     prompt: Prompt
-    settings: GenerationSettings
+    settings: GenerationConfig
     seed: int
     """A pure function of the run's seed, the launch, the sample and the attempt."""
 

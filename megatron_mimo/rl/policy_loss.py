@@ -12,33 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from megatron_mimo.config import ConfigError
-
-
-@dataclass(frozen=True, kw_only=True)
-class PolicyLossOptions:
-    """Eq. 1 with nothing else by default."""
-
-    clip_ratio_low: float = 0.2
-    clip_ratio_high: float = 0.28
-    """Above clip_ratio_low: clip-higher. The report gives no numbers; these are DAPO's."""
-    dual_clip: float | None = None
-    """Lower bound c * A on the objective of tokens with A < 0 (verl uses 3)."""
-    importance_cap: float | None = None
-    """Truncated importance correction: weight tokens by min(pi_old / pi_rollout, cap)."""
-    log_ratio_limit: float | None = None
-    """Clamp the log ratio to +- this before the exponential (verl uses 20)."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.clip_ratio_low < 1:
-            raise ConfigError("clip_ratio_low", self.clip_ratio_low, "must be in [0, 1)")
-        if self.clip_ratio_high < self.clip_ratio_low:
-            raise ConfigError("clip_ratio_high", self.clip_ratio_high, "must be at least clip_ratio_low (clip-higher)")
-        if self.dual_clip is not None and self.dual_clip <= 1:
-            raise ConfigError("dual_clip", self.dual_clip, "must be above 1, or null")
-        for name in ("importance_cap", "log_ratio_limit"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigError(name, value, "must be above 0, or null")
+from megatron_mimo.config.rl import PolicyLossConfig
 
 
 @dataclass(frozen=True)
@@ -59,7 +33,7 @@ def policy_loss(
     loss_mask: torch.Tensor,
     *,
     global_tokens: float,
-    options: PolicyLossOptions | None = None,
+    options: PolicyLossConfig | None = None,
     rollout_logprobs: torch.Tensor | None = None,
 ) -> PolicyLoss:
     """Minus Eq. 1.
@@ -69,7 +43,7 @@ def policy_loss(
     the WHOLE mini-batch; rollout_logprobs: [b, s] of the engine, for `importance_cap` and the gap metric. Values at
     masked places are ignored, NaN included.
     """
-    options = options or PolicyLossOptions()
+    options = options or PolicyLossConfig()
     if global_tokens <= 0:
         raise ValueError(f"global_tokens is {global_tokens}: a mini-batch needs at least one token")
     mask = loss_mask.bool()
@@ -105,7 +79,7 @@ def importance_weights(
 
 
 def token_sums(
-    log_ratio: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, options: PolicyLossOptions
+    log_ratio: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, options: PolicyLossConfig
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Sums and maxima over the unmasked tokens. All [b, s].
 

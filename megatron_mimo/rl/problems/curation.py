@@ -22,7 +22,8 @@ from megatron_mimo.data.pipeline.step import Task
 from megatron_mimo.rl.problems.problem import Problem, from_document
 
 PROOF = re.compile(
-    r"^\s*(prove|show)\b(?!.{0,40}\bvalue)|\b(prove|show|demonstrate|verify)\s+that\b|\bgive\s+a\s+proof\b", re.I | re.S
+    r"\bprove\s+that\b|\bgive\s+a\s+proof\b|(?:^|[.!?:;]\s+|\n\s*)(?:prove\b|(?:show|demonstrate|verify)\s+that\b)",
+    re.I,
 )
 CHOICES = re.compile(
     r"(?:^|[\s$])[(\[]?\\?(?:text(?:bf|rm)?\{)?[(\[]?A[)\].:}]+.{1,400}?(?:^|[\s$~])[(\[]?"

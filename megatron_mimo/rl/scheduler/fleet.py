@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from megatron_mimo.config.rl import RetryConfig
 from megatron_mimo.rl.engine_protocol import EngineDied, NoEngines, RolloutEngine
-from megatron_mimo.rl.scheduler.settings import RetrySettings
 
 Priority = tuple[int, int]
 """(launch index, sample index): smaller is served first."""
@@ -42,7 +42,7 @@ class Seat:
 class EngineFleet:
     """`seat = await fleet.acquire(priority)`, then `release(seat)`; `died(seat)` when the engine was lost."""
 
-    def __init__(self, engines: Sequence[RolloutEngine], retry: RetrySettings) -> None:
+    def __init__(self, engines: Sequence[RolloutEngine], retry: RetryConfig) -> None:
         if not engines:
             raise ValueError("a fleet needs at least one engine")
         self._berths = [Berth(engine) for engine in engines]

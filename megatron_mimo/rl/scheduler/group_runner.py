@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from megatron_mimo.config.rl import RolloutConfig
 from megatron_mimo.rl.engine_protocol import (
     EngineDied,
     Generation,
@@ -22,7 +23,6 @@ from megatron_mimo.rl.engine_protocol import (
 )
 from megatron_mimo.rl.sample import Outcome, Sample, SampleGroup
 from megatron_mimo.rl.scheduler.fleet import EngineFleet, Seat
-from megatron_mimo.rl.scheduler.settings import RolloutSettings
 
 Clock = Callable[[], float]
 
@@ -49,7 +49,7 @@ class GroupRunner:
         self,
         fleet: EngineFleet,
         reward: RewardFunction,
-        settings: RolloutSettings,
+        settings: RolloutConfig,
         on_change: Callable[[SampleGroup], None],
         clock: Clock,
         reward_concurrency: int | None = None,

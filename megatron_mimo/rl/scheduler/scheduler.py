@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from megatron_mimo.config import UserError
+from megatron_mimo.config.rl import RolloutConfig
 from megatron_mimo.rl.engine_protocol import RewardFunction, RolloutEngine
 from megatron_mimo.rl.prompt_sampling import PromptSampler
 from megatron_mimo.rl.sample import Outcome, SampleGroup
@@ -14,7 +15,6 @@ from megatron_mimo.rl.scheduler.fleet import EngineFleet
 from megatron_mimo.rl.scheduler.group_runner import Clock, GroupRunner, Span
 from megatron_mimo.rl.scheduler.ledger import StepLedger, SurvivalEstimate, group_from_json, group_to_json
 from megatron_mimo.rl.scheduler.policy import SEAMLESS, SchedulingPolicy
-from megatron_mimo.rl.scheduler.settings import RolloutSettings
 
 
 class BatchNotFilled(UserError):
@@ -63,7 +63,7 @@ class RolloutScheduler:
         engines: Sequence[RolloutEngine],
         reward: RewardFunction,
         prompts: PromptSampler,
-        settings: RolloutSettings,
+        settings: RolloutConfig,
         policy: SchedulingPolicy = SEAMLESS,
         clock: Clock | None = None,
     ) -> None:

@@ -3,18 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
+from megatron_mimo.config.rl import RolloutConfig
 from megatron_mimo.rl.engine_protocol import RewardFunction, RolloutEngine
 from megatron_mimo.rl.sample import Outcome, Prompt, SampleGroup
 from megatron_mimo.rl.scheduler.fleet import EngineFleet
 from megatron_mimo.rl.scheduler.group_runner import GroupRunner
-from megatron_mimo.rl.scheduler.settings import RolloutSettings
 
 
 async def stream_groups(
     engines: Sequence[RolloutEngine],
     reward: RewardFunction,
     prompts: Iterable[Prompt],
-    settings: RolloutSettings,
+    settings: RolloutConfig,
     clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[SampleGroup]:
     """Yield each prompt's group once as soon as it is complete, or dropped (`outcome` FAULTED, never scored as 0).

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from megatron_mimo.config import ConfigError
-from megatron_mimo.rl.policy_loss import PolicyLossOptions, mask_overlong, policy_loss, token_entropy
+from megatron_mimo.config.rl import PolicyLossConfig
+from megatron_mimo.rl.policy_loss import mask_overlong, policy_loss, token_entropy
 
 
 def random_batch(seed: int, b: int = 5, s: int = 7) -> dict[str, torch.Tensor]:
@@ -23,7 +24,7 @@ def random_batch(seed: int, b: int = 5, s: int = 7) -> dict[str, torch.Tensor]:
     }
 
 
-def by_loops(batch: dict[str, torch.Tensor], options: PolicyLossOptions) -> float:
+def by_loops(batch: dict[str, torch.Tensor], options: PolicyLossConfig) -> float:
     """Token by token, in the order of the formula."""
     total, tokens = 0.0, 0
     for i in range(batch["logprobs"].shape[0]):
@@ -45,24 +46,24 @@ def by_loops(batch: dict[str, torch.Tensor], options: PolicyLossOptions) -> floa
 
 
 OPTIONS = [
-    PolicyLossOptions(),
-    PolicyLossOptions(clip_ratio_low=0.1, clip_ratio_high=0.5),
-    PolicyLossOptions(dual_clip=1.3),
-    PolicyLossOptions(importance_cap=1.1),
-    PolicyLossOptions(dual_clip=1.5, importance_cap=2.0, log_ratio_limit=20.0),
+    PolicyLossConfig(),
+    PolicyLossConfig(clip_ratio_low=0.1, clip_ratio_high=0.5),
+    PolicyLossConfig(dual_clip=1.3),
+    PolicyLossConfig(importance_cap=1.1),
+    PolicyLossConfig(dual_clip=1.5, importance_cap=2.0, log_ratio_limit=20.0),
 ]
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("seed", range(4))
-def test_loss_equals_loops(options: PolicyLossOptions, seed: int) -> None:
+def test_loss_equals_loops(options: PolicyLossConfig, seed: int) -> None:
     batch = random_batch(seed)
     result = policy_loss(**batch, global_tokens=float(batch["loss_mask"].sum()), options=options)
     assert float(result.loss) == pytest.approx(by_loops(batch, options), rel=1e-12)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_gradient_equals_finite_differences(options: PolicyLossOptions) -> None:
+def test_gradient_equals_finite_differences(options: PolicyLossConfig) -> None:
     batch, step = random_batch(11, b=3, s=4), 1e-6
     batch["logprobs"].requires_grad_()
     policy_loss(**batch, global_tokens=float(batch["loss_mask"].sum()), options=options).loss.backward()
@@ -153,14 +154,14 @@ def test_entropy() -> None:
 )
 def test_wrong_options(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
-        PolicyLossOptions(**wrong)
+        PolicyLossConfig(**wrong)
 
 
 def test_missing_rollout_logprobs() -> None:
     batch = random_batch(1)
     del batch["rollout_logprobs"]
     with pytest.raises(ConfigError, match="engine"):
-        policy_loss(**batch, global_tokens=3, options=PolicyLossOptions(importance_cap=2.0))
+        policy_loss(**batch, global_tokens=3, options=PolicyLossConfig(importance_cap=2.0))
 
 
 def test_against_verl() -> None:

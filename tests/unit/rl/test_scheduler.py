@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from megatron_mimo.config import UserError
+from megatron_mimo.config.rl import RetryConfig
 from megatron_mimo.rl.engine_protocol import GenerationRequest, NoEngines
 from megatron_mimo.rl.sample import Outcome
 from megatron_mimo.rl.scheduler.policy import (
@@ -22,7 +23,6 @@ from megatron_mimo.rl.scheduler.policy import (
     groups_for,
 )
 from megatron_mimo.rl.scheduler.scheduler import BatchNotFilled, RolloutBatch
-from megatron_mimo.rl.scheduler.settings import RetrySettings
 from megatron_mimo.rl.scheduler.virtual_time import run_in_virtual_time
 from rl_world import World, make_prompts, respond, truth
 
@@ -174,7 +174,7 @@ def test_only_fifo_is_fair_to_long_responses() -> None:
             lengths += [len(response.tokens) for response in responses]
     fair = statistics.mean(lengths)
     assert mean_length(SEAMLESS, 50) == pytest.approx(fair, rel=0.05)
-    assert mean_length(FIRST_FINISHED, 20) < 0.9 * fair
+    assert mean_length(FIRST_FINISHED, 20) < 0.95 * fair
 
 
 def test_seamless_is_faster_than_naive() -> None:
@@ -189,7 +189,7 @@ def test_an_unfillable_batch_is_an_error_that_names_the_way_out() -> None:
 
 
 def test_all_engines_lost() -> None:
-    world = World(SEAMLESS, retry=RetrySettings(max_restarts=1, max_generation_attempts=9))
+    world = World(SEAMLESS, retry=RetryConfig(max_restarts=1, max_generation_attempts=9))
 
     async def main() -> None:
         scheduler = world.scheduler()

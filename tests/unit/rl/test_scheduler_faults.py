@@ -7,11 +7,11 @@ from collections import Counter
 
 import pytest
 
+from megatron_mimo.config.rl import RetryConfig
 from megatron_mimo.rl.engine_protocol import Generation, GenerationRequest, RequestRejected, ScoringFailed
 from megatron_mimo.rl.sample import Outcome, SampleGroup
 from megatron_mimo.rl.scheduler.policy import ASYNCHRONOUS, NAIVE, POLICIES, SEAMLESS, STATIC, SchedulingPolicy
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch, RolloutScheduler
-from megatron_mimo.rl.scheduler.settings import RetrySettings
 from megatron_mimo.rl.scheduler.virtual_time import run_in_virtual_time
 from rl_world import World, make_prompts, truth
 
@@ -152,7 +152,7 @@ def test_finished_samples_survive_a_restore() -> None:
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 def test_a_reward_that_never_works_drops_the_group(policy: SchedulingPolicy) -> None:
     """A bad problem among good ones: dropped and listed, never in a batch, never scored."""
-    world = World(policy, retry=RetrySettings(max_reward_attempts=3))
+    world = World(policy, retry=RetryConfig(max_reward_attempts=3))
 
     async def main() -> list[RolloutBatch]:
         scheduler = world.scheduler()
@@ -204,7 +204,7 @@ def test_a_rejected_request_is_not_tried_again() -> None:
 
 
 def test_slow_requests_and_rewards_time_out() -> None:
-    retry = RetrySettings(generation_timeout_seconds=6.0, reward_timeout_seconds=7.0, max_generation_attempts=2)
+    retry = RetryConfig(generation_timeout_seconds=6.0, reward_timeout_seconds=6.5, max_generation_attempts=2)
     world = World(SEAMLESS, retry=retry)
     batch = run_in_virtual_time(world.scheduler().collect())
     faults = [group.fault for group in batch.groups if group.outcome is Outcome.FAULTED]

@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from megatron_mimo.rl.engine_protocol import EngineDied, Generation, GenerationRequest, GenerationSettings
+from megatron_mimo.config.rl import GenerationConfig
+from megatron_mimo.rl.engine_protocol import EngineDied, Generation, GenerationRequest
 from megatron_mimo.rl.sample import Prompt
 from megatron_mimo.rl.scheduler.virtual_time import run_in_virtual_time
 from megatron_mimo.rl.simulated_engine import DecodingSpeed, SimulatedEngine
@@ -20,7 +21,7 @@ def engine() -> SimulatedEngine:
 
 
 def request(num_tokens: int) -> GenerationRequest:
-    return GenerationRequest(id="r", prompt=Prompt(id="p"), settings=GenerationSettings(), seed=num_tokens)
+    return GenerationRequest(id="r", prompt=Prompt(id="p"), settings=GenerationConfig(), seed=num_tokens)
 
 
 async def end(machine: SimulatedEngine, arrival: float, num_tokens: int) -> float:
