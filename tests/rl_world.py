@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from megatron_mimo.config.rl import GenerationConfig
+from megatron_mimo.config.rl import GenerationConfig, RetryConfig, RolloutConfig
 from megatron_mimo.rl.engine_protocol import (
     Generation,
     GenerationFailed,
@@ -17,7 +17,6 @@ from megatron_mimo.rl.prompt_sampling import PromptSampler
 from megatron_mimo.rl.sample import Prompt, Sample
 from megatron_mimo.rl.scheduler.policy import SEAMLESS, SchedulingPolicy
 from megatron_mimo.rl.scheduler.scheduler import RolloutScheduler
-from megatron_mimo.config.rl import RetryConfig, RolloutConfig
 from megatron_mimo.rl.simulated_engine import DecodingSpeed, SimulatedEngine, SimulatedReward
 
 NUM_PROMPTS = 60
