@@ -38,11 +38,12 @@ REPORT = {  # overall, rollout, normalised idle time, idle ratio, waste
     "seamless": (2.29, 2.61, 0.15, 0.277, 0.129),
     "first_finished": None,
 }
-BOUNDS = """continuous, N: N synchronous reward slots an engine. seamless, 2 sd: launches for two standard deviations fewer survivors.
-length: of the selected responses against those of surviving prompts drawn without a scheduler, and its standard error.
-Bounds from the report's definitions: zero idle 3.26x rollout, 2.72x overall; and zero waste 3.98x, 3.16x; validation 2.92x.
-They hold the engines' busy time fixed. Here an engine with more requests at a time decodes more tokens a second, so that
-launching a whole step at once also shortens the busy time, and the bounds can be passed."""
+NOTES = """
+continuous, N: N synchronous reward slots an engine. seamless, 2 sd: counts on two standard deviations fewer survivors.
+length: of the selected responses against surviving prompts drawn without a scheduler, and its standard error.
+Bounds from the report's definitions: zero idle 3.26x rollout, 2.72x overall; and zero waste 3.98x, 3.16x; validation
+2.92x. They hold the engines' busy time fixed. Here an engine with more requests at a time decodes more tokens a second,
+so that launching a whole step at once also shortens the busy time, and the bounds can be passed."""
 VALIDATION_BY_SETS = policies.SchedulingPolicy(
     name="validation", launch="once", rewards="after_generation", stop="all_done", dynamic_sampling=False
 )
@@ -261,133 +262,6 @@ def chosen_policies(setup: Setup) -> dict[str, SchedulingPolicy]:
     }
 
 
-def main() -> list[RolloutBatch]:
-            engines, reward, settings = self.parts()
-            prompts = PromptSampler([Prompt(id=f"{index}") for index in range(40 * self.num_prompts)], alpha=0.0)
-            scheduler = RolloutScheduler(engines, reward, prompts, settings, policy)
-            return [await scheduler.collect() for _ in range(self.steps)]
-
-        return run_in_virtual_time(main())
-
-
-@dataclass
-class Result:
-    """Means over the steps."""
-
-    seconds: float
-    idle: float
-    waste: float
-    length: float
-    length_error: float
-    """Standard error of the mean."""
-
-
-def measure(setup: Setup, policy: SchedulingPolicy) -> Result:
-    batches = setup.run(policy)
-    seconds = sum(batch.seconds for batch in batches)
-    busy = sum(busy_seconds(batch) for batch in batches)
-    lengths = [len(sample.tokens) for batch in batches for group in batch.selected for sample in group.finished]
-    waste = statistics.mean(batch.waste_ratio for batch in batches)
-    error = statistics.stdev(lengths) / len(lengths) ** 0.5
-    idle = 1 - busy / (setup.num_engines * seconds)
-    return Result(seconds / len(batches), idle, waste, statistics.mean(lengths), error)
-
-
-def busy_seconds(batch: RolloutBatch) -> float:
-    """Union a engine of the times of finished generations, summed: what was aborted counts as idle."""
-    by_engine: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for span in batch.spans:
-        if span.kind == "generation" and span.finished:
-            by_engine[span.where].append((span.start_seconds, span.end_seconds))
-    total = 0.0
-    for spans in by_engine.values():
-        reached = float("-inf")
-        for start, end in sorted(spans):
-            total += max(0.0, end - max(start, reached))
-            reached = max(reached, end)
-    return total
-
-
-def fit_latency(setup: Setup) -> Setup:
-    """The judge's latency at which naive sampling is as idle as the report's. The reward phase of a round is idle."""
-    plain = measure(replace(setup, steps=1), policies.NAIVE)
-    if plain.idle >= NAIVE_IDLE:
-        return setup
-    low, high = 0.0, plain.seconds / 4
-    for _ in range(6):
-        middle = (low + high) / 2
-        trial = replace(setup, steps=1, case=replace(setup.case, latency_seconds=middle))
-        low, high = (middle, high) if measure(trial, policies.NAIVE).idle < NAIVE_IDLE else (low, middle)
-    return replace(setup, case=replace(setup.case, latency_seconds=(low + high) / 2))
-
-
-def overall(rollout_speedup: float) -> float:
-    return 1 / (TRAINER_SHARE + (1 - TRAINER_SHARE) / rollout_speedup)
-
-
-def unbiased_length(setup: Setup) -> float:
-    """Mean length over surviving prompts, without a scheduler."""
-    lengths = []
-    for number in range(20_000):
-        prompt = Prompt(id=f"{number}")
-        if is_mixed(prompt):
-            request = GenerationRequest(id="0/9", prompt=prompt, settings=GenerationConfig(), seed=number)
-            lengths += [len(respond(setup.case, replace(request, seed=5 * number + i)).tokens) for i in range(5)]
-    return statistics.mean(lengths)
-
-
-def validation(setup: Setup, num_sets: int = 4) -> tuple[float, float, float]:
-    """(speed-up, naive idle, streaming idle): data sets of a batch each, one after the other against streaming."""
-    (naive,) = replace(setup, steps=1).run(VALIDATION_BY_SETS)
-
-    async def main() -> RolloutBatch:
-        engines, reward, settings = setup.parts()
-        prompts = [Prompt(id=f"{index}") for index in range(num_sets * setup.num_prompts)]
-        groups = [group async for group in stream_groups(engines, reward, prompts, settings)]
-        spans = [
-            Span("generation", sample.engine, 0, 0, sample.started_seconds, sample.generated_seconds, True)
-            for group in groups
-            for sample in group.finished
-        ]
-        end = asyncio.get_running_loop().time()
-        return RolloutBatch(selected=groups, groups=groups, start_seconds=0, end_seconds=end, survival=1, spans=spans)
-
-    streamed = run_in_virtual_time(main())
-    idle = [1 - busy_seconds(batch) / (setup.num_engines * batch.seconds) for batch in (naive, streamed)]
-    return num_sets * naive.seconds / streamed.seconds, idle[0], idle[1]
-
-
-def report(setup: Setup) -> None:
-    setup = fit_latency(setup)
-    case = setup.case
-    print(
-        f"\n{case.name}: median {case.median_tokens:.0f} tokens, sigma {case.sigma}, {case.samples_per_prompt} samples "
-        f"a prompt, {case.request_seconds * 1e3:.1f} ms a request in a step, judge {case.latency_seconds:.0f} s"
-    )
-    fair = unbiased_length(setup)
-    print(f"{'policy':15}{'overall':>16}{'rollout':>16}{'norm. idle':>16}{'idle':>18}{'waste':>18}{'length':>9}")
-    results = {name: measure(setup, policy) for name, policy in chosen_policies(setup).items()}
-    naive = results["naive"]
-    for name, own in results.items():
-        speedup = naive.seconds / own.seconds
-        idle = own.idle * own.seconds / (naive.idle * naive.seconds)
-        columns = [f"{overall(speedup):.2f}", f"{speedup:.2f}", f"{idle:.2f}", f"{own.idle:.1%}", f"{own.waste:.1%}"]
-        theirs = REPORT[name.partition(",")[0]] or (None,) * 5
-        shown = ["-" if v is None else f"{v:.2f}" if i < 3 else f"{v:.1%}" for i, v in enumerate(theirs)]
-        cells = [f"{mine} ({their})" for mine, their in zip(columns, shown, strict=True)]
-        widths = (16, 16, 16, 18, 18)
-        row = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-        print(f"{name:15}{row}{own.length / fair - 1:>+9.1%} +-{own.length_error / fair:.1%}")
-    speedup, before, after = validation(setup)
-    print(f"validation, four data sets: {speedup:.2f}x (1.96x), idle {before:.1%} -> {after:.1%} (65.8% -> 32.9%)")
-
-
-def chosen_policies(setup: Setup) -> dict[str, SchedulingPolicy]:
-    """The policies; synchronous rewards have as many slots as there are engines."""
-    continuous = replace(policies.CONTINUOUS, reward_concurrency=setup.num_engines)
-    return {**policies.POLICIES, "continuous": continuous}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", type=int, default=256)
@@ -399,7 +273,7 @@ def main() -> None:
     print("ours (report's)")
     for case in CASES[: arguments.cases]:
         report(Setup(case, arguments.engines, arguments.prompts, arguments.steps))
-    print(f"\n{BOUNDS}\nprocessor seconds: {time.process_time() - start:.0f}")
+    print(f"\n{NOTES}\nprocessor seconds: {time.process_time() - start:.0f}")
 
 
 if __name__ == "__main__":
