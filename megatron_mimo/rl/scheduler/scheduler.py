@@ -99,11 +99,12 @@ class RolloutScheduler:
             chosen = await self._fill(step, runner, changed)
             # Between here and the return nothing may wait: a cancelled step is not settled, a settled one is returned.
             await runner.stop()
-            batch = self._settle(step, chosen, runner.spans, started)
-            return batch
+            return self._settle(step, chosen, runner.spans, started)
         finally:
-            await runner.stop()
-            self._running = False
+            try:
+                await runner.stop()
+            finally:
+                self._running = False
 
     def _runner(self, step: StepLedger, wake: Callable[[], None]) -> GroupRunner:
         def on_change(group: SampleGroup) -> None:

@@ -14,6 +14,7 @@ model:
   ffn_hidden_size: 128
   num_attention_heads: 4
   num_query_groups: 2
+  kv_channels: 16
   vocab_size: 512
 start: {checkpoint: base}
 data: {train: [problems.jsonl]}
