@@ -1,0 +1,239 @@
+"""The root of an RL configuration file, and its parts. Numbers of the report (section 3) are the defaults."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from megatron_mimo.config.errors import ConfigError, require_at_least
+from megatron_mimo.config.model import ModelConfig
+from megatron_mimo.config.parallel import ParallelConfig
+from megatron_mimo.config.precision import PrecisionConfig
+from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig, StartConfig
+from megatron_mimo.config.stages import OptimizerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationConfig:
+    """Sampling of one rollout. Report: temperature 1.0, top-p 1.0."""
+
+    max_new_tokens: int = 32_768
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "generation", max_new_tokens=self.max_new_tokens)
+        require_at_least(0, "generation", temperature=self.temperature)
+        if not 0 < self.top_p <= 1:
+            raise ConfigError("generation.top_p", self.top_p, "must be above 0 and at most 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyLossConfig:
+    """Eq. 1 with nothing else by default."""
+
+    clip_ratio_low: float = 0.2
+    clip_ratio_high: float = 0.28
+    """At least clip_ratio_low: clip-higher. The report gives no numbers; these are DAPO's."""
+    dual_clip: float | None = None
+    """Lower bound c * A on the objective of tokens with A < 0 (verl uses 3)."""
+    importance_cap: float | None = None
+    """Truncated importance correction: weight tokens by min(pi_old / pi_rollout, cap)."""
+    log_ratio_limit: float | None = None
+    """Clamp the log ratio to +- this before the exponential (verl uses 20)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.clip_ratio_low < 1:
+            raise ConfigError("clip_ratio_low", self.clip_ratio_low, "must be in [0, 1)")
+        if self.clip_ratio_high < self.clip_ratio_low:
+            raise ConfigError("clip_ratio_high", self.clip_ratio_high, "must be at least clip_ratio_low (clip-higher)")
+        if self.dual_clip is not None and self.dual_clip <= 1:
+            raise ConfigError("dual_clip", self.dual_clip, "must be above 1, or null")
+        for name, value in (("importance_cap", self.importance_cap), ("log_ratio_limit", self.log_ratio_limit)):
+            if value is not None and value <= 0:
+                raise ConfigError(name, value, "must be above 0, or null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryConfig:
+    """What is tried how often before a group is dropped."""
+
+    max_generation_attempts: int = 5
+    """Of one sample. An engine's death counts against every sample that it ran."""
+    max_reward_attempts: int = 3
+    delay_seconds: float = 1.0
+    """Before the second attempt; doubles with each, up to max_delay_seconds."""
+    max_delay_seconds: float = 60.0
+    generation_timeout_seconds: float | None = None
+    reward_timeout_seconds: float | None = 600.0
+    max_restarts: int = 5
+    """Deaths of an engine in a row, without a finished request in between, before it is given up."""
+
+    def pause_seconds(self, failures: int) -> float:
+        """How long to wait after so many failures in a row, 1 or more."""
+        return min(self.max_delay_seconds, self.delay_seconds * 2 ** min(failures - 1, 60))
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "retry", max_generation_attempts=self.max_generation_attempts)
+        require_at_least(1, "retry", max_reward_attempts=self.max_reward_attempts)
+        require_at_least(0, "retry", delay_seconds=self.delay_seconds, max_restarts=self.max_restarts)
+        for name in ("generation_timeout_seconds", "reward_timeout_seconds"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"retry.{name}", value, "must be above 0, or null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """One step's rollout."""
+
+    num_groups: int = 512
+    """Prompts a batch."""
+    samples_per_prompt: int = 16
+    seed: int = 1234
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    retry: RetryConfig = field(default_factory=RetryConfig)
+    max_concurrent_rewards: int = 256
+    max_pending_rewards: int = 4096
+    """Back-pressure: no launches while more finished samples than this wait for their reward."""
+    max_launched_groups: int = 0
+    """Groups of one step before it gives up (all prompts too easy or too hard); 0: 20 times num_groups."""
+    survival_prior: float = 0.5
+    """Share of prompts expected to pass dynamic sampling, before the first one did."""
+    survival_weight_groups: int = 64
+    """Groups of the present step that weigh as much as the steps before."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "rollout", num_groups=self.num_groups, samples_per_prompt=self.samples_per_prompt)
+        require_at_least(1, "rollout", max_concurrent_rewards=self.max_concurrent_rewards)
+        require_at_least(1, "rollout", survival_weight_groups=self.survival_weight_groups)
+        require_at_least(0, "rollout", max_pending_rewards=self.max_pending_rewards)
+        if not 0 < self.survival_prior <= 1:
+            raise ConfigError("rollout.survival_prior", self.survival_prior, "must be above 0 and at most 1")
+        if self.max_launched_groups and self.max_launched_groups < self.num_groups:
+            raise ConfigError("rollout.max_launched_groups", self.max_launched_groups, "must cover num_groups, or be 0")
+
+    @property
+    def launch_limit(self) -> int:
+        return self.max_launched_groups or 20 * self.num_groups
+
+
+@dataclass(kw_only=True)
+class RLDataConfig:
+    """Problems in this project's form (rl/problems), one JSON a line."""
+
+    train: list[str]
+    valid: list[str] = field(default_factory=list)
+    tokenizer: str = ""
+    """Folder of a Hugging Face tokenizer."""
+    use_chat_template: bool = True
+    easy_pool_alpha: float = 0.1
+    """Probability that a draw comes from the pool of solved prompts; 0 switches the pool off."""
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise ConfigError("data.train", [], "name at least one file of problems")
+        if not 0 <= self.easy_pool_alpha < 1:
+            raise ConfigError("data.easy_pool_alpha", self.easy_pool_alpha, "must be in [0, 1)")
+
+
+@dataclass(kw_only=True)
+class RewardConfig:
+    """Rule-based accuracy alone by default."""
+
+    scheme: Literal["strict", "soft"] = "strict"
+    """Of the code reward over difficulty levels."""
+    language_penalty: float = 0.0
+    """Off in the report, which warns of it."""
+    math_workers: int = 2
+    math_limit_seconds: float = 10.0
+    judge_slots: int = 1
+    """Slots of the local judge; with judge_urls none is started."""
+    judge_urls: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "reward", math_workers=self.math_workers, judge_slots=self.judge_slots)
+        require_at_least(0, "reward", language_penalty=self.language_penalty)
+
+
+@dataclass(kw_only=True)
+class EngineConfig:
+    """The rollout engines."""
+
+    num_engines: int = 1
+    tensor_model_parallel_size: int = 1
+    max_concurrent_requests: int = 256
+    num_speculative_tokens: int = 1
+    """Drafted by the MTP layer; 0 switches speculation off."""
+    memory_bytes: int = 1 << 30
+    """For keys and values, on CPU."""
+
+    def __post_init__(self) -> None:
+        require_at_least(
+            1, "engine", num_engines=self.num_engines, max_concurrent_requests=self.max_concurrent_requests
+        )
+        require_at_least(1, "engine", tensor_model_parallel_size=self.tensor_model_parallel_size)
+        require_at_least(0, "engine", num_speculative_tokens=self.num_speculative_tokens)
+
+
+@dataclass(kw_only=True)
+class LengthBudget:
+    """Response tokens from a step on."""
+
+    from_step: int
+    max_new_tokens: int
+
+
+@dataclass(kw_only=True)
+class RLConfig:
+    """One RL run: `python -m megatron_mimo.rl CONFIG.yaml` reads exactly this."""
+
+    name: str
+    output_dir: str
+    seed: int = 1234
+    num_threads: int | None = None
+    model: ModelConfig
+    start: StartConfig
+    data: RLDataConfig
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    rollout: RolloutConfig = field(default_factory=lambda: RolloutConfig())
+    scheduling: Literal["seamless", "static", "naive", "continuous", "asynchronous", "first_finished"] = "seamless"
+    length_schedule: list[LengthBudget] = field(default_factory=list)
+    """Report's 0530 release: 32K, 38K, 48K. Empty: rollout.generation.max_new_tokens throughout."""
+    num_steps: int
+    mini_batch_groups: int = 32
+    """Prompts a gradient update: 512 / 32 = 16 updates a step."""
+    on_policy: bool = False
+    """One update over the whole batch a step (0530 release); mini_batch_groups is not used then."""
+    micro_batch_size: int = 1
+    loss: PolicyLossConfig = field(default_factory=PolicyLossConfig)
+    divide_advantages_by_std: bool = True
+    overlong_masking: bool = False
+    """Leave samples cut at the budget out of the loss."""
+    learning_rate: float = 1e-6
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    validation_interval_steps: int = 10
+    validation_samples: int = 8
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "rl", num_steps=self.num_steps, mini_batch_groups=self.mini_batch_groups)
+        require_at_least(1, "rl", micro_batch_size=self.micro_batch_size, validation_samples=self.validation_samples)
+        if not self.on_policy and self.rollout.num_groups % self.mini_batch_groups:
+            raise ConfigError("mini_batch_groups", self.mini_batch_groups, "must divide rollout.num_groups")
+        steps = [budget.from_step for budget in self.length_schedule]
+        if steps != sorted(set(steps)):
+            raise ConfigError("length_schedule", steps, "from_step must grow from entry to entry")
+
+    @property
+    def updates_per_step(self) -> int:
+        """Gradient updates a step."""
+        return 1 if self.on_policy else self.rollout.num_groups // self.mini_batch_groups
+
+    def max_new_tokens(self, step: int) -> int:
+        """The response budget of a step, counted from 0."""
+        reached = [budget.max_new_tokens for budget in self.length_schedule if budget.from_step <= step]
+        return reached[-1] if reached else self.rollout.generation.max_new_tokens
