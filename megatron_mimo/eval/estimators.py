@@ -59,7 +59,7 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
 
 
 def pass_at_k_curve(scores: Scores) -> dict[int, float]:
-    """pass@k at k = 1, 2, 4, ... and n, the fewest repetitions of any problem; a sample counts as correct at score 1."""
+    """pass@k at k = 1, 2, 4, ... and n, the fewest repetitions of any problem; score 1 is correct, less is not."""
     counts = [(len(repetitions), sum(score >= 1.0 for score in repetitions)) for repetitions in scores]
     most = min(n for n, _ in counts)
     steps = sorted({2**power for power in range(most.bit_length()) if 2**power <= most} | {most})
@@ -136,7 +136,7 @@ def sign_flip_p_value(differences: np.ndarray, seed: int = 0) -> float:
 
 
 def t_quantile(p: float, freedom: int) -> float:
-    """Student's t quantile, Cornish-Fisher expansion about the normal's; within 1 % of it from 4 degrees on at 97.5 %."""
+    """Student's t quantile, Cornish-Fisher expansion about the normal's; within 1 % from 4 degrees on at 97.5 %."""
     z = NormalDist().inv_cdf(p)
     g = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
     return z + sum(term / freedom**power for power, term in enumerate(g, start=1))
