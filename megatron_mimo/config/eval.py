@@ -17,7 +17,7 @@ class TaskConfig:
     name: str | None = None
     """Name in the results, the task's own by default; needed where a task stands twice."""
     path: str | None = None
-    """Its file: local, or `hub:OWNER/NAME/FILE` of a Hugging Face data set. Default: the task's usual file in `data`."""
+    """Its file: local, or `hub:OWNER/NAME/FILE` (Hugging Face data set). Default: the task's usual file in `data`."""
     repetitions: int = 1
     """Answers drawn a problem; the score is the mean over them (avg@n)."""
     max_tokens: int = 32768
@@ -97,8 +97,8 @@ class EvaluateConfig:
     model: str = ""
     """Folder of an exported model, or the address of an OpenAI-compatible endpoint (http://host:port/v1)."""
     model_name: str = ""
-    """Name in reports; default: the folder's or the served model's. Of an endpoint it is also the identity in the cache:
-    give another name when its weights changed."""
+    """Name in reports; default: the folder's or the served model's. Of an endpoint it is the identity in the cache as
+    well: give another name when its weights changed."""
     data: str = ""
     """Folder with the benchmarks' files."""
     output: str = "evaluation"

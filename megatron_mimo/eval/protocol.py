@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from megatron_mimo.config import UserError
 from megatron_mimo.data.endpoint import Message
@@ -86,9 +86,14 @@ class Graders:
 class Benchmark(Protocol):
     """What a run needs of a task; RULER and the harness are others than files."""
 
-    name: str
-    needs: frozenset[str]
-    version: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs(self) -> frozenset[str]: ...
+
+    @property
+    def version(self) -> str: ...
 
     async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade: ...
 
@@ -101,12 +106,12 @@ class Task(ABC):
     """Usual names of its file, without the ending."""
     needs: frozenset[str] = frozenset()
     """Of `math` and `judge`."""
-    version: ClassVar[str] = "1"
+    version: str = "1"
     """Raised when the grading changes: stored grades are then made anew, answers kept."""
 
     @abstractmethod
     def problem(self, record: dict[str, Any], number: int) -> Problem | None:
-        """The problem of a record; None leaves it out (not of the split or dates asked for). KeyError: a field lacks."""
+        """The problem of a record; None leaves it out (not of the split or dates asked for). KeyError: no field."""
 
     @abstractmethod
     async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:

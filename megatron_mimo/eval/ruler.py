@@ -15,6 +15,7 @@ wording are our own, so scores are comparable between models here, not digit by 
 is the longest that stays within `context_tokens` minus the answer's room by the model's own tokenizer.
 """
 
+import itertools
 import random
 import string
 from collections.abc import Callable
@@ -124,7 +125,7 @@ def filler(seed: int, size: int) -> list[str]:
 
 def hide(seed: int, needles: list[str], sentences: list[str]) -> str:
     """Needles at random depths, which stay the same as the text grows."""
-    rng, depths = random.Random(seed), []
+    rng = random.Random(seed)
     depths = [rng.random() for _ in needles]
     by_place: dict[int, list[str]] = {}
     for needle, depth in zip(needles, depths, strict=True):
@@ -173,7 +174,7 @@ def variable_tracking(rng: random.Random, hops: int = 4) -> Draft:
     names = distinct(lambda: "".join(rng.choices(string.ascii_uppercase, k=5)), hops + 1)
     value = str(rng.randrange(10_000, 100_000))
     chain = [f"VAR {names[0]} = {value}."]
-    chain += [f"VAR {name} = VAR {earlier}." for earlier, name in zip(names, names[1:], strict=False)]
+    chain += [f"VAR {name} = VAR {earlier}." for earlier, name in itertools.pairwise(names)]
     depths, seed = sorted(rng.random() for _ in chain), rng.getrandbits(31)
 
     def build(size: int) -> str:
@@ -195,7 +196,7 @@ def common_words(rng: random.Random, num_common: int = 10, common_times: int = 3
 
     def build(size: int) -> str:
         maker = random.Random(seed)
-        rare = [name for name in distinct(lambda: word(maker, 4), size)]
+        rare = distinct(lambda: word(maker, 4), size)
         # With little room common words come less often, but still more often than rare ones.
         times = max(rare_times + 2, min(common_times, size))
         words = common * times + rare * rare_times

@@ -1,7 +1,7 @@
 """Mathematics: GSM8K, MATH and MATH-500, AIME, AMC. Math-Verify on the last boxed answer; nothing else counts."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, final_part, first, user
 from megatron_mimo.reward.math_answer import last_boxed
@@ -16,7 +16,6 @@ class MathTask(Task):
     name: str
     files: tuple[str, ...]
     needs = frozenset({"math"})
-    version: ClassVar[str] = "1"
 
     def problem(self, record: dict[str, Any], number: int) -> Problem | None:
         question = str(first(record, "problem", "question", "Problem"))
