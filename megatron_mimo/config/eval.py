@@ -83,6 +83,7 @@ class GenerationConfig:
     timeout_seconds: float = 7200.0
     """Of one request to an endpoint."""
     max_attempts: int = 8
+    first_delay_seconds: float = 1.0
     longest_delay_seconds: float = 60.0
 
     def __post_init__(self) -> None:

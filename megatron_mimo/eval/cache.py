@@ -76,8 +76,13 @@ class Store:
         return read_records(self.samples.path)
 
     def read_grades(self) -> dict[str, dict[str, Any]]:
-        """Grades by answer."""
+        """Grades by `grade_id`."""
         return {record["id"]: record for record in read_records(self.grades.path)}
+
+
+def grade_id(answer_id: str, response: str) -> str:
+    """A grade belongs to a text: an answer that is drawn again is graded again."""
+    return f"{answer_id}@{digest(response.encode('utf-8', 'replace').decode())}"
 
 
 def open_store(output: Path, key: dict[str, Any], grader: str) -> Store:

@@ -59,6 +59,7 @@ class EndpointEngine:
                 max_concurrent_requests=config.max_concurrent_requests,
                 timeout_seconds=config.timeout_seconds,
                 max_attempts=config.max_attempts,
+                first_delay_seconds=config.first_delay_seconds,
                 longest_delay_seconds=config.longest_delay_seconds,
             )
         )
@@ -168,6 +169,7 @@ class LocalEngine:
     async def __aexit__(self, *_: Any) -> None:
         if self._engine is not None:
             self._engine.shutdown()
+            self._engine = None
 
 
 def token_counter(engine: Engine) -> Callable[[str], int] | None:

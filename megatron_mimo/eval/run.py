@@ -14,7 +14,7 @@ from pathlib import Path
 from megatron_mimo.config import UserError
 from megatron_mimo.config.eval import EvaluateConfig, TaskConfig
 from megatron_mimo.data.endpoint import RequestFailed, Sampling
-from megatron_mimo.eval.cache import Store, grade_key, open_store, sample_key
+from megatron_mimo.eval.cache import Store, grade_id, grade_key, open_store, sample_key
 from megatron_mimo.eval.engines import Engine, token_counter
 from megatron_mimo.eval.protocol import Benchmark, GradeFault, Graders, Problem
 from megatron_mimo.eval.registry import find_task, load_problems
@@ -125,11 +125,10 @@ class Pipeline:
     async def _grade_stored(self, runs: Iterable[TaskRun]) -> None:
         """Grade answers of earlier runs that were killed before their grade, or whose grader failed."""
         for run in runs:
-            waiting = {job.id: job for job in run.wanted() if job.id in run.store.samples.ids - run.store.grades.ids}
-            if waiting:
-                for record in run.store.read_samples():
-                    if record["id"] in waiting:
-                        await self._start_grading(waiting[record["id"]], record["response"])
+            wanted = {job.id: job for job in run.wanted()}
+            for record in run.store.read_samples():
+                if record["id"] in wanted:
+                    await self._start_grading(wanted[record["id"]], record["response"])
 
     async def _work(self, queue: Iterator[Job]) -> None:
         for job in queue:
@@ -172,6 +171,8 @@ class Pipeline:
             self._held.append((job, answer.text))
 
     async def _start_grading(self, job: Job, response: str) -> None:
+        if grade_id(job.id, response) in job.run.store.grades.ids:
+            return
         await self._room.acquire()
         task = asyncio.create_task(self._grade(job, response))
         self._grading.add(task)
@@ -197,7 +198,8 @@ class Pipeline:
                     self.say(f"{job.run.config.title}: {job.id} could not be graded ({fault})")
                     return
         answer = grade.answer and grade.answer[:STORED_ANSWER_CHARACTERS]
-        job.run.store.grades.append({"id": job.id, "score": grade.score, "answer": answer, "verdict": grade.verdict})
+        key = grade_id(job.id, response)
+        job.run.store.grades.append({"id": key, "score": grade.score, "answer": answer, "verdict": grade.verdict})
 
     def _progress(self) -> None:
         self._done += 1

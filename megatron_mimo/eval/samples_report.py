@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from megatron_mimo.eval.cache import grade_id
 from megatron_mimo.eval.compare import reference_sections
 from megatron_mimo.eval.run import TaskRun
 from megatron_mimo.training.page import escape, page, pairs, section, table, tiles
@@ -79,7 +80,7 @@ def read_answers(run: TaskRun) -> Iterator[dict[str, Any]]:
     for sample in run.store.read_samples():
         if sample["id"] in wanted:
             order = (places[sample["problem"]], sample["repetition"])
-            yield sample | {"order": order, "grade": grades.get(sample["id"])}
+            yield sample | {"order": order, "grade": grades.get(grade_id(sample["id"], sample["response"]))}
 
 
 def answer_item(run: TaskRun, answer: dict[str, Any]) -> str:

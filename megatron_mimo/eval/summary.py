@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from megatron_mimo.config.eval import EvaluateConfig
+from megatron_mimo.eval.cache import grade_id
 from megatron_mimo.eval.engines import Engine
 from megatron_mimo.eval.estimators import average_at_n, confidence_interval, pass_at_k_curve
 from megatron_mimo.eval.run import TaskRun
@@ -30,7 +31,7 @@ def task_results(run: TaskRun) -> dict[str, Any]:
     scores: dict[str, list[float]] = defaultdict(list)
     lengths, truncated, unanswered = [], 0, 0
     for sample in run.store.read_samples():
-        grade = grades.get(sample["id"])
+        grade = grades.get(grade_id(sample["id"], sample["response"]))
         if sample["id"] in wanted and grade is not None:
             scores[sample["problem"]].append(grade["score"])
             lengths.append(sample["completion_tokens"])

@@ -1,7 +1,7 @@
 """CRUXEval: what a small Python function returns (output), or which arguments give a value (input).
 
-Answers are Python literals. Outputs are compared as literals in this process: parsing runs nothing. Inputs are run in
-the judge's sandbox: the function is the benchmark's, the model gives literal arguments alone.
+Outputs are compared as Python literals in this process: parsing runs nothing. Inputs are one call of f, which is run
+in the judge's sandbox; its arguments may be expressions, since those of a dozen problems are.
 """
 
 import ast
@@ -53,11 +53,12 @@ class CruxEval(Task):
         if self.ask == "output":
             right = same_literal(answer, problem.reference["output"])
             return Grade(float(right), answer, "right" if right else "wrong")
-        call = literal_call(answer)
+        call = call_of_f(answer)
         if call is None:
-            return Grade(0.0, answer, "no call of f with literals")
-        test = AssertTest(program=f"assert {call} == {problem.reference['output']}")
-        result = await graders.run_tests(problem.reference["code"], [test], Limits())
+            return Grade(0.0, answer, "no call of f")
+        source = f"{problem.reference['code']}\n\ndef answered():\n    return {call}\n"
+        test = AssertTest(program=f"assert answered() == {problem.reference['output']}")
+        result = await graders.run_tests(source, [test], Limits())
         return Grade(float(result.verdict is Verdict.ACCEPTED), answer, str(result.verdict))
 
 
@@ -92,16 +93,15 @@ def same_literal(answer: str, wanted: str) -> bool:
     return ours == theirs and type(ours) is type(theirs)
 
 
-def literal_call(answer: str) -> str | None:
-    """`f(...)` with nothing but literals inside, or None; bare arguments are taken as those of f."""
-    answer = answer.removeprefix("assert ").partition(" == ")[0] if answer.startswith("assert ") else answer
+def call_of_f(answer: str) -> str | None:
+    """The answer as one call `f(...)`, or None; bare arguments are taken as those of f."""
+    if answer.startswith("assert "):
+        answer = answer.removeprefix("assert ").rpartition(" == ")[0]
     for text in (answer, f"f({answer})"):
         try:
             node = ast.parse(text, mode="eval").body
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "f":
-                for part in [*node.args, *(keyword.value for keyword in node.keywords)]:
-                    ast.literal_eval(part)
-                return ast.unparse(node)
-        except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
             continue
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "f":
+            return ast.unparse(node)
     return None
