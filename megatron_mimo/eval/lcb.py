@@ -4,8 +4,8 @@ Rules taken over: names of the standard library are imported first; the body of 
 always runs; all statements but imports move into one function; standard input is a text in memory whose `readline`
 hands out lines without their ends and fails behind the last; output is captured, stripped and compared line by line,
 a line also by its exact decimals; a tuple is as good as a list at the outermost level of a result; six seconds a
-test, 4 GB. So correct programs fail here that fail there: names declared `global`, `sys.stdin.buffer`, `open(0)`, `os.read(0, n)`, an
-empty line read by `input()`, and `stdin`/`stdout` taken from `from sys import *`.
+test, 4 GB. So correct programs fail here that fail there: names declared `global`, `sys.stdin.buffer`, `open(0)`,
+`os.read(0, n)`, an empty line read by `input()`, and `stdin`/`stdout` taken from `from sys import *`.
 
 Differences, which matter to programs that attack their grader or lean on leaks:
 

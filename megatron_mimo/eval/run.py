@@ -43,6 +43,10 @@ class TaskRun:
             for problem in self.problems:
                 yield Job(self, problem, repetition)
 
+    def missing(self) -> list["Job"]:
+        """Those of the wanted answers that are not stored; the store must be open."""
+        return [job for job in self.wanted() if job.id not in self.store.samples.ids]
+
     @property
     def sampling(self) -> Sampling:
         return Sampling(temperature=self.config.temperature, top_p=self.config.top_p, max_tokens=self.config.max_tokens)
@@ -100,9 +104,9 @@ class Pipeline:
 
     async def run(self, runs: list[TaskRun]) -> None:
         """Make every missing answer and grade. Raises UserError when the model stops answering; all done is stored."""
-        jobs = [job for run in runs for job in run.wanted()]
-        missing = [job for job in jobs if job.id not in job.run.store.samples.ids]
-        self._total, self._done = len(jobs), len(jobs) - len(missing)
+        missing = [job for run in runs for job in run.missing()]
+        self._total = sum(len(run.problems) * run.config.repetitions for run in runs)
+        self._done = self._total - len(missing)
         if self._done:
             self.say(f"{self._done} of {self._total} answers are stored already")
         self._room = asyncio.Semaphore(self.max_waiting_grades)

@@ -49,7 +49,8 @@ async def evaluate(config: EvaluateConfig, engine: Engine, say: Say = print) -> 
         graders = await stack.enter_async_context(
             make_graders(config, {need for run in runs for need in run.task.needs})
         )
-        await stack.enter_async_context(engine)
+        if foreign or any(run.missing() for run in runs):
+            await stack.enter_async_context(engine)
         generation = config.generation
         pipeline = Pipeline(
             engine,
