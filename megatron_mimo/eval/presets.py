@@ -17,7 +17,8 @@ def long(task: str, repetitions: int = 1, name: str | None = None, **dates: str)
 
 
 def short(task: str, repetitions: int = 1) -> TaskConfig:
-    return TaskConfig(task=task, name=task.rpartition(":")[2], repetitions=repetitions, max_tokens=SHORT_TOKENS)
+    name = task.partition(":")[2] or None
+    return TaskConfig(task=task, name=name, repetitions=repetitions, max_tokens=SHORT_TOKENS)
 
 
 def mathematics() -> list[TaskConfig]:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import pytest
 
-from megatron_mimo.config import ConfigError, UserError
+from megatron_mimo.config import ConfigError, UserError, load
 from megatron_mimo.config.eval import EvaluateConfig, GenerationConfig, TaskConfig
 from megatron_mimo.data.endpoint import Completion, Message, RequestFailed, Sampling
 from megatron_mimo.eval.compare import compare_results, comparison_page, comparison_text, read_results
@@ -17,6 +17,7 @@ from megatron_mimo.eval.protocol import Grade, GradeFault, Graders, Problem, Tas
 from megatron_mimo.eval.published import others, series
 from megatron_mimo.eval.run import Pipeline, TaskRun, prepare
 from megatron_mimo.eval.samples_report import write_report
+from megatron_mimo.eval.session import score_now
 from megatron_mimo.eval.summary import summarize, table
 from support.chat_server import ChatServer, chat_server
 
@@ -323,3 +324,14 @@ def test_grades_are_tried_again_after_a_fault(tmp_path: Path) -> None:
     with prepared.store:
         asyncio.run(Pipeline(engine, Graders(), say=lambda _: None).run([prepared]))
         assert len(prepared.store.read_grades()) == 1
+
+
+def test_example_of_mimo_7b_is_the_preset() -> None:
+    example = load(EvaluateConfig, [str(Path(__file__).parents[3] / "examples" / "mimo_7b" / "evaluate.yaml")])
+    assert example.tasks == preset("report")
+    load(EvaluateConfig, [str(Path(__file__).parents[3] / "examples" / "nano" / "evaluate.yaml")])
+
+
+def test_a_small_evaluation_inside_of_a_loop(tmp_path: Path) -> None:
+    figures = asyncio.run(score_now(make_config(tmp_path), Parrot(), Graders(math=SameText())))
+    assert figures["math_500"]["score"] == 0.5
