@@ -55,7 +55,7 @@ def read_config(arguments: list[str]) -> EvaluateConfig:
     parser.add_argument("--preset", help="tasks with the settings of the report and others, see `tasks`")
     for name in ("model", "data", "output"):
         parser.add_argument(f"--{name}")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     files = [setting for setting in options.settings if "=" not in setting]
     if len(files) + (options.preset is not None) != 1:
         raise UserError("give one CONFIG.yaml or one --preset; --help shows how")
@@ -89,7 +89,7 @@ def compare(arguments: list[str]) -> None:
     parser.add_argument("first", type=Path, help="output folder or results.json")
     parser.add_argument("second", type=Path)
     parser.add_argument("--output", type=Path, default=Path("comparison.html"))
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     first, second = read_results(options.first), read_results(options.second)
     rows = compare_results(first, second)
     write(options.output, comparison_page(first, second, rows))
