@@ -1,0 +1,120 @@
+"""Settings of an evaluation: model, data, tasks and how answers are drawn."""
+
+import datetime
+from dataclasses import dataclass, field
+from typing import Literal
+
+from megatron_mimo.config.errors import ConfigError, require_at_least
+from megatron_mimo.config.judge import JudgeConfig
+
+
+@dataclass(kw_only=True)
+class TaskConfig:
+    """One benchmark of a run."""
+
+    task: str
+    """Name of a task (`python tools/evaluate.py tasks` lists them)."""
+    name: str | None = None
+    """Name in the results, the task's own by default; needed where a task stands twice."""
+    path: str | None = None
+    """Its file: local, or `hub:OWNER/NAME/FILE` (Hugging Face data set). Default: the task's usual file in `data`."""
+    repetitions: int = 1
+    """Answers drawn a problem; the score is the mean over them (avg@n)."""
+    max_tokens: int = 32768
+    """Longest answer."""
+    temperature: float = 0.6
+    top_p: float = 0.95
+    limit: int | None = None
+    """Evaluate the first problems only."""
+    first_date: str | None = None
+    """Of tasks with dates (LiveCodeBench): first day, YYYY-MM-DD, included."""
+    end_date: str | None = None
+    """Day after the last: excluded."""
+    runner: Literal["judge", "lcb-compat"] = "judge"
+    """Of LiveCodeBench: the strict judge, or its own runner's rules for comparison with published figures."""
+    context_tokens: int = 4096
+    """Of RULER: length of the prompt in the model's tokens."""
+    num_problems: int = 100
+    """Of RULER: problems made."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "tasks", repetitions=self.repetitions, max_tokens=self.max_tokens, limit=self.limit)
+        require_at_least(1, "tasks", context_tokens=self.context_tokens, num_problems=self.num_problems)
+        require_at_least(0, "tasks", temperature=self.temperature)
+        if not 0 < self.top_p <= 1:
+            raise ConfigError("tasks.top_p", self.top_p, "must be above 0 and at most 1")
+        if self.temperature == 0 and self.repetitions > 1:
+            raise ConfigError("tasks.repetitions", self.repetitions, "greedy answers are all the same: 1 is enough")
+        for key in ("first_date", "end_date"):
+            check_date(f"tasks.{key}", getattr(self, key))
+
+    @property
+    def title(self) -> str:
+        """Name in the results."""
+        return self.name or self.task
+
+
+def check_date(key: str, value: str | None) -> None:
+    if value is None:
+        return
+    try:
+        datetime.date.fromisoformat(value)
+    except ValueError as error:
+        raise ConfigError(key, value, 'write the date as "YYYY-MM-DD", in quotes') from error
+
+
+@dataclass(kw_only=True)
+class GenerationConfig:
+    """How the model is run and asked."""
+
+    served_model: str = ""
+    """Model name that an endpoint is asked for; by default the first that it lists."""
+    template: Literal["chat", "plain"] = "chat"
+    """`chat`: the tokenizer's chat template. `plain`: the prompt's text alone, for base models in a local folder."""
+    system_prompt: str = ""
+    """Empty by the report's advice."""
+    max_concurrent_requests: int = 64
+    max_waiting_grades: int = 4096
+    """Answers that may wait for their grade before generation pauses."""
+    num_drafts: int | None = None
+    """Tokens drafted a step by a local model; default: one for each MTP layer, on a CPU none."""
+    max_model_len: int | None = None
+    """Longest prompt and answer together of a local model; default: as the model says."""
+    timeout_seconds: float = 7200.0
+    """Of one request to an endpoint."""
+    max_attempts: int = 8
+    first_delay_seconds: float = 1.0
+    longest_delay_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "generation", max_concurrent_requests=self.max_concurrent_requests)
+        require_at_least(1, "generation", max_waiting_grades=self.max_waiting_grades, max_attempts=self.max_attempts)
+
+
+@dataclass(kw_only=True)
+class EvaluateConfig:
+    """One evaluation of one model."""
+
+    model: str = ""
+    """Folder of an exported model, or the address of an OpenAI-compatible endpoint (http://host:port/v1)."""
+    model_name: str = ""
+    """Name in reports; default: the folder's or the served model's. Of an endpoint it is the identity in the cache as
+    well: give another name when its weights changed."""
+    data: str = ""
+    """Folder with the benchmarks' files."""
+    output: str = "evaluation"
+    """Folder of the answers, the results and the report."""
+    seed: int = 1234
+    tasks: list[TaskConfig] = field(default_factory=list)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    judge_urls: list[str] = field(default_factory=list)
+    """Judge servers; empty: judge on this machine."""
+    num_math_workers: int = 2
+
+    def __post_init__(self) -> None:
+        titles = [task.title for task in self.tasks]
+        twice = next((title for title in titles if titles.count(title) > 1), None)
+        if twice is not None:
+            raise ConfigError("tasks", twice, "stands twice: give each a name of its own")
+        require_at_least(1, "evaluate", num_math_workers=self.num_math_workers)

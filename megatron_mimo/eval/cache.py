@@ -1,0 +1,91 @@
+"""Answers and grades on the disk, by (model, task, settings): what is there is never asked for again.
+
+    OUTPUT/cache/MODEL/TASK-KEY.json            what the key stands for
+    OUTPUT/cache/MODEL/TASK-KEY.samples.jsonl   every answer, appended as it comes
+    OUTPUT/cache/MODEL/TASK-KEY-GRADER.grades.jsonl
+
+More repetitions, a limit lifted or another grader (`lcb-compat`) go on with the same answers.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from megatron_mimo.config.eval import GenerationConfig, TaskConfig
+from megatron_mimo.data.journal import Journal, read_records
+from megatron_mimo.eval.engines import digest
+from megatron_mimo.eval.protocol import Benchmark, Problem
+from megatron_mimo.platform.files import write_json
+
+
+def sample_key(
+    model_identity: str, config: TaskConfig, generation: GenerationConfig, seed: int, problems: list[Problem]
+) -> dict[str, Any]:
+    """Everything that decides an answer; `problems` are all of the task's, before any limit."""
+    return {
+        "model": model_identity,
+        "task": config.task,
+        "prompts": digest(*(json.dumps([problem.id, problem.messages]) for problem in problems)),
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "max_tokens": config.max_tokens,
+        "seed": seed,
+        "template": generation.template,
+        "system_prompt": generation.system_prompt,
+        "max_model_len": generation.max_model_len,
+    }
+
+
+def grade_key(task: Benchmark, config: TaskConfig, problems: list[Problem]) -> str:
+    """Everything else that decides a grade: references, the grader and its version."""
+    references = (repr(problem.reference) for problem in problems)
+    return digest(task.version, config.runner, *references)[:8]
+
+
+@dataclass
+class Store:
+    """The two journals of a task of a run, opened by a `with` block."""
+
+    base: Path
+    key: dict[str, Any]
+    grader: str
+    samples: Journal = field(init=False)
+    grades: Journal = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.samples = Journal(self.base.with_name(f"{self.base.name}.samples.jsonl"))
+        self.grades = Journal(self.base.with_name(f"{self.base.name}-{self.grader}.grades.jsonl"))
+
+    def __enter__(self) -> Self:
+        self.samples.__enter__()
+        try:
+            self.grades.__enter__()
+        except BaseException:
+            self.samples.__exit__()
+            raise
+        write_json(self.base.with_name(f"{self.base.name}.json"), self.key)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.grades.__exit__()
+        self.samples.__exit__()
+
+    def read_samples(self) -> Iterator[dict[str, Any]]:
+        return read_records(self.samples.path)
+
+    def read_grades(self) -> dict[str, dict[str, Any]]:
+        """Grades by `grade_id`."""
+        return {record["id"]: record for record in read_records(self.grades.path)}
+
+
+def grade_id(answer_id: str, response: str) -> str:
+    """A grade belongs to a text: an answer that is drawn again is graded again."""
+    return f"{answer_id}@{digest(response.encode('utf-8', 'replace').decode())}"
+
+
+def open_store(output: Path, key: dict[str, Any], grader: str) -> Store:
+    """The store of a key under `output`; its folder is made when it is entered."""
+    name = f"{key['task'].replace(':', '_')}-{digest(json.dumps(key, sort_keys=True))[:12]}"
+    return Store(output / "cache" / key["model"] / name, key, grader)

@@ -1,0 +1,204 @@
+"""Where answers come from: vLLM on a local folder (AsyncLLM), or an OpenAI-compatible endpoint."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from megatron_mimo.config import UserError
+from megatron_mimo.config.eval import EvaluateConfig, GenerationConfig
+from megatron_mimo.data.endpoint import Completion, Endpoint, EndpointConfig, Message, RequestFailed, Sampling
+from megatron_mimo.platform.files import file_sha256
+
+IDENTITY_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "*.safetensors")
+TURN_END = "<|im_end|>"
+
+
+class Engine(Protocol):
+    """A model that answers; use it in an `async with` block."""
+
+    name: str
+    identity: str
+    """Changes with the weights, tokenizer and template: answers of one identity are shared through the cache."""
+
+    async def answer(self, messages: list[Message], sampling: Sampling, seed: int) -> Completion:
+        """One answer. Raises RequestFailed (`final`: the request is at fault) or UserError (no request will do)."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *_: Any) -> None: ...
+
+
+def make_engine(config: EvaluateConfig) -> Engine:
+    """The engine of `config.model`: an endpoint for an address, vLLM for a folder."""
+    if config.model.startswith(("http://", "https://")):
+        return EndpointEngine(config.model, config.model_name, config.generation)
+    if not config.model:
+        raise UserError("no model: give --model FOLDER or --model http://host:port/v1")
+    return LocalEngine(Path(config.model), config.model_name, config.generation)
+
+
+class EndpointEngine:
+    """An OpenAI-compatible chat endpoint, which applies its own chat template."""
+
+    def __init__(self, url: str, name: str, config: GenerationConfig) -> None:
+        """Asks the endpoint for its model's name where none is set; raises UserError when it is silent."""
+        from megatron_mimo.serve.chat import find_model
+
+        if config.template != "chat":
+            raise UserError("generation.template: an endpoint answers chats; give a model folder for plain prompts")
+        model = config.served_model or find_model(url.rstrip("/").removesuffix("/v1"))
+        self.name = name or model
+        self.identity = digest("endpoint", self.name)
+        self._endpoint = Endpoint(
+            EndpointConfig(
+                url=url,
+                model=model,
+                max_concurrent_requests=config.max_concurrent_requests,
+                timeout_seconds=config.timeout_seconds,
+                max_attempts=config.max_attempts,
+                first_delay_seconds=config.first_delay_seconds,
+                longest_delay_seconds=config.longest_delay_seconds,
+            )
+        )
+        self._system = system_message(config)
+
+    async def answer(self, messages: list[Message], sampling: Sampling, seed: int) -> Completion:
+        return await self._endpoint.chat([*self._system, *messages], sampling, seed)
+
+    async def __aenter__(self) -> Self:
+        await self._endpoint.__aenter__()
+        return self
+
+    async def __aexit__(self, *details: Any) -> None:
+        await self._endpoint.__aexit__(*details)
+
+
+class LocalEngine:
+    """vLLM with the model's MTP layers drafting, on the weights of a folder, whose own code is run."""
+
+    def __init__(self, folder: Path, name: str, config: GenerationConfig) -> None:
+        """Raises UserError where the folder holds no model, no tokenizer, or no chat template."""
+        from megatron_mimo.serve.speculative import read_model_config
+
+        read_model_config(folder)
+        self.name = name or folder.resolve().name
+        self.identity = folder_identity(folder)
+        self._folder, self._config = folder, config
+        self._tokenizer = load_tokenizer(folder)
+        if config.template == "chat" and not self._tokenizer.chat_template:
+            raise UserError(
+                f"{folder} has no chat template: add chat_template to its tokenizer_config.json, or set "
+                "generation.template=plain for a base model"
+            )
+        self._system, self._engine, self._asked = system_message(config), None, 0
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def prompt_ids(self, messages: list[Message]) -> list[int]:
+        """Tokens of the prompt in the template asked for."""
+        if self._config.template == "plain":
+            text = "\n".join(message["content"] for message in [*self._system, *messages]) + "\n"
+        else:
+            text = self._tokenizer.apply_chat_template(
+                [*self._system, *messages], tokenize=False, add_generation_prompt=True
+            )
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    async def answer(self, messages: list[Message], sampling: Sampling, seed: int) -> Completion:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        assert self._engine is not None, "use `async with`"
+        ids = self.prompt_ids(messages)
+        room = self._engine.model_config.max_model_len - len(ids)
+        if room < 1:
+            raise RequestFailed("the prompt is longer than the model's context", f"{len(ids)} tokens", final=True)
+        settings = SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=min(sampling.max_tokens, room),
+            seed=seed,
+            stop_token_ids=self._stops,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self._asked += 1
+        final: Any = None
+        try:
+            async for output in self._engine.generate({"prompt_token_ids": ids}, settings, str(self._asked)):
+                final = output
+        except EngineDeadError as error:
+            raise RequestFailed("vLLM died", str(error), final=False) from error
+        answer = final.outputs[0]
+        return Completion(answer.text, answer.finish_reason or "", len(ids), len(answer.token_ids))
+
+    @property
+    def _stops(self) -> list[int]:
+        """A turn's end ends an answer even where generation_config.json forgets it."""
+        turn_end = self._tokenizer.get_vocab().get(TURN_END)
+        return [] if turn_end is None or self._config.template == "plain" else [turn_end]
+
+    async def __aenter__(self) -> Self:
+        from megatron_mimo.serve.speculative import mtp_speculative_config, vllm_environment
+
+        os.environ.update(vllm_environment() | {"VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn"})
+        import torch
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        from megatron_mimo.serve.vllm_plugin import register
+
+        register()
+        num_drafts = self._config.num_drafts
+        if num_drafts is None and not torch.cuda.is_available():
+            # Drafts with sampling above temperature 0 gave tokens of almost no probability in CPU builds of vLLM.
+            num_drafts = 0
+        self._engine = AsyncLLM.from_engine_args(
+            AsyncEngineArgs(
+                model=str(self._folder),
+                trust_remote_code=True,
+                max_num_seqs=self._config.max_concurrent_requests,
+                max_model_len=self._config.max_model_len,
+                enforce_eager=not torch.cuda.is_available(),  # compiling takes longer than it gains on the CPU
+                speculative_config=mtp_speculative_config(self._folder, num_drafts),
+            )
+        )
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        if self._engine is not None:
+            self._engine.shutdown()
+            self._engine = None
+
+
+def token_counter(engine: Engine) -> Callable[[str], int] | None:
+    """The model's tokenizer as a counter, where it lies here."""
+    return engine.count_tokens if isinstance(engine, LocalEngine) else None
+
+
+def load_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} has no tokenizer that loads: {error}") from error
+
+
+def system_message(config: GenerationConfig) -> list[Message]:
+    return [{"role": "system", "content": config.system_prompt}] if config.system_prompt else []
+
+
+def folder_identity(folder: Path) -> str:
+    """Digest of the files that decide the answers, weights included."""
+    files = sorted({path for pattern in IDENTITY_FILES for path in folder.glob(pattern)})
+    return digest(*(f"{path.name} {file_sha256(path)}" for path in files))
+
+
+def digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,93 @@
+"""Settings by name. `report` follows the MiMo report and repository: temperature 0.6, top-p 0.95 and what is below.
+
+Stated there: 32 repetitions of AIME, 8 of LiveCodeBench (v5: 2024-08-01 to 2025-02-01, v6: to 2025-05-01),
+GPQA-Diamond and IFEval, one of MATH-500 and SuperGPQA; 32 768 new tokens for mathematics, code and science, 8 192 for
+the rest; an empty system prompt. Assumed here, since nothing is said: the prompts' wording, one repetition of MMLU-Pro
+and DROP, SuperGPQA and GPQA as science (32 768), the last day of a window left out, zero-shot prompts but for DROP.
+"""
+
+from megatron_mimo.config import ConfigError
+from megatron_mimo.config.eval import TaskConfig
+
+LONG_TOKENS, SHORT_TOKENS = 32768, 8192
+
+
+def long(task: str, repetitions: int = 1, name: str | None = None, **dates: str) -> TaskConfig:
+    return TaskConfig(task=task, name=name, repetitions=repetitions, max_tokens=LONG_TOKENS, **dates)  # type: ignore[arg-type]
+
+
+def short(task: str, repetitions: int = 1) -> TaskConfig:
+    name = task.partition(":")[2] or None
+    return TaskConfig(task=task, name=name, repetitions=repetitions, max_tokens=SHORT_TOKENS)
+
+
+def mathematics() -> list[TaskConfig]:
+    return [long("math_500"), long("aime24", 32), long("aime25", 32)]
+
+
+def code(runner: str = "judge") -> list[TaskConfig]:
+    windows = {"v5": ("2024-08-01", "2025-02-01"), "v6": ("2025-02-01", "2025-05-01")}
+    return [
+        long("livecodebench", 8, f"livecodebench_{version}", first_date=start, end_date=end, runner=runner)
+        for version, (start, end) in windows.items()
+    ]
+
+
+def general() -> list[TaskConfig]:
+    return [long("gpqa_diamond", 8), long("supergpqa"), short("mmlu_pro")]
+
+
+def report() -> list[TaskConfig]:
+    return [*mathematics(), *code(), *general()]
+
+
+def harness() -> list[TaskConfig]:
+    """What the report has beyond our own tasks, for lm-evaluation-harness."""
+    return [short("harness:ifeval", 8), short("harness:drop"), short("harness:bbh_fewshot")]
+
+
+def base() -> list[TaskConfig]:
+    """pass@k curves of base models; 64 repetitions are our choice."""
+    return [long("math_500", 64), long("aime24", 64), long("aime25", 64), *code()]
+
+
+def functions() -> list[TaskConfig]:
+    names = ("humaneval", "humaneval_plus", "mbpp", "mbpp_plus", "cruxeval_o", "cruxeval_i")
+    return [short(name) for name in names]
+
+
+def ruler() -> list[TaskConfig]:
+    """Seven kinds at the lengths up to MiMo's 32 768 tokens, greedy as in the paper."""
+    from megatron_mimo.eval.ruler import KINDS, Ruler
+
+    return [
+        TaskConfig(
+            task=f"ruler_{kind}",
+            name=f"ruler_{kind}_{length}",
+            context_tokens=length,
+            max_tokens=Ruler(kind, length, 1).answer_tokens,
+            temperature=0.0,
+        )
+        for length in (4096, 8192, 16384, 32768)
+        for kind in KINDS
+    ]
+
+
+PRESETS = {
+    "report": report,
+    "report_lcb_compat": lambda: code("lcb-compat"),
+    "harness": harness,
+    "mathematics": mathematics,
+    "code": code,
+    "general": general,
+    "functions": functions,
+    "base": base,
+    "ruler": ruler,
+}
+
+
+def preset(name: str) -> list[TaskConfig]:
+    """The tasks of a preset. Raises ConfigError for a name that is none."""
+    if name not in PRESETS:
+        raise ConfigError("preset", name, f"is one of {', '.join(PRESETS)}")
+    return PRESETS[name]()

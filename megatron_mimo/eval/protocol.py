@@ -1,0 +1,167 @@
+"""What a benchmark is: problems with prompts, and a grade for every answer."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from megatron_mimo.config import UserError
+from megatron_mimo.data.endpoint import Message
+from megatron_mimo.eval.records import locate, read_records
+from megatron_mimo.judge.pool import JudgePool
+from megatron_mimo.judge.request import Limits, Solution, Test
+from megatron_mimo.judge.result import JudgeResult, Verdict
+from megatron_mimo.reward.router import Judge, MathReward
+
+
+class GradeFault(Exception):
+    """The grader failed, not the answer: grade again, never score it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One problem of a benchmark."""
+
+    id: str
+    messages: list[Message]
+    reference: Any
+    """What `Task.grade` compares with; never shown to the model."""
+    shown: str
+    """The reference in reports."""
+    golden: str | None = None
+    """An answer that must be graded right, where the benchmark has one."""
+    group: str = ""
+    """Subject or difficulty: results are broken down by it."""
+
+
+@dataclass(frozen=True)
+class Grade:
+    """Outcome for one answer."""
+
+    score: float
+    """Between 0 and 1."""
+    answer: str | None = None
+    """What was taken out of the response; None: nothing of the demanded form, which scores 0."""
+    verdict: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graders:
+    """Where answers are verified; those that no task of a run needs are never started."""
+
+    math: MathReward | None = None
+    judge: Judge | None = None
+
+    async def same_mathematics(self, response: str, answer: str) -> bool:
+        """Whether the last boxed answer equals `answer`. Raises GradeFault where the verifier fails."""
+        from megatron_mimo.reward.math_answer import MathFault
+
+        assert self.math is not None, "the task declares needs = {'math'}"
+        try:
+            return await self.math.reward(response, answer) == 1.0
+        except MathFault as error:
+            raise GradeFault(str(error)) from error
+
+    async def run_tests(self, source: str, tests: list[Test], limits: Limits) -> JudgeResult:
+        """Verdict of a program, in the judge's sandbox alone. Raises GradeFault where the judge fails."""
+        from megatron_mimo.judge.client import JudgeUnavailable
+
+        assert self.judge is not None, "the task declares needs = {'judge'}"
+        try:
+            result = await self.judge.judge(Solution(source=source), tests, limits=limits, stop_at_first_failure=True)
+        except JudgeUnavailable as error:
+            raise GradeFault(str(error)) from error
+        if result.verdict is Verdict.JUDGE_FAULT:
+            raise GradeFault("; ".join(test.message for test in result.tests if test.message)[:500])
+        return result
+
+    @property
+    def pool(self) -> JudgePool:
+        """The local judge, for tasks that read a program's output. Raises UserError with judge servers."""
+        if not isinstance(self.judge, JudgePool):
+            raise UserError("runner lcb-compat needs the judge of this machine: leave judge_urls empty")
+        return self.judge
+
+
+class Benchmark(Protocol):
+    """What a run needs of a task; RULER and the harness are others than files."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs(self) -> frozenset[str]: ...
+
+    @property
+    def version(self) -> str: ...
+
+    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade: ...
+
+
+class Task(ABC):
+    """A benchmark read from a file, a record a problem."""
+
+    name: str
+    files: tuple[str, ...]
+    """Usual names of its file, without the ending."""
+    needs: frozenset[str] = frozenset()
+    """Of `math` and `judge`."""
+    version: str = "1"
+    """Raised when the grading changes: stored grades are then made anew, answers kept."""
+
+    @abstractmethod
+    def problem(self, record: dict[str, Any], number: int) -> Problem | None:
+        """The problem of a record; None leaves it out (not of the split or dates asked for). KeyError: no field."""
+
+    @abstractmethod
+    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+        """Grade a response. Raises GradeFault when the grader, not the response, failed."""
+
+    def load(self, path: Path) -> list[Problem]:
+        """All problems of a file; raises UserError for records that are none, repeated ids, and no problem at all."""
+        problems: dict[str, Problem] = {}
+        for number, record in enumerate(read_records(path), start=1):
+            problem = self._read(record, number, path)
+            if problem is None:
+                continue
+            if problem.id in problems:
+                raise UserError(f"{path}, record {number}: the id {problem.id} stands twice")
+            problems[problem.id] = problem
+        if not problems:
+            raise UserError(f"{path} holds no problem of task {self.name} (of {number} records)")
+        return list(problems.values())
+
+    def _read(self, record: dict[str, Any], number: int, path: Path) -> Problem | None:
+        try:
+            return self.problem(record, number)
+        except KeyError as error:
+            fields = ", ".join(sorted(map(str, record)))
+            raise UserError(
+                f"{path}, record {number} has no {error.args[0]}, which task {self.name} needs; it has {fields}"
+            ) from error
+        except (ValueError, TypeError, AttributeError, IndexError) as error:
+            raise UserError(f"{path}, record {number} is no problem of task {self.name}: {error}") from error
+
+    def find(self, folder: str, path: str | None) -> Path:
+        """Its file, see records.locate."""
+        return locate(folder, path, self.files, self.name)
+
+
+def user(prompt: str) -> list[Message]:
+    """A conversation of one question."""
+    return [{"role": "user", "content": prompt}]
+
+
+def final_part(response: str) -> str:
+    """The response behind its reasoning: `</think>` ends it; a response that never ends it has no answer."""
+    if "<think>" in response and "</think>" not in response:
+        return ""
+    return response.rpartition("</think>")[2]
+
+
+def first(record: dict[str, Any], *names: str) -> Any:
+    """The first of the fields that is there; raises KeyError naming all."""
+    for name in names:
+        if record.get(name) is not None:
+            return record[name]
+    raise KeyError(" or ".join(names))

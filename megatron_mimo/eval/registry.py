@@ -1,0 +1,48 @@
+"""All benchmarks by name, and their problems as a run wants them."""
+
+from megatron_mimo.config import ConfigError
+from megatron_mimo.config.eval import TaskConfig
+from megatron_mimo.eval.protocol import Benchmark, Problem, Task
+from megatron_mimo.eval.ruler import KINDS, CountTokens, Ruler
+from megatron_mimo.eval.tasks.choices import choices
+from megatron_mimo.eval.tasks.cruxeval import CruxEval
+from megatron_mimo.eval.tasks.livecodebench import LiveCodeBench
+from megatron_mimo.eval.tasks.mathematics import mathematics
+from megatron_mimo.eval.tasks.programs import programs
+
+HARNESS = "harness:"
+"""`harness:drop` is lm-evaluation-harness' task `drop` (harness.py)."""
+RULER = "ruler_"
+
+
+def file_tasks() -> dict[str, Task]:
+    """Every task that is read from a file, by name."""
+    tasks: list[Task] = [*mathematics(), *programs(), LiveCodeBench(), *choices()]
+    tasks += [CruxEval("cruxeval_o", "output"), CruxEval("cruxeval_i", "input")]
+    return {task.name: task for task in tasks}
+
+
+def names() -> list[str]:
+    return [*file_tasks(), *(f"{RULER}{kind}" for kind in KINDS), f"{HARNESS}TASK"]
+
+
+def find_task(config: TaskConfig, seed: int = 0) -> Benchmark:
+    """The benchmark of a configuration. Raises ConfigError for a name that is none."""
+    if config.task == "livecodebench":
+        return LiveCodeBench(first_date=config.first_date, end_date=config.end_date, runner=config.runner)
+    if config.task.startswith(RULER):
+        return Ruler(config.task.removeprefix(RULER), config.context_tokens, config.num_problems, seed)
+    tasks = file_tasks()
+    if config.task not in tasks:
+        raise ConfigError("tasks.task", config.task, f"is one of {', '.join(names())}")
+    return tasks[config.task]
+
+
+def load_problems(task: Benchmark, config: TaskConfig, data: str, count: CountTokens | None) -> list[Problem]:
+    """All problems, before any limit; `count` (a text's tokens) is for RULER. Raises UserError, naming the file."""
+    if isinstance(task, Ruler):
+        if count is None:
+            raise ConfigError("tasks.task", config.task, "needs the model's tokenizer: give a local model folder")
+        return task.generate(count)
+    assert isinstance(task, Task)
+    return task.load(task.find(data, config.path))

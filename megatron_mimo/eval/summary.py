@@ -1,0 +1,101 @@
+"""Results of a run from its stored answers and grades."""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from megatron_mimo.config.eval import EvaluateConfig
+from megatron_mimo.eval.cache import grade_id
+from megatron_mimo.eval.engines import Engine
+from megatron_mimo.eval.estimators import average_at_n, confidence_interval, pass_at_k_curve
+from megatron_mimo.eval.run import TaskRun
+
+
+def summarize(config: EvaluateConfig, engine: Engine, runs: list[TaskRun]) -> dict[str, Any]:
+    """The tree of results.json; `scores` hold every problem's, for paired comparison."""
+    return {
+        "model": engine.name,
+        "identity": engine.identity,
+        "seed": config.seed,
+        "template": config.generation.template,
+        "system_prompt": config.generation.system_prompt,
+        "tasks": {run.config.title: task_results(run) for run in runs},
+    }
+
+
+def task_results(run: TaskRun) -> dict[str, Any]:
+    """Score, interval, pass@k, and what qualifies them: truncated, unanswered, missing answers."""
+    grades, wanted = run.store.read_grades(), {job.id for job in run.wanted()}
+    groups = {problem.id: problem.group for problem in run.problems}
+    scores: dict[str, list[float]] = defaultdict(list)
+    lengths, truncated, unanswered = [], 0, 0
+    for sample in run.store.read_samples():
+        grade = grades.get(grade_id(sample["id"], sample["response"]))
+        if sample["id"] in wanted and grade is not None:
+            scores[sample["problem"]].append(grade["score"])
+            lengths.append(sample["completion_tokens"])
+            truncated += sample["finish_reason"] == "length"
+            unanswered += grade["answer"] is None
+    count = len(lengths)
+    return {
+        "task": run.config.task,
+        "repetitions": run.config.repetitions,
+        "max_tokens": run.config.max_tokens,
+        "temperature": run.config.temperature,
+        "top_p": run.config.top_p,
+        "runner": run.config.runner,
+        "problems": len(run.problems),
+        "answers": count,
+        "missing": len(wanted) - count,
+        "refused": run.refused,
+        "grader_faults": run.faults,
+        "truncated": truncated / count if count else None,
+        "without_answer": unanswered / count if count else None,
+        "mean_tokens": float(np.mean(lengths)) if count else None,
+        **estimates(scores),
+        "groups": by_group(scores, groups),
+        "scores": dict(scores),
+    }
+
+
+def estimates(scores: dict[str, list[float]]) -> dict[str, Any]:
+    """avg@n with its interval, and the pass@k curve; all None without an answer."""
+    if not scores:
+        return {"score": None, "low": None, "high": None, "pass_at_k": {}}
+    interval = confidence_interval(list(scores.values()))
+    curve = pass_at_k_curve(list(scores.values()))
+    return {
+        "score": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "pass_at_k": {str(k): value for k, value in curve.items()},
+    }
+
+
+def by_group(scores: dict[str, list[float]], groups: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Score of every subject or difficulty; nothing where the task knows none."""
+    parts: dict[str, list[list[float]]] = defaultdict(list)
+    for problem, repetitions in scores.items():
+        parts[groups[problem]].append(repetitions)
+    if set(parts) <= {""}:
+        return {}
+    return {name: {"score": average_at_n(part), "problems": len(part)} for name, part in sorted(parts.items())}
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as text for the terminal."""
+    lines = [
+        f"{'task':24} {'score':>7} {'95 % interval':>16} {'n':>3} {'truncated':>10} {'no answer':>10} {'tokens':>8}"
+    ]
+    for name, task in results["tasks"].items():
+        if task["score"] is None:
+            lines.append(f"{name:24} no answers")
+            continue
+        interval = f"{100 * task['low']:.1f} to {100 * task['high']:.1f}"
+        lines.append(
+            f"{name:24} {100 * task['score']:7.1f} {interval:>16} {task['repetitions']:3} "
+            f"{100 * task['truncated']:9.1f}% {100 * task['without_answer']:9.1f}% {task['mean_tokens']:8.0f}"
+            + (f"   INCOMPLETE: {task['missing']} answers are missing" if task["missing"] else "")
+        )
+    return "\n".join(lines)

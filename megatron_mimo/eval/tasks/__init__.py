@@ -1,0 +1,1 @@
+"""The benchmarks that this package grades itself, one family a file."""

@@ -1,0 +1,137 @@
+"""LiveCodeBench (code generation): contest problems in a window of dates; stdin/stdout programs and functions.
+
+Files are those of the data set `livecodebench/code_generation_lite` (test.jsonl, test2.jsonl, ... joined). Private
+tests are packed as base64 of zlib of a pickled JSON text: the text is read out of the pickle's opcodes; nothing is
+unpickled.
+"""
+
+import base64
+import datetime
+import json
+import pickletools
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from megatron_mimo.config import ConfigError
+from megatron_mimo.eval import lcb
+from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, user
+from megatron_mimo.eval.tasks.programs import fenced
+from megatron_mimo.judge.request import CallTest, Limits, StdioTest, Test
+from megatron_mimo.judge.result import Verdict
+from megatron_mimo.reward.router import last_code_block
+
+LIMITS = Limits(cpu_seconds=6.0, memory_bytes=4 << 30)
+"""Six seconds a test are LiveCodeBench's."""
+MAX_TESTS_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class ContestTests:
+    """Tests of a problem; `function` is None for programs that read standard input."""
+
+    inputs: list[str]
+    outputs: list[str]
+    function: str | None
+
+    def judge_tests(self) -> list[Test]:
+        """The same tests for the strict judge."""
+        pairs = list(zip(self.inputs, self.outputs, strict=True))
+        if self.function is None:
+            return [StdioTest(stdin=stdin, stdout=stdout) for stdin, stdout in pairs]
+        return [
+            CallTest(function=self.function, arguments=arguments(given), expected=json.loads(wanted))
+            for given, wanted in pairs
+        ]
+
+
+def arguments(given: str) -> list[Any]:
+    """One JSON value a line."""
+    return [json.loads(line) for line in given.split("\n") if line.strip()]
+
+
+@dataclass
+class LiveCodeBench(Task):
+    """`runner` judge: strict. `lcb-compat`: the rules of the benchmark's own runner (lcb.py)."""
+
+    name: str = "livecodebench"
+    files: tuple[str, ...] = ("livecodebench", "test6", "test5", "test")
+    first_date: str | None = None
+    end_date: str | None = None
+    runner: str = "judge"
+    needs = frozenset({"judge"})
+
+    def __post_init__(self) -> None:
+        if self.first_date and self.end_date and self.first_date >= self.end_date:
+            raise ConfigError("tasks.end_date", self.end_date, f"must be after first_date {self.first_date}")
+
+    def problem(self, record: dict[str, Any], number: int) -> Problem | None:
+        if not self._in_window(record):
+            return None
+        tests = read_tests(record)
+        starter = record.get("starter_code") or ""
+        return Problem(
+            id=str(record["question_id"]),
+            messages=user(prompt(record["question_content"], starter)),
+            reference=tests,
+            shown=f"{len(tests.inputs)} tests, {tests.function or 'standard input and output'}",
+            golden=fenced(record["solution"]) if record.get("solution") else None,
+            group=str(record.get("difficulty", "")),
+        )
+
+    def _in_window(self, record: dict[str, Any]) -> bool:
+        if self.first_date is None and self.end_date is None:
+            return True
+        day = datetime.date.fromisoformat(str(record["contest_date"])[:10]).isoformat()
+        return (self.first_date or "") <= day and (self.end_date is None or day < self.end_date)
+
+    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+        source = last_code_block(response)
+        if source is None:
+            return Grade(0.0, None, "no code block")
+        tests: ContestTests = problem.reference
+        if self.runner == "lcb-compat":
+            right, verdict = await lcb.grade(source, tests.inputs, tests.outputs, tests.function, graders.pool)
+            return Grade(float(right), source, verdict)
+        result = await graders.run_tests(lcb.IMPORTS + source, tests.judge_tests(), LIMITS)
+        return Grade(float(result.verdict is Verdict.ACCEPTED), source, str(result.verdict))
+
+
+def prompt(question: str, starter: str) -> str:
+    if starter:
+        how = f"Complete this starter code and give all of it in one Python code block.\n\n```python\n{starter}\n```"
+    else:
+        how = (
+            "Write a Python program that reads from standard input and writes to standard output. "
+            "Give it in one Python code block."
+        )
+    return f"{question.strip()}\n\n{how}"
+
+
+def read_tests(record: dict[str, Any]) -> ContestTests:
+    """Public and private tests; the function's name stands in `metadata`."""
+    tests = json.loads(record["public_test_cases"]) + unpack_tests(record["private_test_cases"])
+    if not tests:
+        raise ValueError("no tests")
+    metadata = record.get("metadata") or "{}"
+    function = (json.loads(metadata) if isinstance(metadata, str) else metadata).get("func_name")
+    if function is None and any(test.get("testtype") == "functional" for test in tests):
+        raise KeyError("func_name in metadata")
+    return ContestTests([test["input"] for test in tests], [test["output"] for test in tests], function)
+
+
+def unpack_tests(packed: str) -> list[dict[str, Any]]:
+    """JSON, or base64(zlib(pickle of JSON text)). Raises ValueError for anything else."""
+    try:
+        return json.loads(packed)
+    except ValueError:
+        pass
+    unpacker = zlib.decompressobj()
+    try:
+        content = unpacker.decompress(base64.b64decode(packed), MAX_TESTS_BYTES)
+    except zlib.error as error:
+        raise ValueError(f"private_test_cases cannot be unpacked: {error}") from error
+    texts = [argument for opcode, argument, _ in pickletools.genops(content) if "UNICODE" in opcode.name]
+    if len(texts) != 1 or not isinstance(texts[0], str):
+        raise ValueError("private_test_cases is no packed text")
+    return json.loads(texts[0])

@@ -1,0 +1,73 @@
+"""Mathematics: GSM8K, MATH and MATH-500, AIME, AMC. Math-Verify on the last boxed answer; nothing else counts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, final_part, first, user
+from megatron_mimo.reward.math_answer import last_boxed
+
+INSTRUCTION = "Reason step by step, and put the final answer in \\boxed{}."
+
+
+@dataclass
+class MathTask(Task):
+    """Problems with a field `problem` or `question` and the answer in `answer`, or boxed in `solution`."""
+
+    name: str
+    files: tuple[str, ...]
+    needs = frozenset({"math"})
+
+    def problem(self, record: dict[str, Any], number: int) -> Problem | None:
+        question = str(first(record, "problem", "question", "Problem"))
+        answer = self.answer(record)
+        return Problem(
+            id=str(record.get("unique_id", record.get("id", record.get("ID", number)))),
+            messages=user(f"{question}\n\n{INSTRUCTION}"),
+            reference=answer,
+            shown=answer,
+            golden=f"The answer is $\\boxed{{{answer}}}$.",
+            group=str(record.get("subject", record.get("type", ""))),
+        )
+
+    def answer(self, record: dict[str, Any]) -> str:
+        """The final answer. Raises ValueError for a solution without a boxed one."""
+        if record.get("answer") is None and record.get("Answer") is None:
+            boxed = last_boxed(first(record, "solution"))
+            if boxed is None:
+                raise ValueError("its solution has no \\boxed answer")
+            return boxed.partition("{")[2][:-1]
+        answer = first(record, "answer", "Answer")
+        # AMC's answers stand in its file as floats.
+        return str(int(answer)) if isinstance(answer, float) and answer.is_integer() else str(answer)
+
+    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+        boxed = last_boxed(final_part(response))
+        if boxed is None:
+            return Grade(0.0, None, "no boxed answer")
+        right = await graders.same_mathematics(boxed, problem.reference)
+        return Grade(float(right), boxed, "right" if right else "wrong")
+
+
+@dataclass
+class Gsm8k(MathTask):
+    """GSM8K's answers stand behind `####` at the end of the worked solution."""
+
+    name: str = "gsm8k"
+    files: tuple[str, ...] = ("gsm8k_test", "gsm8k")
+
+    def answer(self, record: dict[str, Any]) -> str:
+        _, mark, answer = first(record, "answer").rpartition("####")
+        if not mark:
+            raise ValueError("its answer has no ####")
+        return answer.strip().replace(",", "")
+
+
+def mathematics() -> list[Task]:
+    return [
+        Gsm8k(),
+        MathTask("math", ("math_test", "math")),
+        MathTask("math_500", ("math_500", "math500", "MATH-500")),
+        MathTask("aime24", ("aime24", "aime_2024", "aime2024")),
+        MathTask("aime25", ("aime25", "aime_2025", "aime2025")),
+        MathTask("amc23", ("amc23", "amc")),
+    ]

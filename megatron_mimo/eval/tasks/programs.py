@@ -1,0 +1,137 @@
+"""Python functions: HumanEval, MBPP, and their EvalPlus versions with many more tests.
+
+The answer is the last code block behind the reasoning. HumanEval+ and MBPP+ are read in the form of the Hugging Face
+data sets (evalplus/humanevalplus, evalplus/mbppplus), whose test programs import numpy: name its folder in
+`judge.python_packages`.
+"""
+
+import ast
+import builtins
+from dataclasses import dataclass
+from typing import Any
+
+from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, first, user
+from megatron_mimo.judge.request import AssertTest, Limits, Test
+from megatron_mimo.judge.result import Verdict
+from megatron_mimo.reward.router import last_code_block
+
+PLUS_LIMITS = Limits(cpu_seconds=60.0, wall_seconds=180.0)
+"""EvalPlus has hundreds of tests in one program."""
+
+
+@dataclass(frozen=True)
+class Tests:
+    """How a solution is judged."""
+
+    tests: list[Test]
+    limits: Limits
+    header: str = ""
+    """Put before the answer's code: the prompt's imports and helpers, which models take as given."""
+
+
+async def judge_code(problem: Problem, response: str, graders: Graders) -> Grade:
+    """All tests must pass."""
+    source = last_code_block(response)
+    if source is None:
+        return Grade(0.0, None, "no code block")
+    how: Tests = problem.reference
+    result = await graders.run_tests(how.header + source, how.tests, how.limits)
+    return Grade(float(result.verdict is Verdict.ACCEPTED), source, str(result.verdict))
+
+
+@dataclass
+class HumanEval(Task):
+    """Complete a function from its signature and docstring."""
+
+    name: str
+    files: tuple[str, ...]
+    limits: Limits
+    needs = frozenset({"judge"})
+
+    def problem(self, record: dict[str, Any], number: int) -> Problem:
+        prompt, entry_point = record["prompt"], record["entry_point"]
+        # The prompt ends inside of the function; its helpers are trusted, the function itself is the solution's.
+        test = AssertTest(
+            program=f"{record['test']}\ncheck({entry_point})",
+            prelude=prompt + "    pass\n",
+            entry_points=[entry_point],
+        )
+        golden = prompt + record["canonical_solution"] if record.get("canonical_solution") else None
+        return Problem(
+            id=str(record["task_id"]),
+            messages=user(
+                "Complete this Python function. Give the whole function in one Python code block.\n\n"
+                f"```python\n{prompt.strip()}\n```"
+            ),
+            reference=Tests([test], self.limits, prompt[: prompt.rindex(f"def {entry_point}")]),
+            shown=record["test"].strip(),
+            golden=golden and fenced(golden),
+        )
+
+    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+        return await judge_code(problem, response, graders)
+
+
+@dataclass
+class Mbpp(Task):
+    """Write a function from a sentence; the tests are shown, as is usual, since they alone name the function."""
+
+    name: str
+    files: tuple[str, ...]
+    limits: Limits
+    first_id: int = 11
+    last_id: int = 510
+    """The test split of the whole data set is 11 to 510."""
+    needs = frozenset({"judge"})
+
+    def problem(self, record: dict[str, Any], number: int) -> Problem | None:
+        if not self.first_id <= int(record["task_id"]) <= self.last_id:
+            return None
+        asserts, code = list(record["test_list"]), record.get("code")
+        text = str(first(record, "text", "prompt")).strip()
+        return Problem(
+            id=str(record["task_id"]),
+            messages=user(
+                f"{text}\nThe function must pass these tests:\n\n```python\n"
+                + "\n".join(asserts)
+                + "\n```\n\nGive the whole function, with its imports, in one Python code block."
+            ),
+            reference=Tests(self.tests(record, asserts, code or ""), self.limits),
+            shown="\n".join(asserts),
+            golden=fenced(code) if code else None,
+        )
+
+    def tests(self, record: dict[str, Any], asserts: list[str], code: str) -> list[Test]:
+        names = shadowed_builtins(code)
+        imports = record.get("test_imports") or []
+        setup = "\n".join([record.get("test_setup_code") or "", *imports])
+        # MBPP+ has one test program besides the asserts that the prompt shows.
+        programs = [record["test"]] if record.get("test") else [f"{setup}\n{one}" for one in asserts]
+        return [AssertTest(program=program, entry_points=names) for program in programs]
+
+    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+        return await judge_code(problem, response, graders)
+
+
+def shadowed_builtins(source: str) -> list[str]:
+    """Functions of a golden solution that carry a builtin's name (MBPP has `sum`)."""
+    try:
+        functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    except SyntaxError:
+        return []
+    return [function.name for function in functions if hasattr(builtins, function.name)]
+
+
+def fenced(source: str) -> str:
+    return f"```python\n{source}\n```"
+
+
+def programs() -> list[Task]:
+    usual = Limits()
+    return [
+        HumanEval("humaneval", ("HumanEval", "humaneval"), usual),
+        HumanEval("humaneval_plus", ("HumanEvalPlus", "humanevalplus", "humaneval_plus"), PLUS_LIMITS),
+        Mbpp("mbpp", ("mbpp",), usual),
+        Mbpp("mbpp_all", ("mbpp",), usual, first_id=0, last_id=10**9),
+        Mbpp("mbpp_plus", ("MbppPlus", "mbppplus", "mbpp_plus"), PLUS_LIMITS, first_id=0, last_id=10**9),
+    ]

@@ -1,0 +1,100 @@
+"""Golden answers of public benchmarks are graded right, other problems' answers wrong, through the tasks themselves.
+
+The data is looked for in $MEGATRON_MIMO_BENCHMARKS or ../shared/data/benchmarks.
+"""
+
+import asyncio
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from megatron_mimo.eval.protocol import Graders, Problem, Task
+from megatron_mimo.eval.registry import file_tasks
+from megatron_mimo.judge import JudgeConfig, JudgePool
+from megatron_mimo.reward.math_answer import MathVerifier
+
+DATA = Path(os.environ.get("MEGATRON_MIMO_BENCHMARKS", Path(__file__).parents[3] / "shared/data/benchmarks"))
+pytestmark = pytest.mark.slow
+SHUFFLED = 600
+"""Problems whose answers are exchanged, of sets with more."""
+
+
+def load(name: str, file: str) -> tuple[Task, list[Problem]]:
+    if not (DATA / file).exists():
+        pytest.skip(f"no {file} in {DATA}")
+    if "judge" in file_tasks()[name].needs and shutil.which("bwrap") is None:
+        pytest.skip("needs bubblewrap")
+    task = file_tasks()[name]
+    return task, task.load(DATA / file)
+
+
+async def grade_all(task: Task, pairs: list[tuple[Problem, str]]) -> list[float]:
+    """Scores of (problem, response), two workers at a time."""
+    math = MathVerifier(2) if "math" in task.needs else None
+    judge = JudgePool(JudgeConfig(num_slots=2)) if "judge" in task.needs else None
+    graders = Graders(math=math, judge=judge)
+    try:
+        grades = await asyncio.gather(*(task.grade(problem, response, graders) for problem, response in pairs))
+    finally:
+        for grader in (math, judge):
+            if grader is not None:
+                grader.close()
+    return [grade.score for grade in grades]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "count", "share"),
+    [
+        ("gsm8k", "gsm8k_test.jsonl", 1319, 1.0),
+        ("math", "math_test.jsonl", 5000, 0.99),
+        ("amc23", "amc23.jsonl", 40, 1.0),
+        ("humaneval", "HumanEval.jsonl.gz", 164, 1.0),
+        ("mbpp_all", "mbpp.jsonl", 974, 0.99),
+        ("cruxeval_o", "cruxeval.jsonl", 800, 1.0),
+        ("cruxeval_i", "cruxeval.jsonl", 800, 1.0),
+    ],
+)
+def test_golden_answers_are_right(name: str, file: str, count: int, share: float) -> None:
+    task, problems = load(name, file)
+    assert len(problems) == count
+    scores = asyncio.run(grade_all(task, [(problem, problem.golden or "") for problem in problems]))
+    wrong = [problem.id for problem, score in zip(problems, scores, strict=True) if score != 1.0]
+    print(f"{name}: {count - len(wrong)} of {count}; not: {wrong[:20]}")
+    assert len(wrong) <= (1 - share) * count, wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("gsm8k", "gsm8k_test.jsonl"),
+        ("math", "math_test.jsonl"),
+        ("humaneval", "HumanEval.jsonl.gz"),
+        ("mbpp_all", "mbpp.jsonl"),
+        ("cruxeval_o", "cruxeval.jsonl"),
+    ],
+)
+def test_answers_of_other_problems_are_rejected(name: str, file: str) -> None:
+    task, problems = load(name, file)
+    pairs = exchanged(problems)
+    scores = asyncio.run(grade_all(task, pairs))
+    accepted = [problem.id for (problem, _), score in zip(pairs, scores, strict=True) if score > 0]
+    print(f"{name}: {len(accepted)} of {len(pairs)} wrong answers accepted: {accepted[:10]}")
+    assert len(accepted) <= 0.005 * len(pairs), accepted
+
+
+def exchanged(problems: list[Problem]) -> list[tuple[Problem, str]]:
+    """Problems with the golden answer of another one whose reference reads differently."""
+    chosen = random.Random(0).sample(problems, min(SHUFFLED, len(problems)))
+    pairs = []
+    for place, problem in enumerate(chosen):
+        others = (chosen[(place + step) % len(chosen)] for step in range(1, len(chosen)))
+        other = next(one for one in others if normal(one.shown) != normal(problem.shown))
+        pairs.append((problem, other.golden or ""))
+    return pairs
+
+
+def normal(text: str) -> str:
+    return "".join(letter for letter in text.replace("dfrac", "frac") if letter.isalnum() or letter in "-+.")

@@ -1,0 +1,100 @@
+"""Evaluate a model on benchmarks, or compare two evaluations.
+
+    python tools/evaluate.py CONFIG.yaml [key=value ...]
+    python tools/evaluate.py --preset report --model FOLDER|URL --data FOLDER [key=value ...]
+    python tools/evaluate.py compare FIRST SECOND [--output comparison.html]
+    python tools/evaluate.py tasks
+
+--model, --data and --output also override those of CONFIG.yaml. Answers and grades are kept under OUTPUT/cache: the
+same command goes on where it stopped. OUTPUT/results.json and OUTPUT/report/index.html are written at the end.
+"""
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+from megatron_mimo.config import UserError
+from megatron_mimo.config.eval import EvaluateConfig
+from megatron_mimo.config.load import apply_override, from_tree, read_yaml
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; returns the exit code."""
+    try:
+        if arguments[:1] == ["compare"]:
+            compare(arguments[1:])
+        elif arguments[:1] == ["tasks"]:
+            show_tasks()
+        else:
+            run(read_config(arguments))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def show_tasks() -> None:
+    from megatron_mimo.eval.presets import PRESETS
+    from megatron_mimo.eval.registry import names
+
+    print("tasks:", *names(), sep="\n  ")
+    print("presets:", *PRESETS, sep="\n  ")
+
+
+def read_config(arguments: list[str]) -> EvaluateConfig:
+    """Configuration file or preset with its overrides; raises UserError."""
+    from megatron_mimo.eval.presets import preset
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="*", help="CONFIG.yaml, then key=value")
+    parser.add_argument("--preset", help="tasks with the settings of the report and others, see `tasks`")
+    for name in ("model", "data", "output"):
+        parser.add_argument(f"--{name}")
+    options = parser.parse_intermixed_args(arguments)
+    files = [setting for setting in options.settings if "=" not in setting]
+    if len(files) + (options.preset is not None) != 1:
+        raise UserError("give one CONFIG.yaml or one --preset; --help shows how")
+    tree: dict[str, Any] = read_yaml(Path(files[0])) if files else {}
+    if options.preset is not None:
+        tree["tasks"] = [vars(task) for task in preset(options.preset)]
+    tree |= {name: getattr(options, name) for name in ("model", "data", "output") if getattr(options, name)}
+    overrides = [setting for setting in options.settings if "=" in setting]
+    for override in overrides:
+        apply_override(tree, override)
+    return from_tree(
+        EvaluateConfig, tree, source=files[0] if files else f"preset {options.preset}", overrides=overrides
+    )
+
+
+def run(config: EvaluateConfig) -> None:
+    """Evaluate, write results and report."""
+    from megatron_mimo.eval.session import evaluate_and_write
+    from megatron_mimo.eval.summary import table
+
+    results, report = asyncio.run(evaluate_and_write(config))
+    print(f"\n{results['model']}\n{table(results)}\n\nresults: {config.output}/results.json\nreport:  {report}")
+
+
+def compare(arguments: list[str]) -> None:
+    """Print the paired comparison of two evaluations and write its page."""
+    from megatron_mimo.eval.compare import compare_results, comparison_page, comparison_text, read_results
+    from megatron_mimo.eval.samples_report import write
+
+    parser = argparse.ArgumentParser(prog="evaluate.py compare")
+    parser.add_argument("first", type=Path, help="output folder or results.json")
+    parser.add_argument("second", type=Path)
+    parser.add_argument("--output", type=Path, default=Path("comparison.html"))
+    options = parser.parse_intermixed_args(arguments)
+    first, second = read_results(options.first), read_results(options.second)
+    rows = compare_results(first, second)
+    write(options.output, comparison_page(first, second, rows))
+    print(f"{comparison_text(rows, first['model'], second['model'])}\n\npage: {options.output}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
