@@ -18,6 +18,7 @@ TOOLS = {
     "tools/check_mixture.py": "what a run consumed beside its mixture files",
     "tools/plan.py": "parameters, memory, FLOPs, days and layouts of a run, on paper",
     "tools/convert_checkpoint.py": "torch_dist checkpoint <-> Hugging Face folder",
+    "tools/evaluate.py": "benchmarks with repeated sampling: accuracy, pass@k, intervals; compare two models",
     "tools/evaluate_pretraining.py": "bits per byte against baselines, arithmetic, MTP acceptance",
     "tools/judge_server.py": "HTTP server that runs model-written programs in sandboxes",
     "tools/push_to_hub.py": "upload an exported folder to Hugging Face or ModelScope",

@@ -8,7 +8,7 @@ from typing import Any
 from megatron_mimo.config import UserError
 from megatron_mimo.eval import published
 from megatron_mimo.eval.estimators import compare
-from megatron_mimo.training.page import escape, page, section, table
+from megatron_mimo.platform.page import escape, page, section, table
 
 COMPARED_SETTINGS = ("task", "max_tokens", "temperature", "top_p", "runner")
 

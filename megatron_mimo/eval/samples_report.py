@@ -8,7 +8,7 @@ from typing import Any
 from megatron_mimo.eval.cache import grade_id
 from megatron_mimo.eval.compare import reference_sections
 from megatron_mimo.eval.run import TaskRun
-from megatron_mimo.training.page import escape, page, pairs, section, table, tiles
+from megatron_mimo.platform.page import escape, page, pairs, section, table, tiles
 
 ANSWERS_PER_PAGE = 200
 STYLE = "<style>details{border-bottom:1px solid var(--rule);padding:.4rem 0} pre{white-space:pre-wrap}</style>"
