@@ -158,12 +158,13 @@ class LocalEngine:
         if num_drafts is None and not torch.cuda.is_available():
             # Drafts with sampling above temperature 0 gave tokens of almost no probability in CPU builds of vLLM.
             num_drafts = 0
+        max_model_len: Any = self._config.max_model_len  # None: the model's own; vLLM's annotation forgets it
         self._engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(
                 model=str(self._folder),
                 trust_remote_code=True,
                 max_num_seqs=self._config.max_concurrent_requests,
-                max_model_len=self._config.max_model_len,
+                max_model_len=max_model_len,
                 enforce_eager=not torch.cuda.is_available(),  # compiling takes longer than it gains on the CPU
                 speculative_config=mtp_speculative_config(self._folder, num_drafts),
             )

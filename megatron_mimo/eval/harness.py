@@ -7,6 +7,7 @@ name a folder with task files (YAML) of one's own.
 """
 
 import asyncio
+import importlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable
@@ -132,14 +133,13 @@ def simple_evaluate(
     name: str, config: TaskConfig, answers: Answers, loop: asyncio.AbstractEventLoop
 ) -> dict[str, list[dict[str, Any]]]:
     """Run the harness in this thread; generation runs in `loop`. Returns samples by subtask."""
-    import lm_eval
-    from lm_eval.tasks import TaskManager
-
+    harness: Any = importlib.import_module("lm_eval")
+    tasks: Any = importlib.import_module("lm_eval.tasks")
     try:
-        found = lm_eval.simple_evaluate(
+        found = harness.simple_evaluate(
             model=make_model(answers, loop),
             tasks=[name],
-            task_manager=TaskManager(include_path=config.path),
+            task_manager=tasks.TaskManager(include_path=config.path),
             limit=config.limit,
             apply_chat_template=True,
             fewshot_as_multiturn=True,
@@ -148,15 +148,14 @@ def simple_evaluate(
         )
     except (KeyError, ValueError, OSError, ConnectionError) as error:
         raise UserError(f"lm-evaluation-harness cannot run {name}: {error}") from error
-    assert found is not None
     return found["samples"]
 
 
 def make_model(answers: Answers, loop: asyncio.AbstractEventLoop) -> Any:
     """The harness' model class around `answers`; made here, since its base class is not always installed."""
-    from lm_eval.api.model import LM
+    base: Any = importlib.import_module("lm_eval.api.model").LM
 
-    class OurModel(LM):
+    class OurModel(base):
         tokenizer_name = "chat"
 
         def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
