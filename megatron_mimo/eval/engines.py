@@ -154,10 +154,6 @@ class LocalEngine:
         from megatron_mimo.serve.vllm_plugin import register
 
         register()
-        num_drafts = self._config.num_drafts
-        if num_drafts is None and not torch.cuda.is_available():
-            # Drafts with sampling above temperature 0 gave tokens of almost no probability in CPU builds of vLLM.
-            num_drafts = 0
         max_model_len: Any = self._config.max_model_len  # None: the model's own; vLLM's annotation forgets it
         self._engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(
@@ -166,7 +162,7 @@ class LocalEngine:
                 max_num_seqs=self._config.max_concurrent_requests,
                 max_model_len=max_model_len,
                 enforce_eager=not torch.cuda.is_available(),  # compiling takes longer than it gains on the CPU
-                speculative_config=mtp_speculative_config(self._folder, num_drafts),
+                speculative_config=mtp_speculative_config(self._folder, self._config.num_drafts),
             )
         )
         return self

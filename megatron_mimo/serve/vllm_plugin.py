@@ -6,12 +6,14 @@ its processes; VLLM_PLUGINS="" switches it off.
 
 from typing import Any
 
+from megatron_mimo.serve.cpu_sampling import repair
+
 MIMO_DRAFT_MODEL_TYPE = "mimo_mtp"
 """The model type vLLM gives the draft half of a `MiMoForCausalLM` checkpoint."""
 
 
 def register() -> None:
-    """Teach vLLM the parallel draft model and its proposer; other models are left alone. May be called again."""
+    """Teach vLLM the parallel draft model and its proposer, and mend its CPU sampler; may be called again."""
     from vllm import ModelRegistry
     from vllm.v1.spec_decode import eagle
 
@@ -20,6 +22,7 @@ def register() -> None:
     # made works whether or not the runner has been imported already.
     proposer: Any = eagle.EagleProposer
     proposer.__new__ = staticmethod(_new_proposer)
+    repair()
 
 
 def _new_proposer(cls: type, vllm_config: Any, *_args: object, **_settings: object) -> object:

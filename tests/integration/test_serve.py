@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import math
 import socket
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -15,7 +18,9 @@ from megatron_mimo.convert.huggingface import check_tokenizer, write_hugging_fac
 from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
 from megatron_mimo.model.reference import ReferenceMiMo
 from megatron_mimo.serve.openai_server import complete, running_server
+from megatron_mimo.serve.speculative import vllm_environment
 from megatron_mimo.serve.vllm_engine import PromptGroup, generate
+from support.launch import ROOT
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.slow
@@ -36,6 +41,18 @@ def constant_model(folder: Path, draft_agrees: bool) -> Path:
     tensors["model.embed_tokens.weight"][:, 0] = 1.0
     tensors["lm_head.weight"][ANSWER, 0], tensors["lm_head.weight"][OTHER, 0] = 1.0, -1.0
     tensors["model.mtp_layers.0.input_proj.weight"][0, 0] = 1.0 if draft_agrees else -1.0
+    return write_model(folder, tensors, train_tokenizer(["some words"], vocab_size=268))
+
+
+def undecided_model(folder: Path) -> Path:
+    """A model that says ANSWER with probability 0.6 and OTHER with 0.4 at temperature 0.6; its drafts say ANSWER."""
+    tensors = transparent_weights()
+    tensors["model.embed_tokens.weight"][:, 0] = 1.0
+    head = tensors["lm_head.weight"]
+    # The norm makes 8 of the 1 among 64 places.
+    head[ANSWER, 0] = 2.0
+    head[OTHER, 0] = 2.0 - 0.6 * math.log(0.6 / 0.4) / 8
+    tensors["model.mtp_layers.0.input_proj.weight"][0, 0] = 1.0
     return write_model(folder, tensors, train_tokenizer(["some words"], vocab_size=268))
 
 
@@ -81,6 +98,24 @@ def test_a_draft_that_is_always_right_is_always_accepted(tmp_path: Path) -> None
     assert 0 < ids.draft_tokens < text.draft_tokens  # the counters are those of the group, not of the engine
     assert text.accepted_tokens == text.draft_tokens
     assert ids.accepted_tokens == ids.draft_tokens
+
+
+def test_sampling_with_drafts_keeps_the_distribution(tmp_path: Path) -> None:
+    """Requests of different temperatures in one batch, 600 tokens each, a draft for every second one."""
+    folder = undecided_model(tmp_path / "model")
+    program = Path(__file__).parent / "programs" / "sample_with_drafts.py"
+    command = [sys.executable, str(program), str(folder), str(tmp_path / "out.json")]
+    environment = vllm_environment() | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    shares = json.loads((tmp_path / "out.json").read_text())
+    warm, cold, greedy = ({int(token): share for token, share in found.items()} for found in shares)
+    # Four standard deviations of 600 draws are 0.08.
+    assert warm[ANSWER] == pytest.approx(0.6, abs=0.08)
+    assert warm[OTHER] == pytest.approx(0.4, abs=0.08)
+    odds = 1.5 ** (0.6 / 0.2)
+    assert cold[ANSWER] == pytest.approx(odds / (1 + odds), abs=0.08)
+    assert greedy == {ANSWER: 1.0}
 
 
 @pytest.fixture
