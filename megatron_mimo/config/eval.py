@@ -77,7 +77,7 @@ class GenerationConfig:
     max_waiting_grades: int = 4096
     """Answers that may wait for their grade before generation pauses."""
     num_drafts: int | None = None
-    """Tokens drafted a step by a local model; default: one for each MTP layer, on a CPU none."""
+    """Tokens drafted a step by a local model; default: one for each MTP layer."""
     max_model_len: int | None = None
     """Longest prompt and answer together of a local model; default: as the model says."""
     timeout_seconds: float = 7200.0
