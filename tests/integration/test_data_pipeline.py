@@ -119,7 +119,7 @@ def workers_of(process: subprocess.Popen) -> list[psutil.Process]:
         return []
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_killed_at_any_moment_and_run_again(raw: Path, undisturbed: dict[str, str], tmp_path: Path, seed: int) -> None:
     """SIGKILL to a worker, or to the program itself, which is started again at once beside its dying workers."""
     config, generator, kills = write_config(tmp_path, raw), random.Random(seed), 0
