@@ -1,6 +1,6 @@
 """The data pipeline with 1, 2, ... processes on a fixed workload: speed-up, CPU seconds by stage, and what 100 TB take.
 
-python benchmarks/data_scale.py [--processes 1 2] [--pages 4000] [--cores 10000]
+python benchmarks/data_scale.py [--processes 1 2] [--pages 8000] [--cores 10000]
 
 The workload is a set of WARC files: the project's extraction test pages (tests/pages) in copies that differ in several
 paragraphs, or generated pages where those are missing. Stages: WARC -> extraction, language, length -> MinHash over
@@ -166,7 +166,7 @@ def print_crawl(run: Run, cores: int) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--pages", type=int, default=4000)
+    parser.add_argument("--pages", type=int, default=8000)
     parser.add_argument("--cores", type=int, default=10_000, help="cores of the cluster in the last table")
     parser.add_argument("--bar", type=float, default=1.8, help="least speed-up from 1 to 2 processes")
     parser.add_argument("--scratch", default=None, help="folder for the workload and its output")
