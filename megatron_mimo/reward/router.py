@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from megatron_mimo.config import ConfigError
+from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.judge.request import Limits, Solution, Test
 from megatron_mimo.judge.result import JudgeResult, Verdict
 from megatron_mimo.reward import code_difficulty, language_mixing
@@ -72,12 +72,12 @@ class RewardRouter:
     def __init__(
         self,
         math: MathReward,
-        judge: Judge,
+        judge: Judge | None,
         *,
         scheme: Literal["strict", "soft"] = "strict",
         language_penalty: float = 0.0,
     ) -> None:
-        """scheme: of the code reward. language_penalty: times the share of letters in minority scripts; 0 is off."""
+        """judge: None where no code is asked for. scheme: of the code reward. language_penalty: times the share of letters in minority scripts; 0 is off."""
         if scheme not in ("strict", "soft"):
             raise ConfigError("scheme", scheme, "is 'strict' or 'soft'")
         if language_penalty < 0:
@@ -96,6 +96,8 @@ class RewardRouter:
 
     async def _code(self, problem: CodeProblem, response: str, penalty: float) -> Reward:
         source = last_code_block(response)
+        if self._judge is None:
+            raise UserError("a code problem needs a judge, and this router was made without one")
         if source is None:
             return Reward(value=-penalty, accuracy=0.0, language_penalty=penalty)
         levels = list(problem.levels) if problem.levels is not None else [0] * len(problem.tests)

@@ -5,6 +5,7 @@ Adapters translate their own errors into these; anything else that is raised cou
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from megatron_mimo.config.rl import GenerationConfig
@@ -79,6 +80,15 @@ class RolloutEngine(Protocol):
 
     async def restart(self) -> None:
         """After EngineDied: come back with the current weights. Raises EngineDied where that fails."""
+        ...
+
+
+class UpdatableEngine(RolloutEngine, Protocol):
+    """An engine whose weights follow the policy."""
+
+    async def update_weights(self, folder: Path, policy_version: int) -> None:
+        """Load the Hugging Face folder, MTP drafter included, and forget cached prefixes; from now on `restart` comes
+        back with these weights. No request may be in flight. Raises EngineDied."""
         ...
 
 

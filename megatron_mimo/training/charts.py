@@ -67,8 +67,9 @@ def line_chart(
     staircase: bool = False,
     markers: bool = False,
     small: bool = False,
+    x_label: str = "consumed tokens",
 ) -> str:
-    """Draw the series over consumed tokens and return an `<svg>` element.
+    """Draw the series over consumed tokens, or what `x_label` names, and return an `<svg>` element.
 
     `boundaries` are (consumed tokens, stage name) of the stages; `staircase` draws steps between the points, `small`
     is for three charts a row. Points that are not finite leave a gap.
@@ -80,6 +81,7 @@ def line_chart(
         for index, line in enumerate(series):
             _draw(axes, line, index, staircase, markers)
         _decorate(axes, series, y_label, log_y)
+        axes.set_xlabel(x_label)
         _mark_stages(axes, boundaries)
         svg = io.StringIO()
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -114,7 +116,6 @@ def _decorate(axes: Axes, series: Sequence[Series], y_label: str, log_y: bool) -
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: format_count(tokens)))
-    axes.set_xlabel("consumed tokens")
     axes.set_title(y_label, loc="left", fontsize=10, color=INK, pad=30 if len(series) > 1 else 16)
     axes.margins(x=0.01)
     if len(series) > 1:

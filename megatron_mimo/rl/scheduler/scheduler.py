@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from megatron_mimo.config import UserError
@@ -86,6 +86,11 @@ class RolloutScheduler:
     def num_open(self) -> int:
         """Groups of the present step, whose outcome is still open."""
         return len(self._ledger.groups) if self._ledger is not None else 0
+
+    def set_max_new_tokens(self, max_new_tokens: int) -> None:
+        """The response budget from the next `collect` on."""
+        generation = replace(self._settings.generation, max_new_tokens=max_new_tokens)
+        self._settings = replace(self._settings, generation=generation)
 
     async def collect(self) -> RolloutBatch:
         """Fill one batch. Raises BatchNotFilled, NoEngines, or what a broken engine or reward raised."""

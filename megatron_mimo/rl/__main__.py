@@ -1,0 +1,49 @@
+"""RL post-training of MiMo: `python -m megatron_mimo.rl CONFIG.yaml [key=value ...]`.
+
+One command starts trainer ranks, rollout engines and rewards under Ray, on this machine or on the Ray cluster that
+RAY_ADDRESS names. The run resumes by itself; exit codes as of pre-training.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from megatron_mimo.config import RLConfig, load, to_yaml
+from megatron_mimo.training.launch import report_user_errors, resume_command
+
+USAGE = """usage: python -m megatron_mimo.rl CONFIG.yaml [key=value ...] [--print-config]
+  CONFIG.yaml     an RL configuration, for example examples/nano/rl.yaml
+  key=value       overrides: num_steps=50 rollout.num_groups=16 data.easy_pool_alpha=0
+  --print-config  print the resolved configuration and stop"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one configuration; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or "--help" in arguments or "-h" in arguments:
+        print(USAGE)
+        return 0 if arguments else 2
+    return report_user_errors(lambda: run(arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Load the configuration and train, or print it."""
+    config = load(RLConfig, [argument for argument in arguments if argument != "--print-config"])
+    if "--print-config" in arguments:
+        print(to_yaml(config), end="")
+        return 0
+    # Imported late: Ray's workers import this file again.
+    from megatron_mimo.rl.loop import PREEMPTED
+    from megatron_mimo.rl.run import train
+
+    command, marker = resume_command("megatron_mimo.rl", arguments), Path(config.output_dir) / "REQUEUE"
+    marker.unlink(missing_ok=True)
+    print(f"resume with: {command}", flush=True)
+    if asyncio.run(train(config, command)) != PREEMPTED:
+        return 0
+    marker.write_text(f"{command}\n")
+    return config.guard.requeue_exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""One RL run: data, trainer, weights, engines and rewards brought up in that order, the loop, and down again."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from megatron_mimo.config import RLConfig, UserError, to_yaml
+from megatron_mimo.rl.engine_actor import RayRolloutEngine, start_engines
+from megatron_mimo.rl.loop import PREEMPTED, RLLoop, restored_scheduler_state
+from megatron_mimo.rl.policy_weights import PolicyWeights
+from megatron_mimo.rl.problem_reward import open_rewards
+from megatron_mimo.rl.problems.problem import Problem
+from megatron_mimo.rl.prompt_sampling import PromptSampler
+from megatron_mimo.rl.prompts import PromptEncoder, encode_problems, load_problems
+from megatron_mimo.rl.sample import Prompt
+from megatron_mimo.rl.scheduler.policy import POLICIES
+from megatron_mimo.rl.scheduler.scheduler import RolloutScheduler
+from megatron_mimo.rl.trace import Trace
+from megatron_mimo.rl.trainer_actors import TrainerGroup
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run rolls out and how it is rewarded."""
+
+    encoder: PromptEncoder
+    problems: dict[str, Problem]
+    train: list[Prompt]
+    valid: list[Prompt]
+
+
+def load_data(config: RLConfig) -> RunData:
+    """Read and encode the problems. Raises UserError for files that do not fit together; starts nothing."""
+    encoder = PromptEncoder(config.data)
+    train, valid = load_problems(config.data.train), load_problems(config.data.valid)
+    both = train.keys() & valid.keys()
+    if both:
+        raise UserError(f"{len(both)} problems are in data.train and in data.valid, for example {min(both)!r}")
+    longest = config.data.max_prompt_tokens
+    return RunData(
+        encoder,
+        train | valid,
+        encode_problems(train.values(), encoder, longest),
+        encode_problems(valid.values(), encoder, longest),
+    )
+
+
+async def train(config: RLConfig, command: str) -> str:
+    """Run to the end; returns the loop's reason. The run resumes by itself from its newest good checkpoint."""
+    data = load_data(config)
+    output_dir = Path(config.output_dir)
+    async with AsyncExitStack() as stack:
+        trainer = await stack.enter_async_context(started_trainer(config))
+        restored = await trainer.restore()
+        step, driver_state = restored if restored is not None else (0, None)
+        write_run_files(output_dir, config, command)
+        trace = Trace(output_dir, config.num_steps, step)
+        stack.callback(trace.close)
+        trace.say(f"{config.name} {f'resumes after step {step}' if step else 'starts'} -> {output_dir}")
+        weights = PolicyWeights(Path(config.engine.weights_folder), config.name)
+        stack.callback(weights.close)
+        folder = await weights.write(trainer, step)
+        engines = await stack.enter_async_context(started_engines(config, folder, step))
+        reward = await stack.enter_async_context(open_rewards(config.reward, data.problems, data.encoder.decode))
+        prompts = PromptSampler(data.train, alpha=config.data.easy_pool_alpha, seed=config.seed)
+        settings = replace(config.rollout, seed=config.seed)
+        scheduler = RolloutScheduler(engines, reward, prompts, settings, POLICIES[config.scheduling])
+        if driver_state is not None:
+            scheduler.load_state_dict(restored_scheduler_state(output_dir, step, driver_state))
+        loop = RLLoop(
+            config,
+            trainer=trainer,
+            engines=engines,
+            reward=reward,
+            prompts=prompts,
+            validation_prompts=data.valid,
+            scheduler=scheduler,
+            weights=weights,
+            trace=trace,
+            step=step,
+        )
+        with stopped_by_signals(loop.stop):
+            reason = await loop.fit()
+        trace.say(f"run ends: {reason}" + (f"; resume with: {command}" if reason == PREEMPTED else ""))
+        return reason
+
+
+@asynccontextmanager
+async def started_trainer(config: RLConfig) -> AsyncIterator[TrainerGroup]:
+    """The trainer's ranks, ended with the context."""
+    trainer = TrainerGroup(config)
+    try:
+        await trainer.start()
+        yield trainer
+    finally:
+        await trainer.close()
+
+
+@asynccontextmanager
+async def started_engines(config: RLConfig, folder: Path, version: int) -> AsyncIterator[list[RayRolloutEngine]]:
+    """config.engine.num_engines engines on the weights of `folder`, ended with the context."""
+    engines = await start_engines(folder, config.engine, version)
+    try:
+        yield engines
+    finally:
+        await asyncio.gather(*(engine.close() for engine in engines), return_exceptions=True)
+
+
+@contextmanager
+def stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
+    """SIGTERM and SIGUSR1 set `stop`: how Slurm announces the end of the time limit."""
+    loop, signals = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGUSR1)
+    for number in signals:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number in signals:
+            with suppress(ValueError):
+                loop.remove_signal_handler(number)
+
+
+def write_run_files(output_dir: Path, config: RLConfig, command: str) -> None:
+    """config.yaml and command.txt: the folder alone can start the run again."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    (output_dir / "config.yaml").write_text(to_yaml(config))
+    (output_dir / "command.txt").write_text(command + "\n")

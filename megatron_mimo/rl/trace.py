@@ -1,0 +1,118 @@
+"""The trace of an RL run: a line a step, `metrics.jsonl`, TensorBoard, the newest step's timeline, the HTML report."""
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from megatron_mimo.platform.files import write_json
+from megatron_mimo.rl.scheduler.scheduler import RolloutBatch
+from megatron_mimo.rl.step_record import StepRecord, ValidationRecord, scalars
+from megatron_mimo.training.formats import format_seconds
+
+METRICS, TIMELINE = "metrics.jsonl", "timeline.json"
+
+
+class Trace:
+    """Written by the driver alone. A row is in the file before the next step begins."""
+
+    def __init__(self, output_dir: Path, num_steps: int, after_step: int, stream: TextIO | None = None) -> None:
+        """`after_step`: the step that the run resumes behind (0: it begins); what was written beyond it is dropped."""
+        self._output_dir, self._num_steps = output_dir, num_steps
+        self._stream = stream or sys.stdout
+        output_dir.mkdir(parents=True, exist_ok=True)
+        self._keep_rows_until(after_step)
+        self._board = SummaryWriter(str(output_dir / "tensorboard"), purge_step=after_step + 1 if after_step else None)
+        self._seconds_per_step: float | None = None
+
+    def say(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+    def on_step(self, record: StepRecord, batch: RolloutBatch) -> None:
+        """After a step's weights have reached the engines."""
+        self._append("step", record)
+        write_json(self._output_dir / TIMELINE, timeline(record.step, batch))
+        self.say(self.line(record))
+
+    def on_validation(self, record: ValidationRecord) -> None:
+        self._append("validation", record)
+        self.say(
+            f"validation after step {record.step}: pass@1 {record.solved:.1%} ({record.low:.1%} to {record.high:.1%}), "
+            + ", ".join(f"{name} {result.solved:.1%}" for name, result in record.domains.items())
+            + (f"; {record.faulted_groups} problems left out after faults" if record.faulted_groups else "")
+        )
+
+    def line(self, record: StepRecord) -> str:
+        """Step, what the policy reaches, what the rollout cost, time left."""
+        seconds = record.rollout_seconds + record.train_seconds + record.weights_seconds
+        past = self._seconds_per_step
+        self._seconds_per_step = seconds if past is None else 0.9 * past + 0.1 * seconds
+        left = format_seconds(self._seconds_per_step * (self._num_steps - record.step))
+        return (
+            f"step {record.step}/{self._num_steps}  reward {record.reward:.3f}  solved {record.solved:.1%}  "
+            f"length {record.response_tokens:.0f}  loss {record.trainer.get('loss', 0.0):+.4f}  "
+            f"grad {record.trainer.get('grad_norm', 0.0):.3f}  rollout {record.rollout_seconds:.1f} s  "
+            f"train {record.train_seconds:.1f} s  idle {record.idle_ratio:.0%}  waste {record.waste_ratio:.0%}  "
+            f"pool {record.pool_size}  ETA {left}"
+        )
+
+    def close(self) -> None:
+        """Write the report; a picture that cannot be drawn must not end a run."""
+        self._board.close()
+        try:
+            from megatron_mimo.rl.report import write_report
+
+            self.say(f"report: {write_report(self._output_dir)}")
+        except Exception as error:
+            print(f"no report written: {type(error).__name__}: {error}", file=sys.stderr)
+
+    def _append(self, kind: str, record: StepRecord | ValidationRecord) -> None:
+        with (self._output_dir / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind} | asdict(record)) + "\n")
+        for tag, value in scalars(record).items():
+            self._board.add_scalar(tag, value, record.step)
+        self._board.flush()
+
+    def _keep_rows_until(self, step: int) -> None:
+        path = self._output_dir / METRICS
+        if not path.exists():
+            return
+        kept = [row for row in read_rows(path) if row["step"] <= step] if step else []
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a metrics file in order; a last line that a crash cut off is left out."""
+    rows = []
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+    return rows
+
+
+def timeline(step: int, batch: RolloutBatch) -> dict[str, Any]:
+    """Spans of a step in seconds from its start, each with its group's outcome."""
+    outcomes = {group.launch_index: str(group.outcome) for group in batch.groups}
+    return {
+        "step": step,
+        "seconds": batch.seconds,
+        "spans": [
+            {
+                "kind": span.kind,
+                "where": span.where,
+                "start": round(span.start_seconds - batch.start_seconds, 4),
+                "end": round(span.end_seconds - batch.start_seconds, 4),
+                "outcome": outcomes.get(span.launch_index, "") if span.finished else "aborted",
+            }
+            for span in batch.spans
+        ],
+    }
