@@ -125,12 +125,15 @@ class RLDataConfig:
     tokenizer: str = ""
     """Folder of a Hugging Face tokenizer."""
     use_chat_template: bool = True
+    max_prompt_tokens: int = 2048
+    """Problems with longer prompts are left out, and counted."""
     easy_pool_alpha: float = 0.1
     """Probability that a draw comes from the pool of solved prompts; 0 switches the pool off."""
 
     def __post_init__(self) -> None:
         if not self.train:
             raise ConfigError("data.train", [], "name at least one file of problems")
+        require_at_least(1, "data", max_prompt_tokens=self.max_prompt_tokens)
         if not 0 <= self.easy_pool_alpha < 1:
             raise ConfigError("data.easy_pool_alpha", self.easy_pool_alpha, "must be in [0, 1)")
 
@@ -139,8 +142,8 @@ class RLDataConfig:
 class RewardConfig:
     """Rule-based accuracy alone by default."""
 
-    scheme: Literal["strict", "soft"] = "strict"
-    """Of the code reward over difficulty levels."""
+    scheme: Literal["strict", "soft", "all_or_nothing"] = "strict"
+    """Of the code reward over difficulty levels (report section 3.2); `all_or_nothing` knows no levels."""
     language_penalty: float = 0.0
     """Off in the report, which warns of it."""
     math_workers: int = 2
@@ -165,6 +168,8 @@ class EngineConfig:
     """Drafted by the MTP layer; 0 switches speculation off."""
     memory_bytes: int = 1 << 30
     """For keys and values, on CPU."""
+    weights_folder: str = "/dev/shm"
+    """Where the trainer leaves new weights for the engines: a tmpfs that both see."""
 
     def __post_init__(self) -> None:
         require_at_least(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.judge.request import Limits, Solution, Test
@@ -10,6 +10,7 @@ from megatron_mimo.judge.result import JudgeResult, Verdict
 from megatron_mimo.reward import code_difficulty, language_mixing
 
 DEFAULT_LIMITS = Limits()
+Scheme = Literal["strict", "soft", "all_or_nothing"]
 
 
 class RewardFault(Exception):
@@ -74,16 +75,17 @@ class RewardRouter:
         math: MathReward,
         judge: Judge | None,
         *,
-        scheme: Literal["strict", "soft"] = "strict",
+        scheme: Scheme = "strict",
         language_penalty: float = 0.0,
     ) -> None:
-        """judge: None where no code is asked for. scheme: of the code reward. language_penalty: times the share of letters in minority scripts; 0 is off."""
-        if scheme not in ("strict", "soft"):
-            raise ConfigError("scheme", scheme, "is 'strict' or 'soft'")
+        """judge: None where no code is asked for. scheme: of the code reward; `all_or_nothing` puts all tests into
+        one level. language_penalty: times the share of letters in minority scripts; 0 is off."""
+        if scheme not in get_args(Scheme):
+            raise ConfigError("scheme", scheme, f"is one of {', '.join(get_args(Scheme))}")
         if language_penalty < 0:
             raise ConfigError("language_penalty", language_penalty, "must not be negative")
         self._math, self._judge = math, judge
-        self._scheme: Literal["strict", "soft"] = scheme
+        self._scheme: Scheme = scheme
         self._language_penalty = language_penalty
 
     async def reward(self, problem: MathProblem | CodeProblem, response: str) -> Reward:
@@ -100,19 +102,19 @@ class RewardRouter:
             raise UserError("a code problem needs a judge, and this router was made without one")
         if source is None:
             return Reward(value=-penalty, accuracy=0.0, language_penalty=penalty)
-        levels = list(problem.levels) if problem.levels is not None else [0] * len(problem.tests)
-        most = code_difficulty.max_reward(levels, problem.scores)
+        levels, scores = self._levels(problem)
+        most = code_difficulty.max_reward(levels, scores)
         result = await self._judge.judge(
             Solution(source=source, language=problem.language),
             list(problem.tests),
             limits=problem.limits,
             levels=levels,
-            # A strict reward is settled by the first failure; a soft one needs every test.
-            stop_at_first_failure=self._scheme == "strict",
+            # A soft reward needs every test; the others are settled by the first failure.
+            stop_at_first_failure=self._scheme != "soft",
         )
         if result.verdict is Verdict.JUDGE_FAULT:
             raise RewardFault(f"judge: {result.tests[0].message}")
-        earned = code_difficulty.reward(result.passed, levels, problem.scores, self._scheme)
+        earned = code_difficulty.reward(result.passed, levels, scores, "soft" if self._scheme == "soft" else "strict")
         return Reward(
             value=earned - penalty,
             accuracy=earned / most if most else 0.0,
@@ -120,6 +122,11 @@ class RewardRouter:
             verdict=result.verdict,
             passed=tuple(result.passed),
         )
+
+    def _levels(self, problem: CodeProblem) -> tuple[list[int], Sequence[float]]:
+        if problem.levels is None or self._scheme == "all_or_nothing":
+            return [0] * len(problem.tests), (sum(problem.scores),)
+        return list(problem.levels), problem.scores
 
 
 def last_code_block(response: str) -> str | None:

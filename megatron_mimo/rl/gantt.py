@@ -26,7 +26,9 @@ def gantt(spans: list[dict[str, Any]], seconds: float) -> str:
     for name in sorted(lanes, key=lambda lane: (lane == "rewards", lane)):
         rows = stack(lanes[name])
         height = ROW_HEIGHT * len(rows)
-        parts.append(f'<text x="0" y="{top + min(height, 10):.1f}" font-size="11" fill="var(--ink)">{escape(name)}</text>')
+        parts.append(
+            f'<text x="0" y="{top + min(height, 10):.1f}" font-size="11" fill="var(--ink)">{escape(name)}</text>'
+        )
         for index, row in enumerate(rows):
             parts += [_bar(span, scale, top + ROW_HEIGHT * index) for span in row]
         top += height + LANE_GAP

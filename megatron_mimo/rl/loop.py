@@ -155,5 +155,3 @@ def restored_scheduler_state(output_dir: Path, step: int, driver_state: dict[str
         if content["step"] == step:
             return content["scheduler"]
     return driver_state["scheduler"]
-
-

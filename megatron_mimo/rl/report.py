@@ -63,7 +63,9 @@ def _validation(validations: list[Row]) -> str:
         return ""
     last = validations[-1]
     overall = _series(validations, "solved", "all")
-    overall = Series("all", overall.x, overall.y, [row["low"] for row in validations], [row["high"] for row in validations])
+    overall = Series(
+        "all", overall.x, overall.y, [row["low"] for row in validations], [row["high"] for row in validations]
+    )
     chart = _chart([overall, *_by_domain(validations, "solved")], "held-out pass@1", markers=True)
     table = page.table(
         [
@@ -144,7 +146,9 @@ def _by_domain(rows: list[Row], key: str) -> list[Series]:
     series = []
     for domain in domains:
         present = [row for row in rows if domain in row["domains"]]
-        series.append(Series(domain, [row["step"] for row in present], [row["domains"][domain][key] for row in present]))
+        series.append(
+            Series(domain, [row["step"] for row in present], [row["domains"][domain][key] for row in present])
+        )
     return series
 
 

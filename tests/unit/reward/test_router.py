@@ -98,3 +98,10 @@ def test_language_penalty_is_off_and_counts_letters_of_other_scripts() -> None:
     assert (found.value, found.accuracy, found.language_penalty) == (pytest.approx(0.9), 1.0, pytest.approx(0.1))
     with pytest.raises(ConfigError, match="language_penalty"):
         RewardRouter(FakeMath(), FakeJudge(), language_penalty=-1)
+
+
+def test_all_or_nothing_pays_for_every_test_alone() -> None:
+    problem = CodeProblem(tests=TESTS, levels=[0, 0, 1], scores=(1, 2))
+    assert rewarded(FakeJudge(PASS, PASS, FAIL), problem, CODE).value == 1.0
+    assert rewarded(FakeJudge(PASS, PASS, FAIL), problem, CODE, scheme="all_or_nothing").value == 0.0
+    assert rewarded(FakeJudge(PASS, PASS, PASS), problem, CODE, scheme="all_or_nothing").value == 3.0
