@@ -17,7 +17,7 @@ Row = list[dict[str, Any]]
 
 
 def gantt(spans: list[dict[str, Any]], seconds: float) -> str:
-    """spans: `kind`, `where`, `start` and `end` in seconds, `outcome`. Overlapping spans of a lane get rows of their own."""
+    """spans: `kind`, `where`, `start` and `end` in seconds, `outcome`. Overlapping spans get rows of their own."""
     lanes: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for span in spans:
         lanes["rewards" if span["kind"] == "reward" else span["where"]].append(span)

@@ -7,7 +7,7 @@ from megatron_mimo.rl.scheduler.group_runner import Span
 
 
 def engine_busy_seconds(spans: Iterable[Span]) -> dict[str, float]:
-    """By engine, the time in which it ran at least one generation that was finished; what was aborted counts as idle."""
+    """By engine, the time with at least one generation running that was finished; what was aborted counts as idle."""
     by_engine: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for span in spans:
         if span.kind == "generation" and span.finished:
