@@ -170,13 +170,27 @@ class EngineConfig:
     """For keys and values, on CPU."""
     weights_folder: str = "/dev/shm"
     """Where the trainer leaves new weights for the engines: a tmpfs that both see."""
+    gpu_memory_ratio: float = 0.85
+    """Of a GPU's memory: weights, keys and values, work space."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """auto: as the weights were exported."""
+    seq_length: int = 0
+    """Longest prompt and response together, tokens; 0: what the model was trained with."""
+    num_threads: int = 1
+    """Of one engine, on CPU."""
+    actor_cpus: float = 0.1
+    """CPUs that an engine takes from Ray's count. Small: engines that took all would leave none for other actors."""
 
     def __post_init__(self) -> None:
         require_at_least(
             1, "engine", num_engines=self.num_engines, max_concurrent_requests=self.max_concurrent_requests
         )
         require_at_least(1, "engine", tensor_model_parallel_size=self.tensor_model_parallel_size)
-        require_at_least(0, "engine", num_speculative_tokens=self.num_speculative_tokens)
+        require_at_least(1, "engine", num_threads=self.num_threads, memory_bytes=self.memory_bytes)
+        require_at_least(0, "engine", num_speculative_tokens=self.num_speculative_tokens, seq_length=self.seq_length)
+        require_at_least(0, "engine", actor_cpus=self.actor_cpus)
+        if not 0 < self.gpu_memory_ratio < 1:
+            raise ConfigError("engine.gpu_memory_ratio", self.gpu_memory_ratio, "must be above 0 and below 1")
 
 
 @dataclass(kw_only=True)
