@@ -223,7 +223,8 @@ class RLConfig:
     """Prompts a gradient update: 512 / 32 = 16 updates a step."""
     on_policy: bool = False
     """One update over the whole batch a step (0530 release); mini_batch_groups is not used then."""
-    micro_batch_size: int = 1
+    micro_batch_tokens: int = 8192
+    """Tokens of a micro-batch, a row of packed samples; a longer sample has a row of its own."""
     loss: PolicyLossConfig = field(default_factory=PolicyLossConfig)
     divide_advantages_by_std: bool = True
     overlong_masking: bool = False
@@ -231,6 +232,9 @@ class RLConfig:
     learning_rate: float = 1e-6
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    """Of the trainer."""
+    data_parallel_size: int = 1
+    """Trainer ranks that hold the same part of the model."""
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     validation_interval_steps: int = 10
     validation_samples: int = 8
@@ -240,12 +244,40 @@ class RLConfig:
 
     def __post_init__(self) -> None:
         require_at_least(1, "rl", num_steps=self.num_steps, mini_batch_groups=self.mini_batch_groups)
-        require_at_least(1, "rl", micro_batch_size=self.micro_batch_size, validation_samples=self.validation_samples)
+        require_at_least(1, "rl", micro_batch_tokens=self.micro_batch_tokens)
+        require_at_least(1, "rl", data_parallel_size=self.data_parallel_size)
+        require_at_least(1, "rl", validation_samples=self.validation_samples)
+        self.parallel.check_against(self.model)
+        self._check_trainer()
         if not self.on_policy and self.rollout.num_groups % self.mini_batch_groups:
             raise ConfigError("mini_batch_groups", self.mini_batch_groups, "must divide rollout.num_groups")
         steps = [budget.from_step for budget in self.length_schedule]
         if steps != sorted(set(steps)):
             raise ConfigError("length_schedule", steps, "from_step must grow from entry to entry")
+
+    def _check_trainer(self) -> None:
+        """What the trainer does not do."""
+        for name, usual in (("context_parallel_size", 1), ("virtual_pipeline_model_parallel_size", None)):
+            if getattr(self.parallel, name) != usual:
+                raise ConfigError(
+                    f"parallel.{name}", getattr(self.parallel, name), "RL cuts the model by TP and PP: leave it out"
+                )
+        if self.rollout.generation.temperature != 1:
+            raise ConfigError(
+                "rollout.generation.temperature",
+                self.rollout.generation.temperature,
+                "must be 1, as in the report: Eq. 1 compares probabilities at the temperature of the samples",
+            )
+        for name in ("on_non_finite", "on_spike"):
+            if getattr(self.guard, name) == "rollback":
+                raise ConfigError(f"guard.{name}", "rollback", "the rollout cannot go back with the model: skip or stop")
+        if self.start.train != "all":
+            raise ConfigError("start.train", self.start.train, "RL trains all but the MTP layers: set it to all")
+
+    @property
+    def trainer_world_size(self) -> int:
+        """Ranks of the trainer."""
+        return self.parallel.model_parallel_size * self.data_parallel_size
 
     @property
     def updates_per_step(self) -> int:

@@ -4,6 +4,7 @@ Shapes: `s`equence (local to the context-parallel rank), `b`atch, `h`idden, `v`o
 rank), `D` MTP layers.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -44,13 +45,15 @@ class MTPGPTModel(GPTModel):
         labels: Tensor,
         packed_seq_params: Any = None,
         return_logits: bool = False,
+        main_head: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Per-token losses in nats, fp32 [1+D, b, s], on the last pipeline stage; hidden states [s, b, h] elsewhere.
 
         tokens, position_ids: [b, s]. labels: [1+D, b, s], labels[d] = the token d+1 places ahead; MTP layer d is fed
         the embedding of labels[d-1]. attention_mask: bool [b, 1, s, S] or None;
         packed_seq_params: megatron-core's PackedSeqParams of a packed row, or None. With `return_logits` the last stage
-        returns logits [1+D, b, s, v] instead.
+        returns logits [1+D, b, s, v] instead; with `main_head` it returns main_head(normed states [s, b, h], labels[0])
+        and leaves the MTP layers out.
         """
         decoder_input, rotary_pos_emb, *_ = self._preprocess(tokens, position_ids, packed_seq_params=packed_seq_params)
         context = {"rotary_pos_emb": rotary_pos_emb, "packed_seq_params": packed_seq_params}
@@ -58,6 +61,8 @@ class MTPGPTModel(GPTModel):
         if not self.post_process:
             return hidden
         normed = self.final_layernorm(hidden)
+        if main_head is not None:
+            return main_head(normed, labels[0])
         outputs = [normed]
         if self.mtp_process:
             source = hidden if self.mtp_before_final_norm else normed

@@ -57,8 +57,13 @@ class Checkpointer:
         self.facts = facts
         self._queue = AsyncCallsQueue(persistent=False) if config.checkpoint.asynchronous else None
 
-    def save(self, progress: Progress, guard_state: dict[str, Any]) -> Path:
-        """Write the checkpoint of `progress`; raises UserError on a full disk, with earlier checkpoints untouched."""
+    def save(
+        self, progress: Progress, guard_state: dict[str, Any], driver_state: dict[str, Any] | None = None
+    ) -> Path:
+        """Write the checkpoint of `progress`; raises UserError on a full disk, with earlier checkpoints untouched.
+
+        `driver_state`: JSON values of whoever steers the run, entered in run.json as `driver`.
+        """
         self.finish_pending()
         final = self.folder / step_folder(progress.step)
         temporary = final.with_name(final.name + ".tmp")
@@ -66,6 +71,7 @@ class Checkpointer:
         self._prepare_folder(temporary, state)
         run = self.facts | asdict(progress) | {"guard": guard_state}
         run |= {"model": asdict(self.config.model), "config": asdict(self.config), "world_size": dist.get_world_size()}
+        run |= {} if driver_state is None else {"driver": driver_state}
         with signals_deferred(), _write_errors(temporary):
             if self._queue is None:
                 dist_checkpointing.save(state, str(temporary))

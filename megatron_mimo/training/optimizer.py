@@ -14,9 +14,13 @@ from megatron_mimo.model.gpt import MTPGPTModel
 from megatron_mimo.model.precision import DTYPES
 
 
-def wrap_data_parallel(chunks: list[MTPGPTModel]) -> list[DistributedDataParallel]:
-    """Data-parallel wrappers with fp32 gradient buffers; communication overlaps compute where there is a GPU."""
-    overlap = torch.cuda.is_available()
+def wrap_data_parallel(chunks: list[MTPGPTModel], may_overlap: bool = True) -> list[DistributedDataParallel]:
+    """Data-parallel wrappers with fp32 gradient buffers; communication overlaps compute where there is a GPU.
+
+    Overlap needs a gradient of every parameter in every step, and leaves new parameters unsent until the next forward
+    pass: without `may_overlap` neither holds.
+    """
+    overlap = may_overlap and torch.cuda.is_available()
     config = DistributedDataParallelConfig(
         grad_reduce_in_fp32=True,
         use_distributed_optimizer=True,

@@ -1,0 +1,128 @@
+"""One rank of the policy's trainer: a batch of rollouts in, new weights out (report section 3.3, Eq. 1)."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from megatron.core import parallel_state
+
+from megatron_mimo.config.rl import RLConfig
+from megatron_mimo.convert.huggingface import FolderSettings, check_tokenizer
+from megatron_mimo.model.build import build_model
+from megatron_mimo.rl.policy_run import policy_run, run_facts, start_settings, tokenizer_folder
+from megatron_mimo.rl.policy_step import PolicyStep
+from megatron_mimo.rl.train_batch import Row, TrainBatch
+from megatron_mimo.rl.update_metrics import Update, step_metrics
+from megatron_mimo.rl.weight_export import write_weights
+from megatron_mimo.training.checkpoint import Checkpointer
+from megatron_mimo.training.checkpoint_files import read_run_json
+from megatron_mimo.training.guards import LossGuard, TrainingStopped
+from megatron_mimo.training.optimizer import (
+    apply_update,
+    build_optimizer,
+    gradient_norm,
+    set_learning_rate,
+    wrap_data_parallel,
+)
+from megatron_mimo.training.start import start_from
+from megatron_mimo.training.state import Progress
+
+FROZEN = "mtp."
+"""Prefix of the parameters that RL leaves alone."""
+
+
+class PolicyTrainer:
+    """Model, optimizer and checkpoints of one RL run on the process groups that exist."""
+
+    def __init__(self, config: RLConfig) -> None:
+        """Raises UserError where start.checkpoint does not fit the model, or the tokenizer not the checkpoint."""
+        self.config = config
+        start = start_settings(config)
+        run = policy_run(config, start)
+        tokenizer = check_tokenizer(tokenizer_folder(config, start), config.model, start.tokenizer_sha256)
+        model = replace(config.model, vocab_size=start.hugging_face_vocab_size)
+        self._folder_settings = FolderSettings(model, start.rotary_base, start.seq_length, tokenizer)
+        models = build_model(config.model, config.parallel, config.precision, start.seq_length, start.rotary_base)
+        assert run.start is not None
+        start_from(models, run, run.start)
+        for part in models:
+            for name, parameter in part.named_parameters():
+                parameter.requires_grad_(not name.startswith(FROZEN))
+        # On the last pipeline stage the copy of the embedding for the MTP layers has no gradient of its own.
+        self.chunks = wrap_data_parallel(models, may_overlap=False)
+        self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision)
+        self._step = PolicyStep(self.chunks, config.loss)
+        self._guard = LossGuard(config.guard)
+        facts = run_facts(config, start)
+        self._checkpoints = Checkpointer(run, self.chunks, self.optimizer, facts)
+        self._consumed_tokens = 0
+
+    def train(self, batch: TrainBatch) -> dict[str, float]:
+        """All updates of one step; returns its metrics, the same on every rank.
+
+        Old log-probabilities are computed once, before the first update. With one mini-batch they are those of the
+        update itself, for no other has moved the policy. Raises TrainingStopped where the guard gives up.
+
+        Metrics: means over tokens are `loss` (of the mini-batches), `ratio`, `clipped_high`, `clipped_low`, `kl`,
+        `entropy`, `rollout_gap` (|trainer's - engine's log-probability|); also `ratio_max`, `rollout_gap_max`,
+        `grad_norm` and `grad_norm_max` over the updates, `tokens`, `updates`, `skipped_updates`, `learning_rate`,
+        `old_logprobs_seconds`, `update_seconds`.
+        """
+        self._checkpoints.poll()
+        mini_batches = [mini_batch for mini_batch in batch.mini_batches if mini_batch.num_tokens]
+        start = time.perf_counter()
+        rank, size = parallel_state.get_data_parallel_rank(), parallel_state.get_data_parallel_world_size()
+        rows = [mini_batch.rows(self.config.micro_batch_tokens, rank, size) for mini_batch in mini_batches]
+        entropy = 0.0
+        if len(rows) > 1:
+            scored = [self._step.score(part) for part in rows]
+            rows, entropy = [part for part, _ in scored], sum(value for _, value in scored)
+        scored_at = time.perf_counter()
+        updates = [self._update(part, of.num_tokens) for part, of in zip(rows, mini_batches, strict=True)]
+        metrics = step_metrics(updates, entropy)
+        self._consumed_tokens += sum(mini_batch.num_tokens for mini_batch in mini_batches)
+        return metrics | {
+            "learning_rate": self.config.learning_rate,
+            "old_logprobs_seconds": scored_at - start,
+            "update_seconds": time.perf_counter() - scored_at,
+        }
+
+    def _update(self, rows: list[Row], num_tokens: int) -> Update:
+        set_learning_rate(self.optimizer, self.config.learning_rate)
+        self.optimizer.zero_grad()
+        report = self._step.backward(rows, num_tokens)
+        grad_norm = gradient_norm(self.optimizer)
+        verdict = self._guard.judge(report.loss, grad_norm)
+        if verdict == "ok":
+            apply_update(self.optimizer, grad_norm, self.config.optimizer.clip_grad)
+        elif dist.get_rank() == 0:
+            print(f"update left out: {verdict}: {self._guard.reason}", flush=True)
+        if verdict == "stop":
+            raise TrainingStopped(f"RL stopped: {self._guard.reason}")
+        return Update(report, grad_norm, verdict != "ok")
+
+    def write_weights(self, folder: Path) -> None:
+        """The present weights as a Hugging Face folder, written by rank 0; see `weight_export.write_weights`."""
+        write_weights(self.chunks, self._folder_settings, self.config.model.vocab_size, folder)
+
+    def save(self, step: int, driver_state: dict[str, Any]) -> Path:
+        """One checkpoint, all or nothing: weights, optimizer, RNG, and `driver_state` (JSON values)."""
+        progress = Progress(step=step, consumed_tokens=self._consumed_tokens, samples_in_stage=step)
+        return self._checkpoints.save(progress, self._guard.state_dict(), driver_state)
+
+    def restore(self) -> tuple[int, dict[str, Any]] | None:
+        """Load the newest good checkpoint of output_dir; its step and driver state, or None where there is none."""
+        self._checkpoints.finish_pending()
+        latest = self._checkpoints.latest()
+        if latest is None:
+            return None
+        progress, guard_state = self._checkpoints.load(latest)
+        self._guard.load_state_dict(guard_state)
+        self._consumed_tokens = progress.consumed_tokens
+        return progress.step, read_run_json(latest)["driver"]
+
+    def close(self) -> None:
+        """Finish a checkpoint that is still written in the background."""
+        self._checkpoints.finish_pending()

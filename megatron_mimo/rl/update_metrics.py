@@ -1,0 +1,55 @@
+"""What a step's updates report: sums over tokens become the means that a reader wants."""
+
+from dataclasses import dataclass
+
+MEANS = ("ratio", "clipped_high", "clipped_low", "dual_clipped", "kl", "rollout_gap")
+
+
+@dataclass(frozen=True)
+class PolicyReport:
+    """One mini-batch over all rows and ranks, the same numbers on every rank: see `policy_loss.token_sums`."""
+
+    sums: dict[str, float]
+    """Also `loss`, which the token count has divided already, and `entropy`."""
+    maxima: dict[str, float]
+
+    @property
+    def loss(self) -> float:
+        """Of the mini-batch."""
+        return self.sums["loss"]
+
+
+@dataclass(frozen=True)
+class Update:
+    """One gradient update, or one that the guard left out."""
+
+    report: PolicyReport
+    grad_norm: float
+    """Before clipping."""
+    skipped: bool
+
+
+def step_metrics(updates: list[Update], scored_entropy: float) -> dict[str, float]:
+    """Metrics of one step; updates that were left out count in `tokens` and `skipped_updates` alone.
+
+    `scored_entropy`: summed over tokens, where it was computed before the updates.
+    """
+    applied = [update for update in updates if not update.skipped]
+    sums = [update.report.sums for update in applied]
+    maxima = [update.report.maxima for update in applied]
+    tokens = sum(part["tokens"] for part in sums)
+    per_token = 1 / tokens if tokens else 0.0
+    norms = [update.grad_norm for update in applied] or [0.0]
+    all_tokens = sum(update.report.sums["tokens"] for update in updates)
+    entropy = scored_entropy / all_tokens if scored_entropy else sum(part["entropy"] for part in sums) * per_token
+    return {
+        "loss": sum(part["loss"] for part in sums) / max(len(sums), 1),
+        **{name: sum(part[name] for part in sums) * per_token for name in MEANS if any(name in part for part in sums)},
+        **{f"{name}_max": max(part[name] for part in maxima) for name in (maxima[0] if maxima else ())},
+        "entropy": entropy,
+        "grad_norm": sum(norms) / len(norms),
+        "grad_norm_max": max(norms),
+        "tokens": all_tokens,
+        "updates": float(len(applied)),
+        "skipped_updates": float(len(updates) - len(applied)),
+    }
