@@ -68,6 +68,9 @@ def build_optimizer(
         ),
         megatron_chunks,
     )
+    for group in optimizer.param_groups:
+        # megatron-core leaves this to its own learning-rate scheduler.
+        group["weight_decay"] = config.weight_decay * group["wd_mult"]
     for part in distributed_parts(optimizer):
         if isinstance(part.optimizer, torch.optim.AdamW):
             part.__class__ = ResumableDistributedOptimizer
