@@ -47,6 +47,8 @@ class SampleReader:
     def __init__(self, prefix: Path) -> None:
         self.offsets = np.load(f"{prefix}.offsets.npy", allow_pickle=False)
         self.sources = np.load(f"{prefix}.source.npy", allow_pickle=False)
+        self.lengths = np.diff(self.offsets)
+        """Tokens of each sample, int64."""
         count = int(self.offsets[-1])
         # An empty file cannot be mapped.
         self._tokens = np.memmap(f"{prefix}.tokens.bin", np.int32, "r") if count else np.zeros(0, np.int32)
@@ -54,11 +56,6 @@ class SampleReader:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each sample, int64."""
-        return np.diff(self.offsets)
 
     def __getitem__(self, index: int) -> EncodedSample:
         start, end = self.offsets[index], self.offsets[index + 1]
