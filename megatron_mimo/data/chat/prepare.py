@@ -144,7 +144,7 @@ def _manifest(
         eod_token_id=eod_token_id(tokenizer),
         sources=counts,
         train_tokens=int(samples.lengths.sum()),
-        learned_tokens=sum(int(samples[index].loss_mask.sum()) for index in range(len(samples))),
+        learned_tokens=samples.learned_tokens,
         num_rows=len(rows),
         fill=packed_tokens / (len(rows) * seq_length),
     )

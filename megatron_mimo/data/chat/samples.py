@@ -22,7 +22,6 @@ class SampleWriter:
         self._loss = Path(f"{prefix}.loss.bin").open("wb")  # noqa: SIM115
         self._lengths: list[int] = []
         self._sources: list[int] = []
-        self.learned_tokens = 0
 
     def add(self, sample: EncodedSample, source: int) -> None:
         """Append one sample of source number `source`."""
@@ -30,7 +29,6 @@ class SampleWriter:
         sample.loss_mask.astype(np.uint8).tofile(self._loss)
         self._lengths.append(len(sample.tokens))
         self._sources.append(source)
-        self.learned_tokens += int(sample.loss_mask.sum())
 
     def finish(self) -> None:
         """Close the files and write the index."""
@@ -56,6 +54,11 @@ class SampleReader:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def learned_tokens(self) -> int:
+        """Tokens of all samples that are in the loss."""
+        return int(np.count_nonzero(self._loss))
 
     def __getitem__(self, index: int) -> EncodedSample:
         start, end = self.offsets[index], self.offsets[index + 1]
