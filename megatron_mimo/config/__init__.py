@@ -7,7 +7,7 @@ from megatron_mimo.config.model import ModelConfig
 from megatron_mimo.config.parallel import ParallelConfig
 from megatron_mimo.config.precision import PrecisionConfig
 from megatron_mimo.config.pretrain import PretrainConfig
-from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig, LoRAConfig, StartConfig
+from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig, LoRAConfig, RunConfig, StartConfig
 from megatron_mimo.config.sft import ChatDataConfig, ChatSourceConfig, SFTConfig
 from megatron_mimo.config.stages import BatchRamp, LearningRateSegment, MTPLossWeight, OptimizerConfig, StageConfig
 
@@ -29,6 +29,7 @@ __all__ = [
     "ParallelConfig",
     "PrecisionConfig",
     "PretrainConfig",
+    "RunConfig",
     "SFTConfig",
     "StageConfig",
     "StartConfig",
