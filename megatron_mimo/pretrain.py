@@ -41,8 +41,8 @@ def run(arguments: list[str]) -> int:
 
         return config, PretrainingData(config, folder)
 
-    def write(output_dir: Path, command: str) -> None:
-        write_run_files(output_dir, config, folder, command)
+    def write(output_dir: Path, run: PretrainConfig, command: str) -> None:
+        write_run_files(output_dir, run, folder, command)
 
     return launch(config, prepare, write, resume_command("megatron_mimo.pretrain", arguments))
 

@@ -46,8 +46,8 @@ def run(arguments: list[str]) -> int:
         num_rows = prepare_on_rank_0(config)
         return config.training_run(num_rows), ChatData(config.data.prepared, config.seq_length)
 
-    def write(output_dir: Path, command: str) -> None:
-        write_run_files(output_dir, config, command)
+    def write(output_dir: Path, run: PretrainConfig, command: str) -> None:
+        write_run_files(output_dir, config, run, command)
 
     return launch(config.training_run(num_rows=1), prepare, write, resume_command("megatron_mimo.sft", arguments))
 
@@ -100,14 +100,11 @@ def show_samples(config: SFTConfig, count: int, colour: bool) -> None:
         print(coloured(samples[index], tokenizer, colour), flush=True)
 
 
-def write_run_files(output_dir: Path, config: SFTConfig, command: str) -> None:
+def write_run_files(output_dir: Path, config: SFTConfig, run: PretrainConfig, command: str) -> None:
     """sft.yaml, the configuration as given; config.yaml, the run as the trainer took it; command.txt."""
-    from megatron_mimo.data.chat.prepare import read_chat_manifest
-
     output_dir.mkdir(parents=True, exist_ok=True)
-    num_rows = read_chat_manifest(Path(config.data.prepared)).num_rows
     (output_dir / "sft.yaml").write_text(to_yaml(config))
-    (output_dir / "config.yaml").write_text(to_yaml(config.training_run(num_rows)))
+    (output_dir / "config.yaml").write_text(to_yaml(run))
     (output_dir / "command.txt").write_text(command + "\n")
 
 

@@ -18,13 +18,13 @@ USER_ERROR_EXIT_CODE = 2
 def launch(
     config: PretrainConfig,
     prepare: Callable[[], tuple[PretrainConfig, Any]],
-    write_run_files: Callable[[Path, str], None],
+    write_run_files: Callable[[Path, PretrainConfig, str], None],
     command: str,
 ) -> int:
     """Set up the process groups of `config`'s layout, train, and return the exit code.
 
     `prepare` runs on every rank once they have met; it returns the run, whose length may be known only now, and its
-    TrainingData. `write_run_files(output_dir, command)` runs on rank 0 when the run is known to start.
+    TrainingData. `write_run_files(output_dir, run, command)` runs on rank 0 when the run is known to start.
     """
     warnings.filterwarnings("ignore", module="megatron")
     # Imported late: the checkpoint writer imports the program's file again in its own processes, which need none of it.
@@ -38,7 +38,7 @@ def launch(
 
         def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
             if rank == 0:
-                write_run_files(output_dir, command)
+                write_run_files(output_dir, config, command)
                 write_environment(output_dir, trainer.chosen_backends())
 
     rank = int(os.environ.get("RANK", "0"))

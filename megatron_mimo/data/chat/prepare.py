@@ -51,8 +51,8 @@ def prepare_chat_data(config: ChatDataConfig, seq_length: int, epochs: int, seed
     """
     folder = Path(config.prepared)
     recipe = _recipe_sha256(config, seq_length, epochs, seed)
-    if (folder / "manifest.json").is_file() and read_chat_manifest(folder).recipe_sha256 == recipe:
-        return read_chat_manifest(folder)
+    if (folder / "manifest.json").is_file() and (kept := read_chat_manifest(folder)).recipe_sha256 == recipe:
+        return kept
     temporary = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
