@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import PretrainConfig, UserError, load, to_yaml
-from megatron_mimo.training.launch import launch, report_user_errors, resume_command
+from megatron_mimo.training.launch import launch, resume_command, run_program
 
 USAGE = """usage: python -m megatron_mimo.pretrain CONFIG.yaml [key=value ...] [--print-config]
   CONFIG.yaml     a pre-training configuration, for example examples/nano/pretrain.yaml
@@ -21,11 +21,7 @@ USAGE = """usage: python -m megatron_mimo.pretrain CONFIG.yaml [key=value ...] [
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one configuration; returns the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or "--help" in arguments or "-h" in arguments:
-        print(USAGE)
-        return 0 if arguments else 2
-    return report_user_errors(lambda: run(arguments))
+    return run_program(USAGE, run, sys.argv[1:] if arguments is None else arguments)
 
 
 def run(arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import PretrainConfig, SFTConfig, UserError, load, to_yaml
-from megatron_mimo.training.launch import launch, report_user_errors, resume_command
+from megatron_mimo.training.launch import launch, resume_command, run_program
 
 USAGE = """usage: python -m megatron_mimo.sft CONFIG.yaml [key=value ...] [--print-config | --preview]
   CONFIG.yaml     a fine-tuning configuration, for example examples/nano/sft.yaml
@@ -22,11 +22,7 @@ SHOWN_AT_START = 1
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one configuration; returns the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or "--help" in arguments or "-h" in arguments:
-        print(USAGE)
-        return 0 if arguments else 2
-    return report_user_errors(lambda: run(arguments))
+    return run_program(USAGE, run, sys.argv[1:] if arguments is None else arguments)
 
 
 def run(arguments: list[str]) -> int:

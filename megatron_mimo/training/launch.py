@@ -64,10 +64,16 @@ def launch(
         return config.guard.requeue_exit_code
 
 
-def report_user_errors(run: Callable[[], int]) -> int:
-    """The exit code of `run`; a UserError is printed, by rank 0 alone where the others hold their peace in time."""
+def run_program(usage: str, run: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """The exit code of `run(arguments)`; prints the usage where help is asked for or nothing given.
+
+    A UserError is printed; under torchrun by rank 0 alone, where the others hold their peace in time.
+    """
+    if not arguments or "--help" in arguments or "-h" in arguments:
+        print(usage)
+        return 0 if arguments else USER_ERROR_EXIT_CODE
     try:
-        return run()
+        return run(arguments)
     except UserError as error:
         if int(os.environ.get("RANK", "0")) != 0:
             # Rank 0 usually has the same to say, and torchrun stops the others as soon as it exits.
