@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import PretrainConfig, UserError, load, to_yaml
+from megatron_mimo.platform.files import write_text
 from megatron_mimo.training.launch import launch, resume_command, run_program
 
 USAGE = """usage: python -m megatron_mimo.pretrain CONFIG.yaml [key=value ...] [--print-config]
@@ -56,8 +57,8 @@ def write_run_files(output_dir: Path, config: PretrainConfig, config_folder: Pat
             if (config_folder / stage.mixture).resolve() != (output_dir / mixture).resolve():
                 shutil.copyfile(config_folder / stage.mixture, output_dir / mixture)
             stage.mixture = mixture
-        (output_dir / "config.yaml").write_text(to_yaml(copy))
-        (output_dir / "command.txt").write_text(command + "\n")
+        write_text(output_dir / "config.yaml", to_yaml(copy))
+        write_text(output_dir / "command.txt", command + "\n")
     except FileNotFoundError as error:
         raise UserError(f"the mixture file {error.filename} is missing; stages[].mixture names it") from error
     except OSError as error:

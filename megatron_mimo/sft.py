@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import PretrainConfig, SFTConfig, UserError, load, to_yaml
+from megatron_mimo.platform.files import write_text
 from megatron_mimo.training.launch import launch, resume_command, run_program
 
 USAGE = """usage: python -m megatron_mimo.sft CONFIG.yaml [key=value ...] [--print-config | --preview]
@@ -99,9 +100,9 @@ def show_samples(config: SFTConfig, count: int, colour: bool) -> None:
 def write_run_files(output_dir: Path, config: SFTConfig, run: PretrainConfig, command: str) -> None:
     """sft.yaml, the configuration as given; config.yaml, the run as the trainer took it; command.txt."""
     output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / "sft.yaml").write_text(to_yaml(config))
-    (output_dir / "config.yaml").write_text(to_yaml(run))
-    (output_dir / "command.txt").write_text(command + "\n")
+    write_text(output_dir / "sft.yaml", to_yaml(config))
+    write_text(output_dir / "config.yaml", to_yaml(run))
+    write_text(output_dir / "command.txt", command + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """One training run from a torchrun-started process: process groups, run files, trainer, word for the scheduler."""
 
-import json
 import os
 import shlex
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import PretrainConfig, UserError
+from megatron_mimo.platform.files import write_json
 
 USER_ERROR_EXIT_CODE = 2
 
@@ -96,5 +96,5 @@ def write_environment(output_dir: Path, chosen_backends: dict[str, str]) -> None
     from megatron_mimo.platform.environment import environment_report, environment_text
 
     report = environment_report(chosen_backends)
-    (output_dir / "environment.json").write_text(json.dumps(report, indent=1))
+    write_json(output_dir / "environment.json", report)
     print(environment_text(report), flush=True)

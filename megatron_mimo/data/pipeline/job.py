@@ -13,6 +13,7 @@ from megatron_mimo.data.pipeline.config import PipelineConfig
 from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.plan import stages_of
 from megatron_mimo.data.preprocess import PreprocessConfig, preprocess
+from megatron_mimo.platform.files import write_text
 
 Report = Callable[[str], None]
 
@@ -52,9 +53,7 @@ def load_job(path: str, overrides: list[str]) -> JobConfig:
 
 def write_job(job: JobConfig, layout: Layout) -> None:
     """Leave the resolved configuration in the pipeline's folder."""
-    temporary = layout.config.with_name(f"{layout.config.name}.tmp")
-    temporary.write_text(to_yaml(job), encoding="utf-8")
-    temporary.replace(layout.config)
+    write_text(layout.config, to_yaml(job))
 
 
 def tokenize(job: JobConfig, report: Report) -> None:
@@ -104,6 +103,4 @@ def _write_held_out_problems(pipeline: PipelineConfig, config: PreprocessConfig)
             by_id = {problem.id: problem for problem in problems()}
             asked = [by_id[json.loads(line)["id"]] for line in lines]
             records = [{"id": one.id, "prompt": one.prompt, "answer": str(one.answer)} for one in asked]
-            temporary = folder / "arithmetic.jsonl.tmp"
-            temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-            temporary.replace(folder / "arithmetic.jsonl")
+            write_text(folder / "arithmetic.jsonl", "".join(json.dumps(record) + "\n" for record in records))

@@ -10,6 +10,7 @@ from megatron_mimo.data.pipeline.plan import stages_of
 from megatron_mimo.data.pipeline.progress import clock
 from megatron_mimo.data.pipeline.summary import FAULTS_SHOWN, StageSummary, grouped, summarize
 from megatron_mimo.platform import page
+from megatron_mimo.platform.files import write_text
 
 
 def write_report(config: PipelineConfig, command: str) -> None:
@@ -24,9 +25,7 @@ def write_report(config: PipelineConfig, command: str) -> None:
         page.section("Resume", f"<pre>{page.escape(command)}</pre>", note="Runs what is not done, and nothing twice."),
         page.section("Configuration", page.details("resolved", f"<pre>{page.escape(to_yaml(config))}</pre>")),
     ]
-    temporary = layout.report.with_name("report.html.tmp")
-    temporary.write_text(page.page(f"{layout.root.name}: data pipeline", body), encoding="utf-8")
-    temporary.replace(layout.report)
+    write_text(layout.report, page.page(f"{layout.root.name}: data pipeline", body))
 
 
 def _head(layout: Layout, summaries: Sequence[StageSummary], read: Set[str]) -> str:
