@@ -183,11 +183,11 @@ def _write_source(source: SourceConfig, folder: Path, job: TokenizeJob) -> Sourc
     """Tokenize one source; for arithmetic also write the held-out prompts and answers."""
     entry = tokenize_source(source, job)
     if source.embedded == "arithmetic":
-        _write_held_out_problems(folder, held_out_path(folder, source.name))
+        write_held_out_problems(folder, held_out_path(folder, source.name))
     return entry
 
 
-def _write_held_out_problems(folder: Path, texts: Path) -> None:
+def write_held_out_problems(folder: Path, texts: Path) -> None:
     """`heldout/arithmetic.jsonl`: prompts and answers of the problems whose texts are held out."""
     by_id = {problem.id: problem for problem in problems()}
     with texts.open(encoding="utf-8") as held_out:
