@@ -1,10 +1,24 @@
-"""Files that are whole or absent, and their hashes."""
+"""Text files, plain or compressed; files that are whole or absent; their hashes."""
 
+import gzip
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import zstandard
+
+
+def open_text(path: str | Path, errors: str = "strict") -> IO[str]:
+    """Open UTF-8 text to read, decompressed by its ending `.gz` or `.zst`; `errors` as in `open`."""
+    path = Path(path)
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8", errors=errors)
+    if path.suffix == ".zst":
+        return io.TextIOWrapper(zstandard.open(path, "rb"), encoding="utf-8", errors=errors)
+    return path.open(encoding="utf-8", errors=errors)
 
 
 def write_text(path: Path, text: str, errors: str = "strict") -> None:

@@ -1,12 +1,23 @@
 """Files are whole or absent."""
 
+import gzip
 import json
 import os
 from pathlib import Path
 
 import pytest
+import zstandard
 
-from megatron_mimo.platform.files import write_json, write_text
+from megatron_mimo.platform.files import open_text, write_json, write_text
+
+
+def test_text_is_read_plain_or_compressed(tmp_path: Path) -> None:
+    content = "eins\nzwölf\n".encode()
+    packed = {"a.txt": content, "a.txt.gz": gzip.compress(content), "a.txt.zst": zstandard.compress(content)}
+    for name, stored in packed.items():
+        (tmp_path / name).write_bytes(stored)
+        with open_text(str(tmp_path / name)) as lines:
+            assert list(lines) == ["eins\n", "zwölf\n"]
 
 
 def test_text_is_written_as_utf_8(tmp_path: Path) -> None:
