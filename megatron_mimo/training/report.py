@@ -9,8 +9,8 @@ from megatron_mimo.config import PretrainConfig, UserError, load
 from megatron_mimo.config.load import read_yaml
 from megatron_mimo.platform import page
 from megatron_mimo.platform.files import write_text
+from megatron_mimo.platform.formats import format_bytes, format_count, format_seconds
 from megatron_mimo.training.charts import Series, line_chart
-from megatron_mimo.training.formats import format_bytes, format_count, format_seconds
 from megatron_mimo.training.history import History, mean, read_history
 
 SCHEDULES = {
