@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import PretrainConfig, UserError, load, to_yaml
-from megatron_mimo.training.launch import launch, report_user_errors, resume_command
+from megatron_mimo.platform.files import write_text
+from megatron_mimo.training.launch import launch, resume_command, run_program
 
 USAGE = """usage: python -m megatron_mimo.pretrain CONFIG.yaml [key=value ...] [--print-config]
   CONFIG.yaml     a pre-training configuration, for example examples/nano/pretrain.yaml
@@ -21,11 +22,7 @@ USAGE = """usage: python -m megatron_mimo.pretrain CONFIG.yaml [key=value ...] [
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one configuration; returns the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or "--help" in arguments or "-h" in arguments:
-        print(USAGE)
-        return 0 if arguments else 2
-    return report_user_errors(lambda: run(arguments))
+    return run_program(USAGE, run, sys.argv[1:] if arguments is None else arguments)
 
 
 def run(arguments: list[str]) -> int:
@@ -41,8 +38,8 @@ def run(arguments: list[str]) -> int:
 
         return config, PretrainingData(config, folder)
 
-    def write(output_dir: Path, command: str) -> None:
-        write_run_files(output_dir, config, folder, command)
+    def write(output_dir: Path, run: PretrainConfig, command: str) -> None:
+        write_run_files(output_dir, run, folder, command)
 
     return launch(config, prepare, write, resume_command("megatron_mimo.pretrain", arguments))
 
@@ -60,8 +57,8 @@ def write_run_files(output_dir: Path, config: PretrainConfig, config_folder: Pat
             if (config_folder / stage.mixture).resolve() != (output_dir / mixture).resolve():
                 shutil.copyfile(config_folder / stage.mixture, output_dir / mixture)
             stage.mixture = mixture
-        (output_dir / "config.yaml").write_text(to_yaml(copy))
-        (output_dir / "command.txt").write_text(command + "\n")
+        write_text(output_dir / "config.yaml", to_yaml(copy))
+        write_text(output_dir / "command.txt", command + "\n")
     except FileNotFoundError as error:
         raise UserError(f"the mixture file {error.filename} is missing; stages[].mixture names it") from error
     except OSError as error:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import PretrainConfig, SFTConfig, UserError, load, to_yaml
-from megatron_mimo.training.launch import launch, report_user_errors, resume_command
+from megatron_mimo.platform.files import write_text
+from megatron_mimo.training.launch import launch, resume_command, run_program
 
 USAGE = """usage: python -m megatron_mimo.sft CONFIG.yaml [key=value ...] [--print-config | --preview]
   CONFIG.yaml     a fine-tuning configuration, for example examples/nano/sft.yaml
@@ -22,11 +23,7 @@ SHOWN_AT_START = 1
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one configuration; returns the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or "--help" in arguments or "-h" in arguments:
-        print(USAGE)
-        return 0 if arguments else 2
-    return report_user_errors(lambda: run(arguments))
+    return run_program(USAGE, run, sys.argv[1:] if arguments is None else arguments)
 
 
 def run(arguments: list[str]) -> int:
@@ -46,8 +43,8 @@ def run(arguments: list[str]) -> int:
         num_rows = prepare_on_rank_0(config)
         return config.training_run(num_rows), ChatData(config.data.prepared, config.seq_length)
 
-    def write(output_dir: Path, command: str) -> None:
-        write_run_files(output_dir, config, command)
+    def write(output_dir: Path, run: PretrainConfig, command: str) -> None:
+        write_run_files(output_dir, config, run, command)
 
     return launch(config.training_run(num_rows=1), prepare, write, resume_command("megatron_mimo.sft", arguments))
 
@@ -100,15 +97,12 @@ def show_samples(config: SFTConfig, count: int, colour: bool) -> None:
         print(coloured(samples[index], tokenizer, colour), flush=True)
 
 
-def write_run_files(output_dir: Path, config: SFTConfig, command: str) -> None:
+def write_run_files(output_dir: Path, config: SFTConfig, run: PretrainConfig, command: str) -> None:
     """sft.yaml, the configuration as given; config.yaml, the run as the trainer took it; command.txt."""
-    from megatron_mimo.data.chat.prepare import read_chat_manifest
-
     output_dir.mkdir(parents=True, exist_ok=True)
-    num_rows = read_chat_manifest(Path(config.data.prepared)).num_rows
-    (output_dir / "sft.yaml").write_text(to_yaml(config))
-    (output_dir / "config.yaml").write_text(to_yaml(config.training_run(num_rows)))
-    (output_dir / "command.txt").write_text(command + "\n")
+    write_text(output_dir / "sft.yaml", to_yaml(config))
+    write_text(output_dir / "config.yaml", to_yaml(run))
+    write_text(output_dir / "command.txt", command + "\n")
 
 
 if __name__ == "__main__":

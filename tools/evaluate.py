@@ -83,7 +83,7 @@ def run(config: EvaluateConfig) -> None:
 def compare(arguments: list[str]) -> None:
     """Print the paired comparison of two evaluations and write its page."""
     from megatron_mimo.eval.compare import compare_results, comparison_page, comparison_text, read_results
-    from megatron_mimo.eval.samples_report import write
+    from megatron_mimo.platform.files import write_text
 
     parser = argparse.ArgumentParser(prog="evaluate.py compare")
     parser.add_argument("first", type=Path, help="output folder or results.json")
@@ -92,7 +92,7 @@ def compare(arguments: list[str]) -> None:
     options = parser.parse_intermixed_args(arguments)
     first, second = read_results(options.first), read_results(options.second)
     rows = compare_results(first, second)
-    write(options.output, comparison_page(first, second, rows))
+    write_text(options.output, comparison_page(first, second, rows), errors="replace")
     print(f"{comparison_text(rows, first['model'], second['model'])}\n\npage: {options.output}")
 
 

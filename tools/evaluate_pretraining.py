@@ -10,7 +10,6 @@ accepted, and tokens per second.
 import argparse
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from megatron_mimo.eval import pretraining
 from megatron_mimo.eval.arithmetic import read_problems
 from megatron_mimo.eval.bits_per_byte import document_nats
 from megatron_mimo.eval.huggingface import HuggingFaceScorer
+from megatron_mimo.platform.files import write_text
 from megatron_mimo.serve.vllm_engine import generate
 
 START = time.monotonic()
@@ -44,7 +44,7 @@ def main() -> int:
     try:
         make_parent(options.output)
         results = evaluate(options.model, options.data, options.problems)
-        write(options.output, results)
+        write_text(options.output, json.dumps(results, indent=2) + "\n")
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -137,13 +137,6 @@ def make_parent(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {path.parent}: {error.strerror}; choose another --output") from error
-
-
-def write(path: Path, results: dict[str, Any]) -> None:
-    """Write the JSON under a temporary name and rename it."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def progress(line: str) -> None:

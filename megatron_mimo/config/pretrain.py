@@ -4,24 +4,14 @@ from dataclasses import dataclass, field
 
 from megatron_mimo.config.data import DataConfig, EvaluationConfig
 from megatron_mimo.config.errors import ConfigError, require_at_least
-from megatron_mimo.config.model import ModelConfig
-from megatron_mimo.config.parallel import ParallelConfig
-from megatron_mimo.config.precision import PrecisionConfig
-from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig, LoRAConfig, StartConfig
-from megatron_mimo.config.stages import MTPLossWeight, OptimizerConfig, StageConfig, check_recipe
+from megatron_mimo.config.run import LoRAConfig, RunConfig, StartConfig
+from megatron_mimo.config.stages import MTPLossWeight, StageConfig, check_recipe
 
 
 @dataclass(kw_only=True)
-class PretrainConfig:
+class PretrainConfig(RunConfig):
     """One pre-training run: `python -m megatron_mimo.pretrain CONFIG.yaml` reads exactly this."""
 
-    name: str
-    output_dir: str
-    """Run folder: checkpoints, TensorBoard events, metrics, report, resolved configuration."""
-    seed: int = 1234
-    num_threads: int | None = None
-    """CPU threads a rank; null divides the machine's cores over its ranks."""
-    model: ModelConfig
     start: StartConfig | None = None
     """Another run's weights to start from; null starts from random ones."""
     lora: LoRAConfig | None = None
@@ -29,19 +19,13 @@ class PretrainConfig:
     stages: list[StageConfig]
     mtp_loss: list[MTPLossWeight] = field(default_factory=lambda: [MTPLossWeight(mtp_loss_scaling_factor=0.3)])
     data: DataConfig
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    parallel: ParallelConfig = field(default_factory=ParallelConfig)
-    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    guard: GuardConfig = field(default_factory=GuardConfig)
-    logging: LoggingConfig = field(default_factory=LoggingConfig)
     max_steps: int | None = None
     """Stop after this many steps, before the stages end; null runs them to the end."""
 
     def __post_init__(self) -> None:
         check_recipe(self.stages, self.mtp_loss)
-        self.parallel.check_against(self.model)
+        super().__post_init__()
         if self.lora and (self.start is None or self.start.train != "all"):
             raise ConfigError("lora", self.lora, "updates trained weights: set start.checkpoint, with start.train=all")
         if self.start and self.start.train != "all" and self.parallel.pipeline_model_parallel_size > 1:
@@ -50,7 +34,7 @@ class PretrainConfig:
                 self.parallel.pipeline_model_parallel_size,
                 f"start.train={self.start.train} trains layers of the last stage alone: set it to 1, cut by TP or CP",
             )
-        require_at_least(1, "run", num_threads=self.num_threads, max_steps=self.max_steps)
+        require_at_least(1, "run", max_steps=self.max_steps)
         if self.parallel.context_parallel_size > 1 and self.data.intra_document_attention:
             if self.precision.backend == "transformer_engine":
                 raise ConfigError(

@@ -4,11 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from megatron_mimo.config.errors import ConfigError, require_at_least
-from megatron_mimo.config.model import ModelConfig
-from megatron_mimo.config.parallel import ParallelConfig
-from megatron_mimo.config.precision import PrecisionConfig
-from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig, StartConfig
-from megatron_mimo.config.stages import OptimizerConfig
+from megatron_mimo.config.run import RunConfig, StartConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,14 +198,9 @@ class LengthBudget:
 
 
 @dataclass(kw_only=True)
-class RLConfig:
+class RLConfig(RunConfig):
     """One RL run: `python -m megatron_mimo.rl CONFIG.yaml` reads exactly this."""
 
-    name: str
-    output_dir: str
-    seed: int = 1234
-    num_threads: int | None = None
-    model: ModelConfig
     start: StartConfig
     data: RLDataConfig
     reward: RewardConfig = field(default_factory=RewardConfig)
@@ -230,24 +221,17 @@ class RLConfig:
     overlong_masking: bool = False
     """Leave samples cut at the budget out of the loss."""
     learning_rate: float = 1e-6
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    parallel: ParallelConfig = field(default_factory=ParallelConfig)
-    """Of the trainer."""
     data_parallel_size: int = 1
-    """Trainer ranks that hold the same part of the model."""
-    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    """Trainer ranks that hold the same part of the model, which `parallel` cuts."""
     validation_interval_steps: int = 10
     validation_samples: int = 8
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    guard: GuardConfig = field(default_factory=GuardConfig)
-    logging: LoggingConfig = field(default_factory=LoggingConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_at_least(1, "rl", num_steps=self.num_steps, mini_batch_groups=self.mini_batch_groups)
         require_at_least(1, "rl", micro_batch_tokens=self.micro_batch_tokens)
         require_at_least(1, "rl", data_parallel_size=self.data_parallel_size)
         require_at_least(1, "rl", validation_samples=self.validation_samples)
-        self.parallel.check_against(self.model)
         self._check_trainer()
         if not self.on_policy and self.rollout.num_groups % self.mini_batch_groups:
             raise ConfigError("mini_batch_groups", self.mini_batch_groups, "must divide rollout.num_groups")

@@ -1,9 +1,14 @@
-"""Everything around the training step: checkpoints, guards against failure, logging."""
+"""What every kind of run has, and everything around the training step: checkpoints, guards, logging."""
 
-from dataclasses import dataclass
-from typing import Literal
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from megatron_mimo.config.errors import ConfigError, require_at_least
+from megatron_mimo.config.model import ModelConfig
+from megatron_mimo.config.parallel import ParallelConfig
+from megatron_mimo.config.precision import PrecisionConfig
+from megatron_mimo.config.stages import OptimizerConfig
 
 
 @dataclass(kw_only=True)
@@ -106,3 +111,30 @@ class LoggingConfig:
         wanted = self.profile_steps
         if wanted is not None and (len(wanted) != 2 or not 1 <= wanted[0] <= wanted[1]):
             raise ConfigError("logging.profile_steps", wanted, "give the first and the last step, for example [10, 12]")
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """What pre-training, fine-tuning and RL runs share; each adds its data and its schedule."""
+
+    name: str
+    output_dir: str
+    """Run folder: checkpoints, TensorBoard events, metrics, report, resolved configuration."""
+    seed: int = 1234
+    num_threads: int | None = None
+    """CPU threads a rank; null divides the machine's cores over its ranks."""
+    model: ModelConfig
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "run", num_threads=self.num_threads)
+        self.parallel.check_against(self.model)
+
+    def shared_settings(self) -> dict[str, Any]:
+        """The values of these fields alone, to make another kind of run of."""
+        return {shared.name: getattr(self, shared.name) for shared in dataclasses.fields(RunConfig)}

@@ -5,12 +5,9 @@ from typing import Literal
 
 from megatron_mimo.config.data import DataConfig, EvaluationConfig
 from megatron_mimo.config.errors import ConfigError, require_at_least
-from megatron_mimo.config.model import ModelConfig
-from megatron_mimo.config.parallel import ParallelConfig
-from megatron_mimo.config.precision import PrecisionConfig
 from megatron_mimo.config.pretrain import PretrainConfig
-from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig, LoRAConfig, StartConfig
-from megatron_mimo.config.stages import LearningRateSegment, MTPLossWeight, OptimizerConfig, StageConfig
+from megatron_mimo.config.run import LoRAConfig, RunConfig, StartConfig
+from megatron_mimo.config.stages import LearningRateSegment, MTPLossWeight, StageConfig
 
 
 @dataclass(kw_only=True)
@@ -73,14 +70,9 @@ class ChatDataConfig:
 
 
 @dataclass(kw_only=True)
-class SFTConfig:
+class SFTConfig(RunConfig):
     """One fine-tuning run: `python -m megatron_mimo.sft CONFIG.yaml` reads exactly this. Report section 4.1."""
 
-    name: str
-    output_dir: str
-    seed: int = 1234
-    num_threads: int | None = None
-    model: ModelConfig
     start: StartConfig
     lora: LoRAConfig | None = None
     """Train low-rank updates of the linear layers; null trains every weight."""
@@ -95,13 +87,7 @@ class SFTConfig:
     learning_rate: float = 3e-5
     """Constant (report section 4.1)."""
     mtp_loss_scaling_factor: float = 0.1
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    parallel: ParallelConfig = field(default_factory=ParallelConfig)
-    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    guard: GuardConfig = field(default_factory=GuardConfig)
-    logging: LoggingConfig = field(default_factory=LoggingConfig)
     max_steps: int | None = None
 
     def __post_init__(self) -> None:
@@ -126,22 +112,12 @@ class SFTConfig:
             micro_batch_size=self.micro_batch_size,
         )
         return PretrainConfig(
-            name=self.name,
-            output_dir=self.output_dir,
-            seed=self.seed,
-            num_threads=self.num_threads,
-            model=self.model,
+            **self.shared_settings(),
             start=self.start,
             lora=self.lora,
             stages=[stage],
             mtp_loss=[MTPLossWeight(mtp_loss_scaling_factor=self.mtp_loss_scaling_factor)],
             data=DataConfig(path=self.data.prepared, tokenizer=self.data.tokenizer, num_workers=self.data.num_workers),
-            optimizer=self.optimizer,
-            parallel=self.parallel,
-            precision=self.precision,
             evaluation=self.evaluation,
-            checkpoint=self.checkpoint,
-            guard=self.guard,
-            logging=self.logging,
             max_steps=self.max_steps,
         )

@@ -16,6 +16,7 @@ from typing import Any
 
 from megatron_mimo.config import UserError
 from megatron_mimo.convert.page_cache import force_to_disk
+from megatron_mimo.platform.files import write_text
 
 RECORD = "conversion.json"
 
@@ -134,7 +135,4 @@ def _size(path: Path) -> int | None:
 
 
 def _write_record(folder: Path, record: dict[str, Any]) -> None:
-    temporary = folder / (RECORD + ".tmp")
-    temporary.write_text(json.dumps(record))
-    force_to_disk(temporary)
-    os.replace(temporary, folder / RECORD)
+    write_text(folder / RECORD, json.dumps(record))

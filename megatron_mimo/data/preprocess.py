@@ -36,7 +36,7 @@ from megatron_mimo.data.tokenizer import (
     tokenizer_sha256,
     train_tokenizer,
 )
-from megatron_mimo.platform.files import write_json
+from megatron_mimo.platform.files import write_json, write_text
 
 
 @dataclass(kw_only=True)
@@ -183,20 +183,18 @@ def _write_source(source: SourceConfig, folder: Path, job: TokenizeJob) -> Sourc
     """Tokenize one source; for arithmetic also write the held-out prompts and answers."""
     entry = tokenize_source(source, job)
     if source.embedded == "arithmetic":
-        _write_held_out_problems(folder, held_out_path(folder, source.name))
+        write_held_out_problems(folder, held_out_path(folder, source.name))
     return entry
 
 
-def _write_held_out_problems(folder: Path, texts: Path) -> None:
+def write_held_out_problems(folder: Path, texts: Path) -> None:
     """`heldout/arithmetic.jsonl`: prompts and answers of the problems whose texts are held out."""
     by_id = {problem.id: problem for problem in problems()}
-    with texts.open(encoding="utf-8") as lines:
-        asked = [by_id[json.loads(line)["id"]] for line in lines]
+    with texts.open(encoding="utf-8") as held_out:
+        asked = [by_id[json.loads(line)["id"]] for line in held_out]
     records = [{"id": problem.id, "prompt": problem.prompt, "answer": str(problem.answer)} for problem in asked]
-    path = folder / "heldout" / "arithmetic.jsonl"
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
-    temporary.replace(path)
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    write_text(folder / "heldout" / "arithmetic.jsonl", lines)
 
 
 def _describe(name: str, entry: SourceEntry) -> str:

@@ -1,7 +1,6 @@
 """Where documents come from: the embedded corpus, JSON-lines files of one's own, or shards of the data pipeline."""
 
 import glob
-import gzip
 import itertools
 import json
 from collections.abc import Iterable, Iterator
@@ -15,6 +14,7 @@ from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.data.corpus import EMBEDDED_SOURCES, embedded_documents
 from megatron_mimo.data.document import Document, deduplicate, is_held_out, split_by_hash
 from megatron_mimo.data.pipeline.shards import read_documents, shard_paths
+from megatron_mimo.platform.files import open_text
 
 
 @dataclass(kw_only=True)
@@ -97,8 +97,7 @@ def shard_documents(source: SourceConfig, path: Path) -> Iterator[Document]:
 
 def _read_jsonl(source: SourceConfig) -> Iterator[tuple[str, str]]:
     for path in source_files(source):
-        open_text = gzip.open if path.endswith(".gz") else open
-        with open_text(path, "rt", encoding="utf-8") as lines:
+        with open_text(path) as lines:
             for number, line in enumerate(lines, start=1):
                 try:
                     record = json.loads(line)

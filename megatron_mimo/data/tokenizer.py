@@ -5,13 +5,13 @@ Unlike Qwen's there is no Unicode normalization: decoding gives the very bytes b
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from megatron_mimo.config import UserError
+from megatron_mimo.platform.files import write_text
 
 EOD_TOKEN = "<|endoftext|>"
 SPECIAL_TOKENS = [
@@ -73,14 +73,8 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         "add_prefix_space": False,
         "chat_template": CHAT_TEMPLATE,
     }
-    _replace_text(folder / "tokenizer_config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-    _replace_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
-
-
-def _replace_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(folder / "tokenizer_config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:

@@ -1,6 +1,5 @@
 """The HTML report: a page of results, and pages where every answer can be read with its grade."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from megatron_mimo.eval.cache import grade_id
 from megatron_mimo.eval.compare import reference_sections
 from megatron_mimo.eval.run import TaskRun
+from megatron_mimo.platform.files import write_text
 from megatron_mimo.platform.page import escape, page, pairs, section, table, tiles
 
 ANSWERS_PER_PAGE = 200
@@ -19,7 +19,7 @@ def write_report(folder: Path, results: dict[str, Any], runs: list[TaskRun]) -> 
     folder.mkdir(parents=True, exist_ok=True)
     links = {run.config.title: write_answers(folder, results, run) for run in runs}
     index = folder / "index.html"
-    write(index, index_page(results, links))
+    write_text(index, index_page(results, links), errors="replace")
     return index
 
 
@@ -68,7 +68,7 @@ def write_answers(folder: Path, results: dict[str, Any], run: TaskRun) -> list[s
         name = f"{stem}-{start // ANSWERS_PER_PAGE + 1}.html"
         title = f"{run.config.title}: answers of {results['model']}"
         items = [answer_item(run, answer) for answer in answers[start : start + ANSWERS_PER_PAGE]]
-        write(folder / name, page(title, [STYLE, f"<h1>{escape(title)}</h1>", *items]))
+        write_text(folder / name, page(title, [STYLE, f"<h1>{escape(title)}</h1>", *items]), errors="replace")
         names.append(name)
     return names
 
@@ -95,9 +95,3 @@ def answer_item(run: TaskRun, answer: dict[str, Any]) -> str:
         parts["Graded"] = grade["answer"] or "nothing of the demanded form"
     body = "".join(f"<h3>{name}</h3><pre>{escape(text)}</pre>" for name, text in parts.items())
     return f"<details><summary>{escape(head)}</summary>{body}</details>"
-
-
-def write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8", errors="replace")
-    os.replace(temporary, path)

@@ -7,13 +7,12 @@ a worker process that is killed when it takes too long.
 
 import asyncio
 import contextlib
-import multiprocessing
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 
 from megatron_mimo.config import UserError
+from megatron_mimo.platform.worker_process import StartFailed, StartTimedOut, WorkerDied, WorkerProcess
 
 MAX_ANSWER_CHARACTERS = 4000
 MAX_ATTEMPTS = 2
@@ -72,66 +71,35 @@ def verify_boxed(response: str, answer: str) -> bool:
     return bool(gold and predicted) and bool(verify(gold, predicted, timeout_seconds=None))
 
 
-def work(pipe: Connection) -> None:
-    """A worker process: answer questions until the pipe closes."""
+def prepare() -> Callable[[tuple[str, str]], bool]:
+    """What a worker process answers with."""
     import math_verify  # noqa: F401  the import takes seconds and must not count as the first answer's time
 
-    pipe.send("ready")
-    while True:
-        try:
-            response, answer = pipe.recv()
-        except EOFError:
-            return
-        try:
-            pipe.send(verify_boxed(response, answer))
-        except Exception:
-            # What SymPy cannot digest is no right answer.
-            pipe.send(False)
+    return is_right
 
 
-class Worker:
+def is_right(question: tuple[str, str]) -> bool:
+    """`verify_boxed` of a pair; what SymPy cannot digest is no right answer."""
+    try:
+        return verify_boxed(*question)
+    except Exception:
+        return False
+
+
+class Worker(WorkerProcess):
     """A process that compares answers, replaced when it hangs or dies."""
 
-    START_SECONDS = 120.0
-
     def __init__(self) -> None:
-        self._process: BaseProcess | None = None
-        self._pipe: Connection | None = None
+        super().__init__(prepare)
 
     def ask(self, response: str, answer: str, limit_seconds: float) -> bool | None:
         """The comparison; None after the time limit. Raises MathFault if the process dies."""
-        pipe = self._pipe or self._start()
         try:
-            pipe.send((response, answer))
-            if not pipe.poll(limit_seconds):
-                self.close()
-                return None
-            return bool(pipe.recv())
-        except (EOFError, OSError) as error:
-            self.close()
-            raise MathFault(f"a verifier process died: {error}") from error
-
-    def _start(self) -> Connection:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        self._process = context.Process(target=work, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
-        try:
-            if not ours.poll(self.START_SECONDS) or ours.recv() != "ready":
-                raise MathFault("a verifier process did not start")
-        except EOFError as error:
+            return self.answer((response, answer), limit_seconds)
+        except (WorkerDied, StartTimedOut) as error:
+            raise MathFault(f"the verifier: {error}") from error
+        except StartFailed as error:
             raise UserError("math-verify is missing: pip install 'math-verify[antlr4_13_2]'") from error
-        self._pipe = ours
-        return ours
-
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-        if self._pipe is not None:
-            self._pipe.close()
-        self._process = self._pipe = None
 
 
 class MathVerifier:

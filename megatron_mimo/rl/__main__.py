@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from megatron_mimo.config import RLConfig, load, to_yaml
-from megatron_mimo.training.launch import report_user_errors, resume_command
+from megatron_mimo.training.launch import resume_command, run_program
 
 USAGE = """usage: python -m megatron_mimo.rl CONFIG.yaml [key=value ...] [--print-config]
   CONFIG.yaml     an RL configuration, for example examples/nano/rl.yaml
@@ -19,11 +19,7 @@ USAGE = """usage: python -m megatron_mimo.rl CONFIG.yaml [key=value ...] [--prin
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one configuration; returns the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or "--help" in arguments or "-h" in arguments:
-        print(USAGE)
-        return 0 if arguments else 2
-    return report_user_errors(lambda: run(arguments))
+    return run_program(USAGE, run, sys.argv[1:] if arguments is None else arguments)
 
 
 def run(arguments: list[str]) -> int:

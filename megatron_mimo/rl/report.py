@@ -6,6 +6,7 @@ from typing import Any
 
 from megatron_mimo.config import UserError
 from megatron_mimo.platform import page
+from megatron_mimo.platform.files import write_text
 from megatron_mimo.rl.gantt import gantt
 from megatron_mimo.rl.trace import METRICS, TIMELINE, read_rows
 from megatron_mimo.training.charts import Series, line_chart
@@ -30,9 +31,7 @@ def write_report(output_dir: Path) -> Path:
         _configuration(output_dir),
     ]
     path = output_dir / "report.html"
-    temporary = path.with_suffix(".html.tmp")
-    temporary.write_text(page.page(f"{output_dir.name}: RL report", body), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, page.page(f"{output_dir.name}: RL report", body))
     return path
 
 

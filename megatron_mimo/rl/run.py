@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from megatron_mimo.config import RLConfig, UserError, to_yaml
-from megatron_mimo.rl.engine_actor import RayRolloutEngine, start_engines
+from megatron_mimo.platform.files import write_text
+from megatron_mimo.rl.engine_actor import RayRolloutEngine, start_all
 from megatron_mimo.rl.loop import PREEMPTED, RLLoop, restored_scheduler_state
 from megatron_mimo.rl.policy_weights import PolicyWeights
 from megatron_mimo.rl.problem_reward import open_rewards
@@ -102,11 +103,14 @@ async def started_trainer(config: RLConfig) -> AsyncIterator[TrainerGroup]:
 @asynccontextmanager
 async def started_engines(config: RLConfig, folder: Path, version: int) -> AsyncIterator[list[RayRolloutEngine]]:
     """config.engine.num_engines engines on the weights of `folder`, ended with the context."""
-    engines = await start_engines(folder, config.engine, version)
+    numbers = range(config.engine.num_engines)
+    engines = [RayRolloutEngine(f"engine {number}", folder, config.engine, version) for number in numbers]
+    await start_all(engines)
     try:
         yield engines
     finally:
-        await asyncio.gather(*(engine.close() for engine in engines), return_exceptions=True)
+        for engine in engines:
+            engine.close()
 
 
 @contextmanager
@@ -126,5 +130,5 @@ def stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
 def write_run_files(output_dir: Path, config: RLConfig, command: str) -> None:
     """config.yaml and command.txt: the folder alone can start the run again."""
     output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / "config.yaml").write_text(to_yaml(config))
-    (output_dir / "command.txt").write_text(command + "\n")
+    write_text(output_dir / "config.yaml", to_yaml(config))
+    write_text(output_dir / "command.txt", command + "\n")

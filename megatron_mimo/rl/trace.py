@@ -1,7 +1,6 @@
 """The trace of an RL run: a line a step, `metrics.jsonl`, TensorBoard, the newest step's timeline, the HTML report."""
 
 import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, TextIO
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from megatron_mimo.platform.files import write_json
+from megatron_mimo.platform.files import write_json, write_text
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch
 from megatron_mimo.rl.step_record import StepRecord, ValidationRecord, scalars
 from megatron_mimo.training.formats import format_seconds
@@ -82,9 +81,7 @@ class Trace:
         if not path.exists():
             return
         kept = [row for row in read_rows(path) if row["step"] <= step] if step else []
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import TextIO
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from megatron_mimo.config import PretrainConfig
-from megatron_mimo.training.formats import format_bytes, format_count, format_seconds
+from megatron_mimo.platform.formats import format_bytes, format_count, format_seconds
 from megatron_mimo.training.metrics import EvaluationMetrics, MetricsLog, StepMetrics
 
 

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from megatron_mimo.training.formats import format_count
+from megatron_mimo.platform.formats import format_count
 
 NUM_COLOURS = 8
 # Stand-ins that matplotlib draws with and `_with_css_colours` replaces by variables of the page.

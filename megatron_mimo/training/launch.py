@@ -1,6 +1,5 @@
 """One training run from a torchrun-started process: process groups, run files, trainer, word for the scheduler."""
 
-import json
 import os
 import shlex
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import PretrainConfig, UserError
+from megatron_mimo.platform.files import write_json
 
 USER_ERROR_EXIT_CODE = 2
 
@@ -18,13 +18,13 @@ USER_ERROR_EXIT_CODE = 2
 def launch(
     config: PretrainConfig,
     prepare: Callable[[], tuple[PretrainConfig, Any]],
-    write_run_files: Callable[[Path, str], None],
+    write_run_files: Callable[[Path, PretrainConfig, str], None],
     command: str,
 ) -> int:
     """Set up the process groups of `config`'s layout, train, and return the exit code.
 
     `prepare` runs on every rank once they have met; it returns the run, whose length may be known only now, and its
-    TrainingData. `write_run_files(output_dir, command)` runs on rank 0 when the run is known to start.
+    TrainingData. `write_run_files(output_dir, run, command)` runs on rank 0 when the run is known to start.
     """
     warnings.filterwarnings("ignore", module="megatron")
     # Imported late: the checkpoint writer imports the program's file again in its own processes, which need none of it.
@@ -38,7 +38,7 @@ def launch(
 
         def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
             if rank == 0:
-                write_run_files(output_dir, command)
+                write_run_files(output_dir, config, command)
                 write_environment(output_dir, trainer.chosen_backends())
 
     rank = int(os.environ.get("RANK", "0"))
@@ -64,10 +64,16 @@ def launch(
         return config.guard.requeue_exit_code
 
 
-def report_user_errors(run: Callable[[], int]) -> int:
-    """The exit code of `run`; a UserError is printed, by rank 0 alone where the others hold their peace in time."""
+def run_program(usage: str, run: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """The exit code of `run(arguments)`; prints the usage where help is asked for or nothing given.
+
+    A UserError is printed; under torchrun by rank 0 alone, where the others hold their peace in time.
+    """
+    if not arguments or "--help" in arguments or "-h" in arguments:
+        print(usage)
+        return 0 if arguments else USER_ERROR_EXIT_CODE
     try:
-        return run()
+        return run(arguments)
     except UserError as error:
         if int(os.environ.get("RANK", "0")) != 0:
             # Rank 0 usually has the same to say, and torchrun stops the others as soon as it exits.
@@ -90,5 +96,5 @@ def write_environment(output_dir: Path, chosen_backends: dict[str, str]) -> None
     from megatron_mimo.platform.environment import environment_report, environment_text
 
     report = environment_report(chosen_backends)
-    (output_dir / "environment.json").write_text(json.dumps(report, indent=1))
+    write_json(output_dir / "environment.json", report)
     print(environment_text(report), flush=True)

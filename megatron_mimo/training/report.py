@@ -1,7 +1,6 @@
 """The HTML report of a run, made from its folder alone: metrics, configuration, environment, final evaluation."""
 
 import json
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,9 @@ from typing import Any
 from megatron_mimo.config import PretrainConfig, UserError, load
 from megatron_mimo.config.load import read_yaml
 from megatron_mimo.platform import page
+from megatron_mimo.platform.files import write_text
+from megatron_mimo.platform.formats import format_bytes, format_count, format_seconds
 from megatron_mimo.training.charts import Series, line_chart
-from megatron_mimo.training.formats import format_bytes, format_count, format_seconds
 from megatron_mimo.training.history import History, mean, read_history
 
 SCHEDULES = {
@@ -40,9 +40,7 @@ def write_report(output_dir: Path) -> Path:
         _configuration(output_dir),
     ]
     path = output_dir / "report.html"
-    temporary = path.with_suffix(".html.tmp")
-    temporary.write_text(page.page(f"{config.name}: training report", body), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, page.page(f"{config.name}: training report", body))
     return path
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from megatron_mimo.data.balance.rounding import UNITS, round_shares
 from megatron_mimo.data.balance.solver import amount, preferred_shares, solve
 from megatron_mimo.data.balance.spec import BalanceSpec, describe, select
-from megatron_mimo.platform.files import write_json
+from megatron_mimo.platform.files import write_json, write_text
 
 
 def solve_mixture(spec: BalanceSpec) -> dict[str, Any]:
@@ -31,9 +31,7 @@ def solve_mixture(spec: BalanceSpec) -> dict[str, Any]:
 def _write_mixture(path: Path, title: str, units: dict[str, int]) -> None:
     lines = [f"# {title}. Made by tools/solve_mixture.py; mixture.json has the epochs.", "sources:"]
     lines += [f"  {name}: {number / UNITS:.4f}" for name, number in units.items()]
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _report(spec: BalanceSpec, sources: list, units: np.ndarray) -> dict[str, Any]:

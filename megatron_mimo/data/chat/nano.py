@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.data.corpus_arithmetic import Problem, problems
+from megatron_mimo.platform.files import write_text
 
 WORDINGS = ("What is {id}?", "Please work out {id}.", "{id}=?", "Compute {id} for me.", "How much is {id}?")
 SYSTEM = "Answer with the result in a box."
@@ -51,9 +52,7 @@ def main() -> int:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for name, records in (("train", train_conversations()), ("heldout", held_out_questions())):
-        temporary = folder / f"{name}.jsonl.tmp"
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-        temporary.replace(folder / f"{name}.jsonl")
+        write_text(folder / f"{name}.jsonl", "".join(json.dumps(record) + "\n" for record in records))
     print(f"wrote {folder}/train.jsonl and {folder}/heldout.jsonl")
     return 0
 

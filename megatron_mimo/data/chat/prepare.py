@@ -51,8 +51,8 @@ def prepare_chat_data(config: ChatDataConfig, seq_length: int, epochs: int, seed
     """
     folder = Path(config.prepared)
     recipe = _recipe_sha256(config, seq_length, epochs, seed)
-    if (folder / "manifest.json").is_file() and read_chat_manifest(folder).recipe_sha256 == recipe:
-        return read_chat_manifest(folder)
+    if (folder / "manifest.json").is_file() and (kept := read_chat_manifest(folder)).recipe_sha256 == recipe:
+        return kept
     temporary = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -144,7 +144,7 @@ def _manifest(
         eod_token_id=eod_token_id(tokenizer),
         sources=counts,
         train_tokens=int(samples.lengths.sum()),
-        learned_tokens=sum(int(samples[index].loss_mask.sum()) for index in range(len(samples))),
+        learned_tokens=samples.learned_tokens,
         num_rows=len(rows),
         fill=packed_tokens / (len(rows) * seq_length),
     )

@@ -1,15 +1,12 @@
 """Records of a chat data file, one at a time, each with its place."""
 
-import gzip
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
-
-import zstandard
+from typing import Any
 
 from megatron_mimo.config import UserError
+from megatron_mimo.platform.files import open_text
 
 Record = tuple[str, Any]
 """`FILE:LINE` and the parsed JSON; the exception in its place where it could not be parsed."""
@@ -22,7 +19,7 @@ def read_records(path: Path) -> Iterator[Record]:
     if path.suffix == ".json":
         yield from _json_list(path)
         return
-    with _open_text(path) as lines:
+    with open_text(path, errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 yield f"{path}:{number}", _parse(line)
@@ -43,11 +40,3 @@ def _json_list(path: Path) -> Iterator[Record]:
     if not isinstance(records, list):
         raise UserError(f"{path} must hold a list of records; for one record a line, call it .jsonl")
     yield from ((f"{path}:{number}", record) for number, record in enumerate(records, start=1))
-
-
-def _open_text(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8", errors="replace")
-    if path.suffix == ".zst":
-        return io.TextIOWrapper(zstandard.open(path, "rb"), encoding="utf-8", errors="replace")
-    return path.open(encoding="utf-8", errors="replace")

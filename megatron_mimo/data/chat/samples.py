@@ -22,7 +22,6 @@ class SampleWriter:
         self._loss = Path(f"{prefix}.loss.bin").open("wb")  # noqa: SIM115
         self._lengths: list[int] = []
         self._sources: list[int] = []
-        self.learned_tokens = 0
 
     def add(self, sample: EncodedSample, source: int) -> None:
         """Append one sample of source number `source`."""
@@ -30,7 +29,6 @@ class SampleWriter:
         sample.loss_mask.astype(np.uint8).tofile(self._loss)
         self._lengths.append(len(sample.tokens))
         self._sources.append(source)
-        self.learned_tokens += int(sample.loss_mask.sum())
 
     def finish(self) -> None:
         """Close the files and write the index."""
@@ -47,6 +45,8 @@ class SampleReader:
     def __init__(self, prefix: Path) -> None:
         self.offsets = np.load(f"{prefix}.offsets.npy", allow_pickle=False)
         self.sources = np.load(f"{prefix}.source.npy", allow_pickle=False)
+        self.lengths = np.diff(self.offsets)
+        """Tokens of each sample, int64."""
         count = int(self.offsets[-1])
         # An empty file cannot be mapped.
         self._tokens = np.memmap(f"{prefix}.tokens.bin", np.int32, "r") if count else np.zeros(0, np.int32)
@@ -56,9 +56,9 @@ class SampleReader:
         return len(self.offsets) - 1
 
     @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each sample, int64."""
-        return np.diff(self.offsets)
+    def learned_tokens(self) -> int:
+        """Tokens of all samples that are in the loss."""
+        return int(np.count_nonzero(self._loss))
 
     def __getitem__(self, index: int) -> EncodedSample:
         start, end = self.offsets[index], self.offsets[index + 1]

@@ -1,7 +1,6 @@
 """Benchmark files: JSON lines, each with fields that hold a question, a solution or a program."""
 
 import glob
-import gzip
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.data.decontaminate.index import DEFAULT_NGRAM_WORDS, BenchmarkText
+from megatron_mimo.platform.files import open_text
 
 
 @dataclass(kw_only=True)
@@ -48,8 +48,7 @@ def benchmark_texts(config: BenchmarkConfig) -> Iterator[BenchmarkText]:
 
 
 def _file_texts(config: BenchmarkConfig, path: str) -> Iterator[BenchmarkText]:
-    open_text = gzip.open if path.endswith(".gz") else open
-    with open_text(path, "rt", encoding="utf-8") as lines:
+    with open_text(path) as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)

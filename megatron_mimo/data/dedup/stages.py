@@ -9,8 +9,6 @@ together. The best document of a group is the one of the highest quality, then o
 depends neither on the order in which tasks run nor on their number.
 """
 
-import json
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,6 +22,7 @@ from megatron_mimo.data.dedup.keys import key_texts, key_urls
 from megatron_mimo.data.dedup.work import Work
 from megatron_mimo.data.pipeline.shards import shard_paths
 from megatron_mimo.data.pipeline.step import Stage, Task
+from megatron_mimo.platform.files import write_json
 
 
 def dedup_stages(
@@ -71,7 +70,4 @@ def _save_index(work: Work, task: Task) -> None:
     save_index(work, task)
     if task.index == 0:
         content = {"scheme": work.config.index_scheme(), "next_shard": work.first_shard + work.num_shards}
-        path = work.folder / "index" / "index.json"
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_json(work.folder / "index" / "index.json", content)

@@ -1,6 +1,5 @@
 """One YAML for both halves of the data: raw files -> shards (`pipeline:`), shards -> `.bin/.idx` (`tokenize:`)."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +7,12 @@ from typing import Any
 
 from megatron_mimo.config import ConfigError, UserError, to_yaml
 from megatron_mimo.config.load import apply_override, from_tree, read_yaml
-from megatron_mimo.data.corpus_arithmetic import problems
 from megatron_mimo.data.pipeline.config import PipelineConfig
 from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.plan import stages_of
-from megatron_mimo.data.preprocess import PreprocessConfig, preprocess
+from megatron_mimo.data.preprocess import PreprocessConfig, preprocess, write_held_out_problems
+from megatron_mimo.data.tokenize_source import held_out_path
+from megatron_mimo.platform.files import write_text
 
 Report = Callable[[str], None]
 
@@ -52,9 +52,7 @@ def load_job(path: str, overrides: list[str]) -> JobConfig:
 
 def write_job(job: JobConfig, layout: Layout) -> None:
     """Leave the resolved configuration in the pipeline's folder."""
-    temporary = layout.config.with_name(f"{layout.config.name}.tmp")
-    temporary.write_text(to_yaml(job), encoding="utf-8")
-    temporary.replace(layout.config)
+    write_text(layout.config, to_yaml(job))
 
 
 def tokenize(job: JobConfig, report: Report) -> None:
@@ -92,7 +90,7 @@ def _name_shards(pipeline: dict[str, Any], tokens: dict[str, Any]) -> None:
 
 def _write_held_out_problems(pipeline: PipelineConfig, config: PreprocessConfig) -> None:
     """`heldout/arithmetic.jsonl` for the evaluation: prompts and answers of the held-out arithmetic."""
-    folder = Path(config.output_dir) / "heldout"
+    folder = Path(config.output_dir)
     shards = {
         f"{pipeline.output_dir}/{stage.name}"
         for stage in pipeline.stages
@@ -100,10 +98,4 @@ def _write_held_out_problems(pipeline: PipelineConfig, config: PreprocessConfig)
     }
     for source in config.sources:
         if source.shards in shards:
-            lines = (folder / "text" / f"{source.name}.jsonl").read_text(encoding="utf-8").splitlines()
-            by_id = {problem.id: problem for problem in problems()}
-            asked = [by_id[json.loads(line)["id"]] for line in lines]
-            records = [{"id": one.id, "prompt": one.prompt, "answer": str(one.answer)} for one in asked]
-            temporary = folder / "arithmetic.jsonl.tmp"
-            temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-            temporary.replace(folder / "arithmetic.jsonl")
+            write_held_out_problems(folder, held_out_path(folder, source.name))

@@ -18,6 +18,7 @@ from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.markers import Breadcrumb
 from megatron_mimo.data.pipeline.shards import read_documents, shard_path, write_documents
 from megatron_mimo.data.pipeline.step import Stage, Step, Task
+from megatron_mimo.platform.files import write_text
 
 STAGE_FOLDER = "stage:"
 
@@ -130,9 +131,7 @@ def write_inputs(layout: Layout, files: dict[str, list[InputFile]]) -> None:
     for stage, listed in files.items():
         path = layout.inputs(stage)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.tmp")
-        temporary.write_bytes(b"".join(msgspec.json.encode(file) + b"\n" for file in listed))
-        temporary.replace(path)
+        write_text(path, "".join(msgspec.json.encode(file).decode() + "\n" for file in listed))
 
 
 def read_inputs(layout: Layout, stage: str) -> list[InputFile]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from megatron_mimo.data.pipeline.markers import Marker
+from megatron_mimo.platform.formats import format_seconds
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -26,7 +27,7 @@ class Progress:
         now = time.monotonic()
         if now - self.last_line >= SECONDS_BETWEEN_LINES and self.finished < self.num_tasks:
             self.last_line = now
-            self.report(f"{self._state()}, about {clock(self.seconds_left())} left")
+            self.report(f"{self._state()}, about {format_seconds(self.seconds_left(), decimals=1)} left")
 
     def seconds_left(self) -> float:
         """At the speed of this run so far."""
@@ -34,7 +35,7 @@ class Progress:
         return (time.monotonic() - self.start) * (self.num_tasks - self.finished) / max(done, 1)
 
     def end(self) -> None:
-        self.report(f"{self._state()} in {clock(time.monotonic() - self.start)}")
+        self.report(f"{self._state()} in {format_seconds(time.monotonic() - self.start, decimals=1)}")
 
     def _state(self) -> str:
         seconds = max(time.monotonic() - self.start, 1e-9)
@@ -42,11 +43,3 @@ class Progress:
         documents = f", {self.documents:,} documents" if self.documents else ""
         faults = f", {self.faults:,} faults" if self.faults else ""
         return f"{self.stage}: {self.finished} of {self.num_tasks} tasks{documents}{speed}{faults}"
-
-
-def clock(seconds: float) -> str:
-    """`4.2 s`, `3 min 5 s`, `7 h 12 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -7,9 +7,10 @@ from megatron_mimo.config import to_yaml
 from megatron_mimo.data.pipeline.config import PipelineConfig
 from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.plan import stages_of
-from megatron_mimo.data.pipeline.progress import clock
 from megatron_mimo.data.pipeline.summary import FAULTS_SHOWN, StageSummary, grouped, summarize
 from megatron_mimo.platform import page
+from megatron_mimo.platform.files import write_text
+from megatron_mimo.platform.formats import format_seconds
 
 
 def write_report(config: PipelineConfig, command: str) -> None:
@@ -24,9 +25,7 @@ def write_report(config: PipelineConfig, command: str) -> None:
         page.section("Resume", f"<pre>{page.escape(command)}</pre>", note="Runs what is not done, and nothing twice."),
         page.section("Configuration", page.details("resolved", f"<pre>{page.escape(to_yaml(config))}</pre>")),
     ]
-    temporary = layout.report.with_name("report.html.tmp")
-    temporary.write_text(page.page(f"{layout.root.name}: data pipeline", body), encoding="utf-8")
-    temporary.replace(layout.report)
+    write_text(layout.report, page.page(f"{layout.root.name}: data pipeline", body))
 
 
 def _head(layout: Layout, summaries: Sequence[StageSummary], read: Set[str]) -> str:
@@ -37,7 +36,7 @@ def _head(layout: Layout, summaries: Sequence[StageSummary], read: Set[str]) -> 
         f"of {tasks:,} tasks done": f"{finished:,}",
         "documents read": f"{sum(s.counts['read/documents'] for s in summaries if s.name in read):,}",
         "documents at the end": f"{summaries[-1].counts['write/documents']:,}",
-        "CPU time": clock(sum(s.cpu_seconds for s in summaries)),
+        "CPU time": format_seconds(sum(s.cpu_seconds for s in summaries), decimals=1),
         "faults": f"{faults:,}",
     }
     written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from megatron_mimo.config import UserError
 from megatron_mimo.data.tag.schema import Tags, TagsError, tags_from_json, tags_to_json
+from megatron_mimo.platform.files import write_text
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,5 @@ def read_labelled(*paths: Path) -> list[LabelledPage]:
 
 def write_labelled(path: Path, pages: Iterable[LabelledPage]) -> None:
     """Write what `read_labelled` reads."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        for page in pages:
-            record = {"id": page.id, "kind": page.kind, **tags_to_json(page.tags), "text": page.text}
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    temporary.replace(path)
+    records = ({"id": page.id, "kind": page.kind, **tags_to_json(page.tags), "text": page.text} for page in pages)
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))

@@ -20,9 +20,9 @@ from megatron_mimo.config import (
     UserError,
     to_yaml,
 )
+from megatron_mimo.platform.formats import format_bytes, format_count, format_seconds
 from megatron_mimo.platform.page import nested
 from megatron_mimo.training.charts import Series, line_chart
-from megatron_mimo.training.formats import format_bytes, format_count, format_seconds
 from megatron_mimo.training.history import read_history
 from megatron_mimo.training.metrics import EvaluationMetrics, MetricsLog, StepMetrics
 from megatron_mimo.training.report import write_report
@@ -234,6 +234,7 @@ def test_counts(value, expected):
 def test_durations_and_sizes():
     assert [format_seconds(each) for each in (0.4, 59.7, 3_600, 93_784)] == ["0 s", "1 min 0 s", "1 h 0 min", "1 d 2 h"]
     assert format_seconds(float("inf")) == "unknown"
+    assert [format_seconds(each, decimals=1) for each in (4.24, 59.97, 185)] == ["4.2 s", "1 min 0 s", "3 min 5 s"]
     assert [format_bytes(each) for each in (512, 2**20, 1.5 * 2**30)] == ["512 B", "1 MiB", "1.5 GiB"]
 
 

@@ -12,10 +12,12 @@ def format_count(value: float) -> str:
     return f"{value:.3g}" if value % 1 else f"{value:.0f}"
 
 
-def format_seconds(seconds: float) -> str:
-    """93_784 -> "1 d 2 h"; the two largest units, seconds alone below a minute."""
+def format_seconds(seconds: float, decimals: int = 0) -> str:
+    """93_784 -> "1 d 2 h"; the two largest units, below a minute seconds alone, with so many decimals."""
     if not math.isfinite(seconds):
         return "unknown"
+    if round(seconds, decimals) < 60:
+        return f"{seconds:.{decimals}f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
@@ -23,7 +25,7 @@ def format_seconds(seconds: float) -> str:
         return f"{days} d {hours} h"
     if hours:
         return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes} min {rest} s"
 
 
 def format_bytes(size: float) -> str:
