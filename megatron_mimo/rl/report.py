@@ -7,10 +7,10 @@ from typing import Any
 from megatron_mimo.config import UserError
 from megatron_mimo.platform import page
 from megatron_mimo.platform.files import write_text
+from megatron_mimo.platform.formats import format_seconds
 from megatron_mimo.rl.gantt import gantt
 from megatron_mimo.rl.trace import METRICS, TIMELINE, read_rows
 from megatron_mimo.training.charts import Series, line_chart
-from megatron_mimo.training.formats import format_seconds
 
 Row = dict[str, Any]
 

@@ -9,9 +9,9 @@ from typing import Any, TextIO
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from megatron_mimo.platform.files import write_json, write_text
+from megatron_mimo.platform.formats import format_seconds
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch
 from megatron_mimo.rl.step_record import StepRecord, ValidationRecord, scalars
-from megatron_mimo.training.formats import format_seconds
 
 METRICS, TIMELINE = "metrics.jsonl", "timeline.json"
 

@@ -1,7 +1,13 @@
 """Generated conversations for MiMo-nano: `python -m megatron_mimo.data.chat.nano FOLDER`.
 
-`train.jsonl` asks the arithmetic problems of the embedded corpus in many wordings and answers with the worked steps in
-a think block and the result in a box; `heldout.jsonl` holds, with their answers, problems that no split trains on.
+| file | what |
+|---|---|
+| `train.jsonl` | the arithmetic problems of the embedded corpus in many wordings, answered with the worked steps in a think block and the result in a box |
+| `heldout.jsonl` | with their answers, problems that no split trains on |
+| `heldout_corpus.jsonl` | the same, as the corpus asks them: for the base model |
+| `rl_start.jsonl` | answers of mixed quality, some careless or lazy, for a policy that RL can improve |
+
+Held-out problems and programs are in none of them but those named so.
 """
 
 import json
@@ -12,24 +18,36 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.data.corpus_arithmetic import Problem, problems
-from megatron_mimo.platform.files import write_text
+from megatron_mimo.data.nano_programs import Program, programs
 
 WORDINGS = ("What is {id}?", "Please work out {id}.", "{id}=?", "Compute {id} for me.", "How much is {id}?")
 SYSTEM = "Answer with the result in a box."
 SYSTEM_SHARE = 0.2
+CARELESS_SHARE = 0.75
+"""Of the arithmetic answers in rl_start.jsonl: the carry is forgotten, so that they are right where there is none."""
+LAZY_SHARE = 0.5
+"""Of the programs in rl_start.jsonl: right for the easy tests alone."""
+NUM_START_PROBLEMS = 2000
+ANSWERS_PER_PROGRAM = 4
+"""In rl_start.jsonl, drawn one by one."""
+Conversation = dict[str, Any]
 
 
-def conversation(problem: Problem, generator: random.Random) -> dict[str, Any]:
+def conversation(problem: Problem, generator: random.Random) -> Conversation:
     """One question and its worked answer."""
     *steps, answer = problem.solution.split("\n")
     worked = "\n".join(steps)
     asked = generator.choice(WORDINGS).format(id=problem.id)
     system = [{"role": "system", "content": SYSTEM}] if generator.random() < SYSTEM_SHARE else []
     response = f"<think>\n{problem.prompt}{worked}\n</think>\n{answer}"
-    return {"messages": [*system, {"role": "user", "content": asked}, {"role": "assistant", "content": response}]}
+    return {"messages": [*system, *turns(asked, response)]}
 
 
-def train_conversations(seed: int = 0) -> Iterator[dict[str, Any]]:
+def turns(asked: str, answered: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+
+
+def train_conversations(seed: int = 0) -> Iterator[Conversation]:
     """One conversation a problem that is not held out, shuffled."""
     generator = random.Random(seed)
     chosen = [problem for problem in problems() if not problem.held_out]
@@ -37,23 +55,66 @@ def train_conversations(seed: int = 0) -> Iterator[dict[str, Any]]:
     return (conversation(problem, generator) for problem in chosen)
 
 
-def held_out_questions() -> Iterator[dict[str, str]]:
-    """`{"id", "prompt", "answer"}` of every held-out problem."""
-    for problem in problems():
-        if problem.held_out:
-            yield {"id": problem.id, "prompt": WORDINGS[0].format(id=problem.id), "answer": str(problem.answer)}
+def held_out_questions(wording: str = WORDINGS[0]) -> list[dict[str, str]]:
+    """`{"id", "prompt", "answer"}` of every held-out problem, shuffled: the first ones are a fair sample."""
+    chosen = [problem for problem in problems() if problem.held_out]
+    random.Random(0).shuffle(chosen)
+    return [
+        {"id": problem.id, "prompt": wording.format(id=problem.id), "answer": str(problem.answer)} for problem in chosen
+    ]
+
+
+def start_conversations(seed: int = 0) -> list[Conversation]:
+    """Sums, differences and programs asked as the RL problems ask them, some of the answers careless or lazy."""
+    generator = random.Random(f"rl start {seed}")
+    short = [problem for problem in problems() if not problem.held_out and problem.operator != "*"]
+    chosen = [arithmetic_turn(problem, generator) for problem in generator.sample(short, NUM_START_PROBLEMS)]
+    for program in programs():
+        if not program.held_out:
+            chosen += [program_turn(program, generator) for _ in range(ANSWERS_PER_PROGRAM)]
+    generator.shuffle(chosen)
+    return chosen
+
+
+def arithmetic_turn(problem: Problem, generator: random.Random) -> Conversation:
+    """The question of the RL problem and its worked answer, with or without the carry."""
+    *steps, answer = problem.solution.split("\n")
+    if generator.random() < CARELESS_SHARE:
+        steps, answer = careless(problem, steps)
+    worked = "\n".join(steps)
+    return {"messages": turns(problem.prompt, f"<think>\n{worked}\n</think>\n{answer}")}
+
+
+def careless(problem: Problem, steps: list[str]) -> tuple[list[str], str]:
+    """Steps and answer of a sum or difference that forgets the carry: `4+3=7` for `4+3+1=8`."""
+    x, y = problem.a // 10, problem.b // 10
+    tens = x + y if problem.operator == "+" else x - y
+    ones = int(steps[0].partition("=")[2]) % 10
+    return [steps[0], f"{x}{problem.operator}{y}={tens}"], f"Answer: \\boxed{{{10 * tens + ones}}}"
+
+
+def program_turn(program: Program, generator: random.Random) -> Conversation:
+    """The task of the RL problem and a code block, right or lazy."""
+    source = program.lazy_source if generator.random() < LAZY_SHARE else program.source
+    return {"messages": turns(program.prompt, f"```python\n{source}```")}
 
 
 def main() -> int:
-    """Write both files."""
+    """Write the files."""
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         print(__doc__)
         return 2
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for name, records in (("train", train_conversations()), ("heldout", held_out_questions())):
+    files = {
+        "train": train_conversations(),
+        "heldout": held_out_questions(),
+        "heldout_corpus": held_out_questions("Question: {id}=?"),
+        "rl_start": start_conversations(),
+    }
+    for name, records in files.items():
         write_text(folder / f"{name}.jsonl", "".join(json.dumps(record) + "\n" for record in records))
-    print(f"wrote {folder}/train.jsonl and {folder}/heldout.jsonl")
+    print(f"wrote {', '.join(files)} (.jsonl) to {folder}")
     return 0
 
 

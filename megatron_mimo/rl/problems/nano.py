@@ -1,29 +1,26 @@
-"""Generated problems of graded difficulty that a model of a few million parameters can learn, in its corpus' form.
+"""Generated problems of graded difficulty that MiMo-nano can learn: `python -m megatron_mimo.rl.problems.nano FOLDER`.
 
 Mathematics: sums, differences and products of two-digit numbers, by how many carries they need. Code: functions whose
-tests go from what half a solution passes to what only a right one does. Held-out problems are those of the corpus.
+tests go from what a lazy answer passes to what only a right one does. Held-out problems are in no training data.
+
+The command writes train_math.jsonl, valid_math.jsonl, train_code.jsonl and valid_code.jsonl, without the products:
+their worked answers take too long for a laptop's rollouts. The policy to start from: examples/nano/sft_for_rl.yaml.
 """
 
 import random
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+from megatron_mimo.config import UserError
 from megatron_mimo.data.corpus_arithmetic import Problem as Arithmetic
 from megatron_mimo.data.corpus_arithmetic import problems as arithmetic
-from megatron_mimo.data.document import is_held_out
+from megatron_mimo.data.nano_programs import programs
 from megatron_mimo.judge.request import CallTest, Test
-from megatron_mimo.rl.problems.problem import Problem
+from megatron_mimo.rl.problems.problem import Problem, write_problems
 
-HELD_OUT_SHARE = 0.1
-Task = tuple[str, str, str, tuple[int, ...], tuple[int, ...]]
-TASKS: list[Task] = [
-    # name, what it returns, expression, easy inputs (a lazy answer passes), hard inputs; {k} is a number
-    ("at_most_{k}", "the smaller of x and {k}", "min(x, {k})", (0, 1, 2), (100, 250, 999)),
-    ("at_least_{k}", "the larger of x and {k}", "max(x, {k})", (100, 250, 999), (0, 1, 2)),
-    ("distance_to_{k}", "the distance between x and {k}", "abs(x - {k})", (100, 300, 500), (0, 1, 2)),
-    ("remainder_by_{k}", "the remainder of x divided by {k}", "x % {k}", (0, 1, 2), (100, 301, 777)),
-    ("divide_by_{k}", "x divided by {k}, rounded down", "x // {k}", (0, 1, 2), (100, 301, 777)),
-    ("add_{k}", "x plus {k}", "x + {k}", (0, 1), (58, 399)),
-]
+RANDOM_INPUTS = 2
+"""Further hard tests a program, between 100 and 1000."""
 
 
 def nano_math() -> Iterator[tuple[Problem, bool]]:
@@ -52,21 +49,53 @@ def arithmetic_difficulty(problem: Arithmetic) -> int:
 def nano_code(seed: int = 0) -> Iterator[tuple[Problem, bool]]:
     """(problem, held out): tests 0.. are easy and the last ones hard, so `levels` has 0 and 1."""
     generator = random.Random(f"nano code {seed}")
-    for name, returns, expression, easy, hard in TASKS:
-        for k in range(3, 80):
-            function, body = name.format(k=k), expression.format(k=k)
-            # Evaluates text of this file, never of a user.
-            rule = eval(f"lambda x: {body}", {"__builtins__": {"abs": abs, "max": max, "min": min}})
-            inputs = [*easy, *hard, *(generator.randrange(100, 1000) for _ in range(2))]
-            tests: list[Test] = [CallTest(function=function, arguments=[x], expected=rule(x)) for x in inputs]
-            problem = Problem(
-                id=f"program/{function}",
-                prompt=f"Task: Write a Python function {function}(x) that returns {returns.format(k=k)}.\n",
-                kind="code",
-                tests=tests,
-                golden=f"def {function}(x):\n    return {body}\n",
-                levels=[0] * len(easy) + [1] * (len(inputs) - len(easy)),
-                scores=[0.5, 0.5],
-                source="program",
-            )
-            yield problem, is_held_out(problem.id, HELD_OUT_SHARE)
+    for program in programs():
+        # Evaluates text of this package, never of a user.
+        rule = eval(f"lambda x: {program.expression}", {"__builtins__": {"abs": abs, "max": max, "min": min}})
+        drawn = (generator.randrange(100, 1000) for _ in range(RANDOM_INPUTS))
+        inputs = [*program.easy_inputs, *program.hard_inputs, *drawn]
+        tests: list[Test] = [CallTest(function=program.function, arguments=[x], expected=rule(x)) for x in inputs]
+        num_easy = len(program.easy_inputs)
+        problem = Problem(
+            id=program.id,
+            prompt=program.prompt,
+            kind="code",
+            tests=tests,
+            golden=program.source,
+            levels=[0] * num_easy + [1] * (len(inputs) - num_easy),
+            scores=[0.5, 0.5],
+            source="program",
+        )
+        yield problem, program.held_out
+
+
+def write_problem_files(folder: Path, seed: int = 0) -> dict[str, int]:
+    """The four files, shuffled; returns the problems in each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    short = [(problem, held_out) for problem, held_out in nano_math() if "*" not in problem.id]
+    numbers = {}
+    for kind, problems in (("math", short), ("code", [*nano_code(seed)])):
+        random.Random(f"{kind} {seed}").shuffle(problems)
+        for split in ("train", "valid"):
+            chosen = [problem for problem, held_out in problems if held_out == (split == "valid")]
+            numbers[f"{split}_{kind}.jsonl"] = write_problems(folder / f"{split}_{kind}.jsonl", chosen)
+    return numbers
+
+
+def main() -> int:
+    """Write the files."""
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        print(__doc__)
+        return 2
+    try:
+        numbers = write_problem_files(Path(sys.argv[1]))
+    except (UserError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    for name, number in numbers.items():
+        print(f"{sys.argv[1]}/{name}: {number:,} problems")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
