@@ -195,7 +195,7 @@ def engine_environment(config: EngineConfig, environment: Mapping[str, str] | No
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     }
     given = os.environ if environment is None else environment
-    merged = vllm_environment() | ours | given
+    merged = {**vllm_environment(), **ours, **given}
     if "VLLM_CPU_KVCACHE_SPACE" not in given:
         merged.pop("VLLM_CPU_KVCACHE_SPACE", None)
     return merged

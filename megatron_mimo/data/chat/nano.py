@@ -1,11 +1,9 @@
 """Generated conversations for MiMo-nano: `python -m megatron_mimo.data.chat.nano FOLDER`.
 
-| file | what |
-|---|---|
-| `train.jsonl` | the arithmetic problems of the embedded corpus in many wordings, answered with the worked steps in a think block and the result in a box |
-| `heldout.jsonl` | with their answers, problems that no split trains on |
-| `heldout_corpus.jsonl` | the same, as the corpus asks them: for the base model |
-| `rl_start.jsonl` | answers of mixed quality, some careless or lazy, for a policy that RL can improve |
+train.jsonl           the embedded corpus' arithmetic in many wordings: worked steps in a think block, the result in a box
+heldout.jsonl         with their answers, problems that no split trains on
+heldout_corpus.jsonl  the same, as the corpus asks them: for the base model
+rl_start.jsonl        answers of mixed quality, some careless or lazy, for a policy that RL can improve
 
 Held-out problems and programs are in none of them but those named so.
 """
@@ -19,6 +17,7 @@ from typing import Any
 
 from megatron_mimo.data.corpus_arithmetic import Problem, problems
 from megatron_mimo.data.nano_programs import Program, programs
+from megatron_mimo.platform.files import write_text
 
 WORDINGS = ("What is {id}?", "Please work out {id}.", "{id}=?", "Compute {id} for me.", "How much is {id}?")
 SYSTEM = "Answer with the result in a box."
