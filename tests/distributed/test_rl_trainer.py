@@ -1,0 +1,198 @@
+"""The RL trainer: an update is that of a naive program, in every layout; runs resume; weights equal the export."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from megatron_mimo.config.rl import RLConfig
+from megatron_mimo.convert.export import export_checkpoint
+from megatron_mimo.model.reference import ReferenceMiMo
+from megatron_mimo.rl.sample import SampleGroup
+from support.launch import torchrun
+from support.rl_tiny import MODEL, ROTARY_BASE, make_groups, make_start, rl_config, rl_tree
+
+PROGRAM = str(Path(__file__).parent / "programs" / "rl_updates.py")
+TP, PP = "tensor_model_parallel_size", "pipeline_model_parallel_size"
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
+    return make_start(tmp_path_factory.mktemp("start"), tiny_data / "tokenizer")
+
+
+def run_jobs(folder: Path, processes: int, jobs: list[dict[str, Any]]) -> None:
+    path = folder / f"jobs{processes}.json"
+    path.write_text(json.dumps(jobs))
+    done = torchrun(processes, PROGRAM, str(path), timeout_seconds=180)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    tensors: dict[str, torch.Tensor] = {}
+    for path in folder.glob("*.safetensors"):
+        tensors |= load_file(path)
+    return tensors
+
+
+def naive_training(start: Path, config: RLConfig, seeds: list[int]) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """Eq. 1 sample by sample on the plain model in float64, plain AdamW; final weights, loss of every update."""
+    torch.manual_seed(0)
+    model = ReferenceMiMo(MODEL, ROTARY_BASE)
+    model.load_state_dict(weights(start.parents[1] / "hf"))
+    model.double()
+    trained = {name: p for name, p in model.named_parameters() if "mtp_layers" not in name}
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in trained.values() if p.ndim > 1], "weight_decay": 0.1},
+            {"params": [p for p in trained.values() if p.ndim == 1], "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+        betas=(0.9, 0.95),
+        eps=config.optimizer.adam_eps,
+    )
+    losses = []
+    for seed in seeds:
+        groups = make_groups(seed)
+        size = len(groups) if config.on_policy else config.mini_batch_groups
+        with torch.no_grad():
+            old = {id(s): logprobs(model, group, s) for group in groups for s in group.finished}
+        for first in range(0, len(groups), size):
+            loss = naive_loss(model, groups[first : first + size], old, config)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained.values(), config.optimizer.clip_grad)
+            optimizer.step()
+            losses.append(float(loss))
+    return {name: tensor.float() for name, tensor in model.state_dict().items()}, losses
+
+
+def logprobs(model: ReferenceMiMo, group: SampleGroup, sample: Any) -> torch.Tensor:
+    tokens = torch.tensor([[*group.prompt.tokens, *sample.tokens]])
+    scores = model(tokens)[0, 0, len(group.prompt.tokens) - 1 : -1].log_softmax(-1)
+    return scores.gather(-1, tokens[0, len(group.prompt.tokens) :, None]).squeeze(-1)
+
+
+def naive_loss(model: ReferenceMiMo, groups: list[SampleGroup], old: dict[int, Any], config: RLConfig) -> torch.Tensor:
+    total, tokens = torch.zeros((), dtype=torch.float64), 0
+    for group in groups:
+        rewards = torch.tensor(group.rewards, dtype=torch.float64)
+        for sample, advantage in zip(group.finished, (rewards - rewards.mean()) / rewards.std(), strict=True):
+            if config.overlong_masking and sample.finish_reason == "length":
+                continue
+            for new, was in zip(logprobs(model, group, sample), old[id(sample)], strict=True):
+                ratio = (new - was).exp()
+                total = total + min(ratio * advantage, ratio.clamp(0.8, 1.28) * advantage)
+                tokens += 1
+    return -total / tokens
+
+
+def close(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float) -> None:
+    assert actual.keys() == expected.keys()
+    worst = {name: float((actual[name].float() - tensor.float()).abs().max()) for name, tensor in expected.items()}
+    assert max(worst.values()) <= tolerance, max(worst.items(), key=lambda item: item[1])
+
+
+@pytest.fixture(scope="module")
+def plain(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two steps of two updates in one process; `finished` has the weights, `finished.json` the metrics."""
+    folder = tmp_path_factory.mktemp("plain")
+    changes = [
+        ("plain", {}),
+        ("long_rows", {"micro_batch_tokens": 4096}),
+        ("one_sample_a_row", {"micro_batch_tokens": 1}),
+        ("on_policy", {"on_policy": True, "overlong_masking": True}),
+    ]
+    run_jobs(folder, 1, [{"name": name, "seeds": [1, 2], "tree": rl_tree(start, folder, **c)} for name, c in changes])
+    return folder
+
+
+@pytest.mark.parametrize("changes", [{}, {"on_policy": True, "overlong_masking": True}], ids=["plain", "on_policy"])
+def test_updates_are_those_of_a_naive_program(
+    changes: dict[str, Any], plain: Path, start: Path, request: pytest.FixtureRequest
+) -> None:
+    name = request.node.callspec.id
+    expected, losses = naive_training(start, rl_config(rl_tree(start, plain, **changes)), [1, 2])
+    before, after = weights(start.parents[1] / "hf"), weights(plain / name)
+    assert all((after[n] - before[n]).abs().max() > 1e-3 for n in before if "mtp_layers" not in n), "all is trained"
+    close(after, expected, 1e-5)
+    close({n: t for n, t in after.items() if "mtp_layers" in n}, {n: t for n, t in before.items() if "mtp" in n}, 0)
+    metrics = json.loads((plain / f"{name}.json").read_text())
+    each = 1 if changes else 2
+    for step, row in enumerate(metrics):
+        assert row["loss"] == pytest.approx(sum(losses[each * step : each * (step + 1)]) / each, abs=1e-5)
+        assert row["updates"] == each and row["skipped_updates"] == 0 and row["grad_norm"] > 0
+    if not changes:
+        assert metrics[0]["clipped_high"] > 0 and metrics[0]["clipped_low"] > 0, "the clip is at work"
+
+
+@pytest.mark.parametrize("name", ["long_rows", "one_sample_a_row"])
+def test_packing_changes_nothing(name: str, plain: Path) -> None:
+    close(weights(plain / name), weights(plain / "plain"), 1e-5)
+    for row, expected in zip(metrics_of(plain / f"{name}.json"), metrics_of(plain / "plain.json"), strict=True):
+        assert row == pytest.approx(expected, abs=1e-4, rel=1e-4)
+
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "DP2": {"data_parallel_size": 2},
+    "DP2 with an empty rank": {"data_parallel_size": 2, "micro_batch_tokens": 100_000},
+    "TP2": {"parallel": {TP: 2}},
+    "TP2 + SP": {"parallel": {TP: 2, "sequence_parallel": True}},
+    "PP2": {"parallel": {PP: 2}},
+}
+RESUMED: dict[str, dict[str, Any]] = {
+    "DP2": {"data_parallel_size": 2, "precision": {"dtype": "bf16"}},
+    "PP2": {"parallel": {PP: 2}},
+}
+
+
+@pytest.fixture(scope="module")
+def two_ranks(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every layout; and two of them stopped after a step, continued, and not stopped."""
+    folder = tmp_path_factory.mktemp("two")
+    jobs = [{"name": n, "seeds": [1, 2], "tree": rl_tree(start, folder, **changes)} for n, changes in LAYOUTS.items()]
+    for name, changes in RESUMED.items():
+        tree = rl_tree(start, folder / f"resumed {name}", **changes)
+        jobs += [
+            {"name": "whole", "seeds": [1, 2, 3], "tree": tree},
+            {"name": "first", "seeds": [1], "save": 1, "tree": tree},
+            {"name": "second", "seeds": [2, 3], "restore": 1, "tree": tree},
+        ]
+    run_jobs(folder, 2, jobs)
+    return folder
+
+
+def metrics_of(path: Path) -> list[dict[str, float]]:
+    """Without what a clock decides."""
+    return [{k: v for k, v in row.items() if "seconds" not in k} for row in json.loads(path.read_text())]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layouts_change_nothing(name: str, plain: Path, two_ranks: Path) -> None:
+    close(weights(two_ranks / name), weights(plain / "plain"), 1e-5)
+    expected = metrics_of(plain / "plain.json")
+    for row, other in zip(metrics_of(two_ranks / f"{name}.json"), expected, strict=True):
+        assert row == pytest.approx(other, abs=1e-4, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_resumed_run_goes_on_bit_for_bit(name: str, two_ranks: Path) -> None:
+    folder = two_ranks / f"resumed {name}"
+    close(weights(folder / "second"), weights(folder / "whole"), 0)
+    parts = [*metrics_of(folder / "first.json"), *metrics_of(folder / "second.json")]
+    assert parts == metrics_of(folder / "whole.json")
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_written_weights_are_those_of_the_export(name: str, two_ranks: Path, tmp_path: Path) -> None:
+    folder = two_ranks / f"resumed {name}"
+    export_checkpoint(folder / "checkpoints" / "step_00000001", tmp_path / "export")
+    written, exported = (
+        {path.name: path.read_bytes() for path in f.iterdir()} for f in (folder / "first", tmp_path / "export")
+    )
+    assert {n: c for n, c in written.items() if n != "README.md"} == {
+        n: c for n, c in exported.items() if n != "README.md"
+    }
