@@ -14,11 +14,10 @@ from megatron_mimo.platform.files import write_json
 from megatron_mimo.rl.engine_protocol import RewardFunction, UpdatableEngine
 from megatron_mimo.rl.policy_weights import PolicyWeights
 from megatron_mimo.rl.prompt_sampling import PromptSampler
-from megatron_mimo.rl.sample import Prompt
+from megatron_mimo.rl.sample import Prompt, SampleGroup
 from megatron_mimo.rl.scheduler.scheduler import RolloutScheduler
 from megatron_mimo.rl.step_record import Timings, step_record
 from megatron_mimo.rl.trace import Trace
-from megatron_mimo.rl.train_batch import TrainBatch
 from megatron_mimo.rl.validate import validate
 
 FINISHED, PREEMPTED = "finished", "pre-empted"
@@ -29,7 +28,7 @@ Result = TypeVar("Result")
 class Trainer(Protocol):
     """rl/trainer_actors.TrainerGroup, or a stand-in."""
 
-    async def train(self, batch: TrainBatch) -> dict[str, float]:
+    async def train(self, groups: Sequence[SampleGroup]) -> dict[str, float]:
         """All updates of a step; returns metrics."""
         ...
 
@@ -92,7 +91,7 @@ class RLLoop:
         batch = await self._unless_stopped(self._scheduler.collect())
         timings, clock = Timings(), time.perf_counter
         started = clock()
-        metrics = await self._trainer.train(TrainBatch.from_groups(batch.selected, self.config))
+        metrics = await self._trainer.train(batch.selected)
         timings.train = clock() - started
         self.step += 1
         started = clock()

@@ -1,6 +1,7 @@
 """One RL run: data, trainer, weights, engines and rewards brought up in that order, the loop, and down again."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -21,6 +22,10 @@ from megatron_mimo.rl.scheduler.policy import POLICIES
 from megatron_mimo.rl.scheduler.scheduler import RolloutScheduler
 from megatron_mimo.rl.trace import Trace
 from megatron_mimo.rl.trainer_actors import TrainerGroup
+
+
+RAY_CPUS = 64
+"""What a Ray of our own counts with. Its actors share the real ones; with those counted, some would never start."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ async def train(config: RLConfig, command: str) -> str:
     data = load_data(config)
     output_dir = Path(config.output_dir)
     async with AsyncExitStack() as stack:
+        stack.enter_context(ray_session())
         trainer = await stack.enter_async_context(started_trainer(config))
         restored = await trainer.restore()
         step, driver_state = restored if restored is not None else (0, None)
@@ -87,6 +93,19 @@ async def train(config: RLConfig, command: str) -> str:
             reason = await loop.fit()
         trace.say(f"run ends: {reason}" + (f"; resume with: {command}" if reason == PREEMPTED else ""))
         return reason
+
+
+@contextmanager
+def ray_session() -> Iterator[None]:
+    """The cluster that RAY_ADDRESS names, or a Ray of this machine's own that ends with the context."""
+    import ray
+
+    local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": RAY_CPUS, "include_dashboard": False}
+    ray.init(log_to_driver=True, logging_level="warning", **local)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 @asynccontextmanager

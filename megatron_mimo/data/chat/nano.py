@@ -1,6 +1,6 @@
 """Generated conversations for MiMo-nano: `python -m megatron_mimo.data.chat.nano FOLDER`.
 
-train.jsonl           the embedded corpus' arithmetic in many wordings: worked steps in a think block, the result in a box
+train.jsonl           the embedded corpus' arithmetic in many wordings, worked steps in a think block, the result boxed
 heldout.jsonl         with their answers, problems that no split trains on
 heldout_corpus.jsonl  the same, as the corpus asks them: for the base model
 rl_start.jsonl        answers of mixed quality, some careless or lazy, for a policy that RL can improve
