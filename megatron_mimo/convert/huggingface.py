@@ -29,6 +29,7 @@ from megatron_mimo.convert.shards import (
 from megatron_mimo.convert.weights import Weights, WeightsInMemory
 
 END_OF_DOCUMENT = "<|endoftext|>"
+END_OF_TURN = "<|im_end|>"
 REMOTE_CODE_FILES = ("configuration_mimo.py", "modeling_mimo.py")
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -47,7 +48,8 @@ class TokenizerFiles:
 
     folder: Path
     stop_token_ids: list[int]
-    """What ends a text: the tokenizer's own end token first, then the end-of-document token of pre-training."""
+    """What ends a text: the tokenizer's own end token, that of its chat template's turns, and last the end-of-document
+    token of pre-training."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,16 @@ def check_tokenizer(folder: Path, model: ModelConfig, sha256: str | None = None)
         raise UserError(f"{path} has no {END_OF_DOCUMENT} token, which ends every training document")
     own_end = settings.get("eos_token") or END_OF_DOCUMENT
     own_end = own_end["content"] if isinstance(own_end, dict) else own_end
-    return TokenizerFiles(folder, list(dict.fromkeys([ids.get(own_end, ids[END_OF_DOCUMENT]), ids[END_OF_DOCUMENT]])))
+    ends = [own_end, END_OF_TURN] if END_OF_TURN in _chat_template(folder, settings) else [own_end]
+    return TokenizerFiles(
+        folder, [*dict.fromkeys(ids[end] for end in ends if end in ids and end != END_OF_DOCUMENT), ids[END_OF_DOCUMENT]]
+    )
+
+
+def _chat_template(folder: Path, settings: dict[str, Any]) -> str:
+    """Empty where there is none."""
+    path = folder / "chat_template.jinja"
+    return path.read_text(encoding="utf-8") if path.is_file() else str(settings.get("chat_template") or "")
 
 
 def _token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:

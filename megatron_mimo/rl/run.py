@@ -23,7 +23,6 @@ from megatron_mimo.rl.scheduler.scheduler import RolloutScheduler
 from megatron_mimo.rl.trace import Trace
 from megatron_mimo.rl.trainer_actors import TrainerGroup
 
-
 RAY_CPUS = 64
 """What a Ray of our own counts with. Its actors share the real ones; with those counted, some would never start."""
 
@@ -100,6 +99,8 @@ def ray_session() -> Iterator[None]:
     """The cluster that RAY_ADDRESS names, or a Ray of this machine's own that ends with the context."""
     import ray
 
+    # Ray gives its workers low priority: on a shared machine the judge's programs would starve engines and trainer.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": RAY_CPUS, "include_dashboard": False}
     ray.init(log_to_driver=True, logging_level="warning", **local)
     try:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,14 @@ def test_tokenizers_that_do_not_fit(nano, tokenizer_folder, tmp_path: Path) -> N
         huggingface.check_tokenizer(tmp_path, nano)
     digest = hashlib.sha256((tokenizer_folder / "tokenizer.json").read_bytes()).hexdigest()
     assert huggingface.check_tokenizer(tokenizer_folder, nano, digest).stop_token_ids == [0]
+
+
+def test_a_chat_template_adds_the_end_of_its_turns(nano, tokenizer_folder, tmp_path: Path) -> None:
+    folder = shutil.copytree(tokenizer_folder, tmp_path / "tokenizer")
+    (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}<|im_end|>")
+    assert huggingface.check_tokenizer(folder, nano).stop_token_ids == [2, 0]
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}')
+    assert huggingface.check_tokenizer(folder, nano).stop_token_ids == [2, 0]
+    (folder / "chat_template.jinja").unlink()
+    (folder / "tokenizer_config.json").write_text('{"chat_template": "{{ messages[0][\'content\'] }}"}')
+    assert huggingface.check_tokenizer(folder, nano).stop_token_ids == [0]
