@@ -83,10 +83,9 @@ def naive_loss(model: ReferenceMiMo, groups: list[SampleGroup], old: dict[int, A
         for sample, advantage in zip(group.finished, (rewards - rewards.mean()) / rewards.std(), strict=True):
             if config.overlong_masking and sample.finish_reason == "length":
                 continue
-            for new, was in zip(logprobs(model, group, sample), old[id(sample)], strict=True):
-                ratio = (new - was).exp()
-                total = total + min(ratio * advantage, ratio.clamp(0.8, 1.28) * advantage)
-                tokens += 1
+            ratio = (logprobs(model, group, sample) - old[id(sample)]).exp()
+            total = total + torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.28) * advantage).sum()
+            tokens += len(sample.tokens)
     return -total / tokens
 
 
