@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,19 +182,16 @@ def stop_token_ids(folder: Path) -> list[int]:
     return list(end) if isinstance(end, list) else [end]
 
 
-def engine_environment(config: EngineConfig, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+def engine_environment(config: EngineConfig) -> dict[str, str]:
     """The environment of a process that holds an engine; the caller's own settings win.
 
     On CPU `config` gives the key/value memory and the threads, which are not bound to cores: trainer, judge and other
     engines share them. vLLM computes in its engine process, without another one in between.
     """
-    ours = {
+    ours = vllm_environment() | {
         "OMP_NUM_THREADS": str(config.num_threads),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     }
-    given = os.environ if environment is None else environment
-    merged = vllm_environment() | ours | given
-    if "VLLM_CPU_KVCACHE_SPACE" not in given:
-        merged.pop("VLLM_CPU_KVCACHE_SPACE", None)
-    return merged
+    ours.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would override `memory_bytes`
+    return ours | os.environ
