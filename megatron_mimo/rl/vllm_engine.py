@@ -1,6 +1,7 @@
 """A rollout engine on vLLM's `AsyncLLM`: this process talks, a process of vLLM's computes."""
 
 import asyncio
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from megatron_mimo.rl.engine_protocol import (
 )
 from megatron_mimo.serve.speculative import mtp_speculative_config, read_model_config, vllm_environment
 
+TURN_END = "<|im_end|>"
 WORKER_EXTENSION = "megatron_mimo.rl.vllm_worker.FolderReload"
 
 
@@ -173,13 +175,16 @@ def rollout_fault(error: Exception, engine: str) -> RolloutFault:
 
 
 def stop_token_ids(folder: Path) -> list[int]:
-    """The model's end tokens: `eos_token_id` of config.json, a number or a list."""
+    """What ends a response: `eos_token_id` of config.json, and the end of a chat turn where the tokenizer has one."""
     end = read_model_config(folder).get("eos_token_id")
     if end is None:
         raise UserError(
             f"{folder}/config.json names no eos_token_id: responses would never end; export the model again"
         )
-    return list(end) if isinstance(end, list) else [end]
+    tokenizer = folder / "tokenizer.json"
+    added = json.loads(tokenizer.read_text(encoding="utf-8"))["added_tokens"] if tokenizer.is_file() else []
+    turn_ends = [token["id"] for token in added if token["content"] == TURN_END]
+    return list(dict.fromkeys([*(end if isinstance(end, list) else [end]), *turn_ends]))
 
 
 def engine_environment(config: EngineConfig) -> dict[str, str]:
