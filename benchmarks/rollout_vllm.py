@@ -1,6 +1,9 @@
 """The rollout scheduler on real engines: naive dynamic sampling, first finished and seamless, same prompts, one run.
 
-    python benchmarks/rollout_vllm.py --model runs/nano/hf          # the quick start's model, about 5 minutes
+    python benchmarks/rollout_vllm.py --model MODEL_DIR             # about 5 minutes on two free cores
+
+MODEL_DIR is an exported nano model that solves some of the nano code problems some of the time, asked as a chat: the
+start of the nano RL run. One that solves none, or all, gives no groups to train on, and the run ends with that message.
 
 vLLM engines behind Ray actors generate programs for nano code problems at temperature 1, the local judge runs every
 program on the problem's tests. Tests of nano problems take milliseconds where those of real ones take seconds, so each
@@ -36,6 +39,7 @@ from megatron_mimo.rl.prompt_sampling import PromptSampler
 from megatron_mimo.rl.sample import Prompt, Sample
 from megatron_mimo.rl.scheduler.policy import FIRST_FINISHED, NAIVE, SEAMLESS, STATIC, SchedulingPolicy
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch, RolloutScheduler
+from megatron_mimo.serve.speculative import read_model_config
 
 POLICIES = (NAIVE, FIRST_FINISHED, SEAMLESS)
 WIDTHS = 9, 10, 16, 8, 7, 8, 8
@@ -91,7 +95,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=Path("runs/nano/hf"), help="folder of an exported model")
+    parser.add_argument("--model", type=Path, required=True, help="folder of an exported model, with a tokenizer")
     parser.add_argument("--engines", type=int, default=2)
     parser.add_argument("--seats", type=int, default=32, help="requests an engine takes at a time")
     parser.add_argument("--groups", type=int, default=8, help="groups with different rewards that a step asks for")
@@ -107,6 +111,7 @@ async def run(args: argparse.Namespace) -> dict[str, list[Result]]:
     import ray
     from transformers import PreTrainedTokenizerFast
 
+    read_model_config(args.model)  # a folder without a model is reported before anything starts
     tokenizer = PreTrainedTokenizerFast.from_pretrained(args.model)
     problems = {problem.id: problem for problem, held_out in nano_code() if not held_out}
     prompts = [Prompt(id=problem.id, tokens=encode(tokenizer, problem.prompt)) for problem in problems.values()]
