@@ -52,7 +52,8 @@ class VLLMRolloutEngine:
         try:
             self._llm = self._start(folder, config)
         except Exception as error:
-            raise EngineDied(f"{name}: vLLM does not start on {folder}: {error}") from error
+            reason = f"{error}; the cause stands in the engine's output, with Ray in <session>/logs/worker-*"
+            raise EngineDied(f"{name}: vLLM does not start on {folder}: {reason}") from error
 
     def _start(self, folder: Path, config: EngineConfig) -> Any:
         import torch
