@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
@@ -36,10 +37,8 @@ class EngineActor:
         return await self._engine.counters()
 
     async def process_ids(self) -> list[int]:
-        """This process's and its children's."""
-        import psutil
-
-        return [os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))]
+        """This process's, then vLLM's."""
+        return [os.getpid(), *(child.pid for child in multiprocessing.active_children() if child.pid is not None)]
 
 
 class RayRolloutEngine:

@@ -1,8 +1,8 @@
 """A rollout engine on vLLM's `AsyncLLM`: this process talks, a process of vLLM's computes."""
 
 import asyncio
+import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from megatron_mimo.rl.engine_protocol import (
 )
 from megatron_mimo.serve.speculative import mtp_speculative_config, read_model_config, vllm_environment
 
+TURN_END = "<|im_end|>"
 WORKER_EXTENSION = "megatron_mimo.rl.vllm_worker.FolderReload"
 
 
@@ -51,7 +52,8 @@ class VLLMRolloutEngine:
         try:
             self._llm = self._start(folder, config)
         except Exception as error:
-            raise EngineDied(f"{name}: vLLM does not start on {folder}: {error}") from error
+            reason = f"{error}; the cause stands in the engine's output, with Ray in <session>/logs/worker-*"
+            raise EngineDied(f"{name}: vLLM does not start on {folder}: {reason}") from error
 
     def _start(self, folder: Path, config: EngineConfig) -> Any:
         import torch
@@ -174,28 +176,28 @@ def rollout_fault(error: Exception, engine: str) -> RolloutFault:
 
 
 def stop_token_ids(folder: Path) -> list[int]:
-    """The model's end tokens: `eos_token_id` of config.json, a number or a list."""
+    """What ends a response: `eos_token_id` of config.json, and the end of a chat turn where the tokenizer has one."""
     end = read_model_config(folder).get("eos_token_id")
     if end is None:
         raise UserError(
             f"{folder}/config.json names no eos_token_id: responses would never end; export the model again"
         )
-    return list(end) if isinstance(end, list) else [end]
+    tokenizer = folder / "tokenizer.json"
+    added = json.loads(tokenizer.read_text(encoding="utf-8"))["added_tokens"] if tokenizer.is_file() else []
+    turn_ends = [token["id"] for token in added if token["content"] == TURN_END]
+    return list(dict.fromkeys([*(end if isinstance(end, list) else [end]), *turn_ends]))
 
 
-def engine_environment(config: EngineConfig, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+def engine_environment(config: EngineConfig) -> dict[str, str]:
     """The environment of a process that holds an engine; the caller's own settings win.
 
     On CPU `config` gives the key/value memory and the threads, which are not bound to cores: trainer, judge and other
     engines share them. vLLM computes in its engine process, without another one in between.
     """
-    ours = {
+    ours = vllm_environment() | {
         "OMP_NUM_THREADS": str(config.num_threads),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     }
-    given = os.environ if environment is None else environment
-    merged = {**vllm_environment(), **ours, **given}
-    if "VLLM_CPU_KVCACHE_SPACE" not in given:
-        merged.pop("VLLM_CPU_KVCACHE_SPACE", None)
-    return merged
+    ours.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would override `memory_bytes`
+    return {**ours, **os.environ}
