@@ -33,6 +33,7 @@ from megatron_mimo.rl.advantage import group_advantages
 from megatron_mimo.rl.policy_loss import policy_loss
 from megatron_mimo.rl.problems.problem import Problem
 from megatron_mimo.rl.sample import Outcome, Sample, SampleGroup
+import megatron_mimo.rl.verl_plugin.register  # fills the registries of verl
 from megatron_mimo.rl.verl_plugin.problem_rows import from_ground_truth, to_row, write_rows
 from megatron_mimo.rl.verl_plugin.prompt_feed import EasyPoolSampler
 from megatron_mimo.rl.verl_plugin.trainer import SeamlessTrainer
@@ -259,15 +260,16 @@ class Rows(torch.utils.data.Dataset):
 
 
 def draw_and_settle(loader: Any, iterator: Any, number: int) -> list[tuple[int, str]]:
-    """Rows divisible by 3 are solved by all, those by 5 aborted; everything else has a signal."""
+    """Rows divisible by 3 are solved by all, every fourth draw is aborted; everything else has a signal."""
     seen = []
     for _ in range(number):
+        aborted = loader.sampler.prompts.counts.draws % 4 == 3
         row = int(next(iterator)[0])
         ((prompt, origin),) = loader.sampler.take_draws(1)
         assert int(prompt.id) == row
         solved = [True, row % 3 == 0]
         samples = [Sample(tokens=(), rollout_logprobs=(), reward=float(ok), solved=ok) for ok in solved]
-        outcome = Outcome.ABORTED if row % 5 == 0 else Outcome.FILTERED if all(solved) else Outcome.SELECTED
+        outcome = Outcome.ABORTED if aborted else Outcome.FILTERED if all(solved) else Outcome.SELECTED
         group_samples = [None, None] if outcome is Outcome.ABORTED else samples
         group = SampleGroup(prompt=prompt, launch_index=0, origin=origin, samples=list(group_samples), outcome=outcome)
         loader.sampler.settle(group)
