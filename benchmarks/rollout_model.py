@@ -90,7 +90,7 @@ def judge(prompt: Prompt, sample: Sample) -> Score:
     return Score(reward=float(sample.tokens[0]), solved=bool(sample.tokens[0]))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Setup:
     """A simulated cluster and its batch."""
 

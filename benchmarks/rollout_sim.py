@@ -36,11 +36,13 @@ REPORT = {  # the columns; None: not given
     "seamless": (2.29, 2.61, 0.15, 0.277, 0.129),
     "first finished": (None,) * 5,
 }
+BOUNDS = f"{1 / (1 - NAIVE_IDLE):.2f}x rollout; zero idle and zero waste {1.221 / (1 - NAIVE_IDLE):.2f}x"
 NOTES = f"""
-continuous, N: N synchronous reward slots an engine. seamless, 1 sd: launches a standard deviation more. first finished: not in the report; it prefers short responses.
-Bounds, from the report's definitions with the busy time of naive sampling held fixed: zero idle {1 / (1 - NAIVE_IDLE):.2f}x
-rollout; zero idle and zero waste {1.221 / (1 - NAIVE_IDLE):.2f}x; validation {1 / (1 - VALIDATION_IDLE):.2f}x. Engines that decode more
-tokens a second with more requests at a time finish sooner when a whole step is launched at once, and can pass them."""
+continuous, N: N synchronous reward slots an engine. seamless, 1 sd: launches a standard deviation more. first finished:
+not in the report; it prefers short responses.
+Bounds, from the report's definitions, the busy time of naive sampling held fixed: zero idle {BOUNDS};
+validation {1 / (1 - VALIDATION_IDLE):.2f}x. Engines that decode more tokens a second with more requests at a time
+finish sooner when a whole step is launched at once, and can pass them."""
 VALIDATION_BY_SETS = policies.SchedulingPolicy(
     name="validation", launch="once", rewards="after_generation", stop="all_done", dynamic_sampling=False
 )

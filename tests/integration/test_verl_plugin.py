@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """The plugin inside verl 0.9.1, as far as verl runs without a GPU: everything but engines and the model."""
 
 import asyncio
@@ -19,13 +20,13 @@ pytestmark = pytest.mark.slow
 
 import ray
 import transfer_queue as tq
-from support.verl_world import Engines, verl_config, write_tokenizer
 from torchdata.stateful_dataloader import StatefulDataLoader
 from verl import DataProto
 from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage, compute_policy_loss_vanilla, get_policy_loss_fn
 from verl.utils.config import omega_conf_to_dataclass
 
+import megatron_mimo.rl.verl_plugin.register  # noqa: F401  fills verl's registries
 from megatron_mimo.config import UserError
 from megatron_mimo.config.rl import PolicyLossConfig
 from megatron_mimo.judge.request import StdioTest
@@ -33,10 +34,10 @@ from megatron_mimo.rl.advantage import group_advantages
 from megatron_mimo.rl.policy_loss import policy_loss
 from megatron_mimo.rl.problems.problem import Problem
 from megatron_mimo.rl.sample import Outcome, Sample, SampleGroup
-import megatron_mimo.rl.verl_plugin.register  # fills the registries of verl
 from megatron_mimo.rl.verl_plugin.problem_rows import from_ground_truth, to_row, write_rows
 from megatron_mimo.rl.verl_plugin.prompt_feed import EasyPoolSampler
 from megatron_mimo.rl.verl_plugin.trainer import SeamlessTrainer
+from support.verl_world import Engines, verl_config, write_tokenizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -397,5 +398,3 @@ def test_prompts_without_a_signal_end_the_run(tmp_path: Path, transfer_queue: An
     engines.wait()
     keys = tq.kv_list("train").get("train", {})
     tq.kv_clear(keys=list(keys), partition_id="train")
-
-
