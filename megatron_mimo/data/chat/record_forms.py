@@ -2,11 +2,11 @@
 
 | form | fields |
 |---|---|
-| messages | `messages`, `conversation` or `conversations`: `[{role, content}, ...]` or `[{from, value}, ...]`, `system?` |
+| messages | `messages`, `conversation`, `conversations`: `[{role, content}, ...]` or `[{from, value}]`, `system?` |
 | pairs | the same fields: `[{human, assistant}, ...]`, `system?` |
 | provider's messages | OpenAI's `tool_calls`, Anthropic's content blocks `text`, `tool_use` and `tool_result` |
 | alpaca | `instruction`, `input`, `output`, `system?` |
-| query and response | `query`, `response`, `history?: [[query, response], ...]`, `system?`; other names: the lists below |
+| query and response | `query`, `response`, `history?: [[query, response], ...]`, `system?`; other names below |
 
 A turn is `{role, content, ...}` with one of the roles system, user, assistant, tool, tool_call.
 """
