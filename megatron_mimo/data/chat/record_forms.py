@@ -133,4 +133,6 @@ def text(value: Any, name: str) -> str:
     """The value, which must be a text; raises BadRecord naming what it should have been."""
     if not isinstance(value, str):
         raise BadRecord(f"the {name} content is {type(value).__name__}, not text")
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise BadRecord(f"the {name} content is no Unicode text: half of a surrogate pair")
     return value

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -22,14 +23,18 @@ def read_records(path: Path) -> Iterator[Record]:
     if path.suffix == ".json":
         yield from _json_list(path)
         return
-    with _open_text(path) as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield f"{path}:{number}", _parse(line)
+    try:
+        with _open_text(path) as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield f"{path}:{number}", _parse(line)
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise UserError(f"cannot read {path}: {error}; is it whole, and what its ending says?") from error
 
 
 def _parse(line: str) -> Any:
     try:
+        line.encode()  # a byte that is not UTF-8 was read as half of a surrogate pair
         return json.loads(line)
     except ValueError as error:
         return error
@@ -47,7 +52,7 @@ def _json_list(path: Path) -> Iterator[Record]:
 
 def _open_text(path: Path) -> IO[str]:
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8", errors="replace")
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape")
     if path.suffix == ".zst":
-        return io.TextIOWrapper(zstandard.open(path, "rb"), encoding="utf-8", errors="replace")
-    return path.open(encoding="utf-8", errors="replace")
+        return io.TextIOWrapper(zstandard.open(path, "rb"), encoding="utf-8-sig", errors="surrogateescape")
+    return path.open(encoding="utf-8-sig", errors="surrogateescape")

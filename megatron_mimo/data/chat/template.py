@@ -37,9 +37,13 @@ class ChatTemplate:
 
         Raises UserError where the folder has no template, or one whose turns cannot be told apart.
         """
-        from transformers import AutoTokenizer  # seconds to import
+        from transformers import PreTrainedTokenizerFast  # seconds to import
 
-        self._renderer: Any = AutoTokenizer.from_pretrained(str(folder))
+        # Not AutoTokenizer: in a model's folder it would ask, on the terminal, to run the model's code.
+        try:
+            self._renderer: Any = PreTrainedTokenizerFast.from_pretrained(str(folder))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder} holds no tokenizer: it needs tokenizer.json, tokenizer_config.json") from error
         if not self._renderer.chat_template:
             raise UserError(f"{folder} has no chat template: add chat_template to its tokenizer_config.json")
         self._tokenizer: Tokenizer = self._renderer.backend_tokenizer
