@@ -1,17 +1,22 @@
 """Grading while others generate, against generating first and grading afterwards: wall-clock on one vLLM engine.
 
-    python benchmarks/evaluation_streaming.py --model MODEL_DIR [--problems 48] [--repetitions 2]
+    python benchmarks/evaluation_streaming.py --model MODEL_DIR [--problems 48] [--repetitions 2] [--rounds 5]
 
 The judge is slow on purpose: `--slots` answers at a time, each for as long as makes grading take about as long as
-generation (measured first), which is where a judge that runs programs or proofs stands. It waits without using the
-processor. Both ways use the same engine, problems and lengths; the seeds differ, so that no cache helps.
+generation (measured first), which is where a judge that runs programs or proofs stands; the ratio can then be 2 at
+most. It waits without using the processor. In every round both ways draw the same answers (same seeds, nothing stored)
+with the same judge; which way goes first alternates. Shown beside the ratio: the tokens that both ways drew, how long
+the model took while nothing was graded, and what the ratio would be if one of the two were hidden entirely behind the
+other.
 """
 
 import argparse
 import asyncio
+import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from megatron_mimo.config import UserError
@@ -36,16 +41,29 @@ class SlowJudge:
 
 
 class NoMatter:
-    """Every answer has something boxed, so that every one is judged."""
+    """Every answer has something boxed, so that every one is judged; counts tokens and the last answer's time."""
 
     def __init__(self, engine: LocalEngine) -> None:
         self._engine = engine
         self.name, self.identity = engine.name, engine.identity
+        self.tokens, self.last_answer = 0, 0.0
 
     async def answer(self, messages, sampling, seed):
         answer = await self._engine.answer(messages, sampling, seed)
         answer.text += "\\boxed{0}"
+        self.tokens += answer.completion_tokens
+        self.last_answer = time.perf_counter()
         return answer
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One whole run."""
+
+    seconds: float
+    generation_seconds: float
+    """Until the last answer was drawn."""
+    tokens: int
 
 
 def main() -> int:
@@ -55,7 +73,7 @@ def main() -> int:
     parser.add_argument("--repetitions", type=int, default=2)
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--slots", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     try:
         asyncio.run(measure(options))
@@ -72,22 +90,31 @@ async def measure(options: argparse.Namespace) -> None:
         write_problems(scratch, options.problems)
         generation = GenerationConfig(template="plain", max_concurrent_requests=16)
         async with LocalEngine(options.model, "", generation) as engine:
-            await one_run(engine, options, scratch, 0, SlowJudge(count, 0.0), True)  # warm-up
-            generating = await one_run(engine, options, scratch, 1, SlowJudge(count, 0.0), True)
-            seconds = generating * options.slots / count
-            print(f"generation alone {generating:.1f} s; judge {options.slots} slots, {seconds:.2f} s an answer")
-            print(f"{'round':>5} {'then grade':>11} {'streaming':>10} {'ratio':>6}")
+            for _ in range(2):  # the first one warms up
+                alone = await one_run(engine, options, scratch, "alone", 0, SlowJudge(count, 0.0), True)
+            seconds = alone.generation_seconds * options.slots / count
+            grading = seconds * count / options.slots
+            print(f"generation alone {alone.generation_seconds:.1f} s, {alone.tokens:,} tokens of {count} answers")
+            print(f"judge: {options.slots} slots, {seconds:.2f} s an answer, {grading:.1f} s together")
+            print(f"{'round':>5} {'then grade':>11} {'streaming':>10} {'ratio':>6} {'tokens':>15} {'hidden':>7}")
             ratios = []
-            for number in range(options.rounds):
-                after, streamed = [
-                    await one_run(
-                        engine, options, scratch, 10 * (number + 1) + way, SlowJudge(options.slots, seconds), bool(way)
+            for number in range(1, options.rounds + 1):
+                ways = (False, True) if number % 2 else (True, False)
+                found = {}
+                for streaming in ways:
+                    judge = SlowJudge(options.slots, seconds)
+                    found[streaming] = await one_run(
+                        engine, options, scratch, f"{number}-{streaming}", number, judge, streaming
                     )
-                    for way in (0, 1)
-                ]
-                ratios.append(after / streamed)
-                print(f"{number:5} {after:10.1f}s {streamed:9.1f}s {ratios[-1]:6.2f}", flush=True)
-            print(f"median ratio {sorted(ratios)[len(ratios) // 2]:.2f}")
+                after, streamed = found[False], found[True]
+                ratios.append(after.seconds / streamed.seconds)
+                hidden = after.seconds / max(after.generation_seconds, grading)
+                print(
+                    f"{number:5} {after.seconds:10.1f}s {streamed.seconds:9.1f}s {ratios[-1]:6.2f} "
+                    f"{after.tokens:7,} {streamed.tokens:7,} {hidden:7.2f}",
+                    flush=True,
+                )
+            print(f"ratio {min(ratios):.2f} to {max(ratios):.2f}, median {statistics.median(ratios):.2f}")
 
 
 def write_problems(folder: Path, count: int) -> None:
@@ -96,24 +123,27 @@ def write_problems(folder: Path, count: int) -> None:
 
 
 async def one_run(
-    engine: LocalEngine, options: argparse.Namespace, scratch: Path, seed: int, judge: SlowJudge, streaming: bool
-) -> float:
-    """Seconds of a whole run whose answers are all new."""
+    engine: LocalEngine, options: argparse.Namespace, scratch: Path, name: str, seed: int, judge: SlowJudge,
+    streaming: bool,
+) -> Measured:  # fmt: skip
+    """A whole run whose answers are all new: it has an output folder of its own."""
     task = TaskConfig(task="math_500", repetitions=options.repetitions, max_tokens=options.max_tokens)
-    config = EvaluateConfig(data=str(scratch), output=str(scratch / "out"), seed=seed, tasks=[task])
-    (run,) = prepare(config, engine)
-    with run.store:
-        pipeline = Pipeline(
-            NoMatter(engine),  # type: ignore[arg-type]
-            Graders(math=judge),
-            seed=seed,
-            num_workers=16,
-            streaming=streaming,
-            say=lambda _: None,
-        )
-        start = time.perf_counter()
-        await pipeline.run([run])
-        return time.perf_counter() - start
+    with tempfile.TemporaryDirectory(prefix=name, dir=scratch) as output:
+        config = EvaluateConfig(data=str(scratch), output=output, seed=seed, tasks=[task])
+        (run,) = prepare(config, engine)
+        asked = NoMatter(engine)
+        with run.store:
+            pipeline = Pipeline(
+                asked,  # type: ignore[arg-type]
+                Graders(math=judge),
+                seed=seed,
+                num_workers=16,
+                streaming=streaming,
+                say=lambda _: None,
+            )
+            start = time.perf_counter()
+            await pipeline.run([run])
+            return Measured(time.perf_counter() - start, asked.last_answer - start, asked.tokens)
 
 
 if __name__ == "__main__":

@@ -153,7 +153,8 @@ def check_tokenizer(folder: Path, model: ModelConfig, sha256: str | None = None)
     own_end = own_end["content"] if isinstance(own_end, dict) else own_end
     ends = [own_end, END_OF_TURN] if END_OF_TURN in _chat_template(folder, settings) else [own_end]
     return TokenizerFiles(
-        folder, [*dict.fromkeys(ids[end] for end in ends if end in ids and end != END_OF_DOCUMENT), ids[END_OF_DOCUMENT]]
+        folder,
+        [*dict.fromkeys(ids[end] for end in ends if end in ids and end != END_OF_DOCUMENT), ids[END_OF_DOCUMENT]],
     )
 
 

@@ -86,7 +86,7 @@ def command(host: Host, scratch_bytes: int, seccomp_fd: int, with_compiler: bool
         host.python,
         # No site: its .pth files cost more than a test. -P: no script folder on the path.
         *("-S", "-B", "-P", "-X", "utf8", "-c"),
-        START.format(packages=list(host.packages)),
+        START.format(packages=[*package_places(host).values()]),
     ]
 
 
@@ -101,7 +101,7 @@ def rights(host: Host) -> list[str]:
 def mounts(host: Host, scratch_bytes: int, with_compiler: bool) -> list[str]:
     """Read-only libraries, interpreter and devices; a private /tmp if any; no /proc, /sys, /etc or home."""
     words = open_folders("/usr", "/judge", "/dev", *map(os.path.dirname, (host.python, host.python_prefix)))
-    words += open_folders(*map(os.path.dirname, host.packages))
+    words += open_folders(*package_places(host).values())
     folders = ["/usr", *LIBRARY_FOLDERS, "/bin"] if with_compiler else [*LIBRARY_FOLDERS]
     for folder in folders:
         words += mirror(folder)
@@ -109,8 +109,8 @@ def mounts(host: Host, scratch_bytes: int, with_compiler: bool) -> list[str]:
         words += [] if with_compiler else ["--ro-bind", host.python, host.python]
     else:
         words += ["--ro-bind", host.python_prefix, host.python_prefix]
-    for folder in host.packages:
-        words += ["--ro-bind", folder, folder]
+    for folder, place in package_places(host).items():
+        words += ["--ro-bind", folder, place]
     words += ["--ro-bind", str(INSIDE), "/judge/inside"]
     for device in DEVICES:
         words += ["--dev-bind", device, device]
@@ -120,6 +120,11 @@ def mounts(host: Host, scratch_bytes: int, with_compiler: bool) -> list[str]:
     else:
         words += ["--dir", "/tmp"]
     return [*words, "--chdir", "/tmp", "--remount-ro", "/"]
+
+
+def package_places(host: Host) -> dict[str, str]:
+    """Folder -> its place in the sandbox, where no other mount hides it: theirs may lie below /tmp."""
+    return {folder: f"/packages/{number}" for number, folder in enumerate(host.packages)}
 
 
 def open_folders(*folders: str) -> list[str]:

@@ -12,13 +12,13 @@ import zstandard
 
 
 def open_text(path: str | Path, errors: str = "strict") -> IO[str]:
-    """Open UTF-8 text to read, decompressed by its ending `.gz` or `.zst`; `errors` as in `open`."""
+    """Open UTF-8 text to read, without its byte order mark, decompressed by its ending `.gz` or `.zst`; `errors` as in `open`."""
     path = Path(path)
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8", errors=errors)
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors=errors)
     if path.suffix == ".zst":
-        return io.TextIOWrapper(zstandard.open(path, "rb"), encoding="utf-8", errors=errors)
-    return path.open(encoding="utf-8", errors=errors)
+        return io.TextIOWrapper(zstandard.open(path, "rb"), encoding="utf-8-sig", errors=errors)
+    return path.open(encoding="utf-8-sig", errors=errors)
 
 
 def write_text(path: Path, text: str, errors: str = "strict") -> None:

@@ -73,7 +73,9 @@ def test_golden_answers_are_right(name: str, file: str, count: int, share: float
         ("math", "math_test.jsonl"),
         ("humaneval", "HumanEval.jsonl.gz"),
         ("mbpp_all", "mbpp.jsonl"),
+        ("amc23", "amc23.jsonl"),
         ("cruxeval_o", "cruxeval.jsonl"),
+        ("cruxeval_i", "cruxeval.jsonl"),
     ],
 )
 def test_answers_of_other_problems_are_rejected(name: str, file: str) -> None:

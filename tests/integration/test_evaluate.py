@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.test_serve import reciting_model
+from support.known_models import reciting_model
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.slow

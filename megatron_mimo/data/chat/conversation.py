@@ -1,35 +1,13 @@
-"""One record of chat data, in any of the forms that ms-swift accepts, to a list of messages.
+"""One record of chat data, in any of the forms that ms-swift accepts (record_forms.py), to a conversation.
 
-| form | keys |
-|---|---|
-| messages | `messages: [{role, content, loss?}, ...]`, `tools?`; ShareGPT's `conversations: [{from, value}, ...]` |
-| pairs | `conversation: [{human, assistant}, ...]`, `system?` |
-| alpaca | `instruction`, `input?`, `output`, `system?` |
-| query and response | `query`, `response`, `history?: [[query, response], ...]`, `system?` |
-| plain text | `text`: learned as a whole, as in pre-training |
+A record with nothing but a `text` is plain text: learned as a whole, as in pre-training.
 """
 
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "tool": "tool",
-    "tool_response": "tool",
-    "observation": "tool",
-    "tool_call": "tool_call",
-    "function_call": "tool_call",
-}
-
-
-class BadRecord(ValueError):
-    """A record that is no conversation; the message says what is missing."""
+from megatron_mimo.data.chat.record_forms import BadRecord, Turn, is_plain_text, record_turns, text
 
 
 @dataclass(frozen=True)
@@ -70,80 +48,69 @@ def read_conversation(record: Any) -> Conversation:
     """Raises BadRecord for unknown forms and roles, texts that are none, and conversations without an answer."""
     if not isinstance(record, dict):
         raise BadRecord("not a JSON object")
-    if "text" in record and "messages" not in record:
-        return Conversation(text=_text(record["text"], "text"))
-    messages = _merge_tool_calls(_messages(record))
+    if is_plain_text(record):
+        return Conversation(text=text(record["text"], "text"))
+    messages: list[Message] = []
+    for turn in record_turns(record):
+        _append(messages, _message(turn))
     if not any(message.role == "assistant" for message in messages):
         raise BadRecord("no assistant turn to learn from")
+    while messages[-1].role == "tool":  # nothing behind it is learned
+        messages.pop()
     if messages[-1].role != "assistant":
         raise BadRecord(f"the last turn is the {messages[-1].role}'s: nothing answers it")
     return Conversation(messages, _tools(record.get("tools")))
 
 
-def _messages(record: dict[str, Any]) -> list[Message]:
-    turns = record.get("messages", record.get("conversations"))
-    if turns is not None:
-        return [_message(turn) for turn in _list(turns, "messages")]
-    system = [("system", record["system"])] if record.get("system") else []
-    if "conversation" in record:
-        pairs = [(turn.get("human"), turn.get("assistant")) for turn in _list(record["conversation"], "conversation")]
-    elif "output" in record and "instruction" in record:
-        asked = [part for part in (record["instruction"], record.get("input")) if part]
-        pairs = [("\n".join(_text(part, "instruction") for part in asked), record["output"])]
-    elif "response" in record and "query" in record:
-        pairs = [*(record.get("history") or []), (record["query"], record["response"])]
-    else:
-        raise BadRecord(f"neither messages nor another known form; its keys are {', '.join(sorted(record)) or 'none'}")
-    both = [turn for query, answer in pairs for turn in (("user", query), ("assistant", answer))]
-    return [Message(role, _text(content, role)) for role, content in system + both]
+def _message(turn: Turn) -> Message:
+    role, content = turn["role"], turn["content"]
+    if role == "tool_call":
+        call = _json(content, "tool_call") if isinstance(content, str) else content
+        return Message("assistant", "", _learned(turn), [_tool_call(call)])
+    calls = [_tool_call(call) for call in turn.get("tool_calls") or []]
+    content = "" if content is None and calls else text(content, role)
+    return Message(role, content, _learned(turn), calls)
 
 
-def _message(turn: Any) -> Message:
-    if not isinstance(turn, dict):
-        raise BadRecord("a message is not a JSON object")
-    role = ROLES.get(str(turn.get("role", turn.get("from"))))
-    if role is None:
-        raise BadRecord(f"unknown role {turn.get('role', turn.get('from'))!r}; known: {', '.join(ROLES)}")
-    content = turn.get("content", turn.get("value"))
-    calls = turn.get("tool_calls") or []
-    content = "" if content is None and calls else _text(content, role)
-    return Message(role, content, learned=turn.get("loss") is not False, tool_calls=calls)
+def _append(messages: list[Message], message: Message) -> None:
+    """Add a message; what an assistant says in several goes is one turn, as chat templates want it."""
+    if message.role != "assistant" or not messages or messages[-1].role != "assistant":
+        messages.append(message)
+        return
+    last = messages.pop()
+    # Of a run of tool calls the first says whether it is learned, as in ms-swift.
+    if message.content and message.learned != last.learned:
+        raise BadRecord("assistant messages behind each other are one turn, and differ in loss")
+    if message.content and last.tool_calls:
+        raise BadRecord("an assistant's text follows its tool call without a tool's answer")
+    messages.append(
+        Message("assistant", last.content + message.content, last.learned, [*last.tool_calls, *message.tool_calls])
+    )
 
 
-def _merge_tool_calls(messages: list[Message]) -> list[Message]:
-    """Turns of the role `tool_call` become calls of one assistant message, as chat templates want them."""
-    merged: list[Message] = []
-    for message in messages:
-        if message.role != "tool_call":
-            merged.append(message)
-            continue
-        call = {"type": "function", "function": _json(message.content, "tool_call")}
-        if merged and merged[-1].role == "assistant":
-            last = merged.pop()
-            merged.append(Message("assistant", last.content, last.learned, [*last.tool_calls, call]))
-        else:
-            merged.append(Message("assistant", "", message.learned, [call]))
-    return merged
+def _learned(turn: Turn) -> bool:
+    scale = turn.get("loss_scale")
+    if scale not in (None, 0, 1):
+        raise BadRecord(f"loss_scale {scale}: a turn is learned (1) or not (0)")
+    return turn.get("loss") is not False and scale != 0
+
+
+def _tool_call(call: Any) -> dict[str, Any]:
+    """OpenAI's form, with the arguments as JSON and not as its text: templates write them themselves."""
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise BadRecord("a tool call without a name")
+    arguments = function.get("arguments", {})
+    arguments = _json(arguments, "a tool call's arguments") if isinstance(arguments, str) else arguments
+    return {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
 
 
 def _tools(tools: Any) -> list[dict[str, Any]] | None:
     return _json(tools, "tools") if isinstance(tools, str) else tools
 
 
-def _json(text: str, name: str) -> Any:
+def _json(content: str, name: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(content)
     except ValueError as error:
         raise BadRecord(f"{name} is not JSON: {error}") from error
-
-
-def _list(value: Any, name: str) -> list[Any]:
-    if not isinstance(value, list) or not value:
-        raise BadRecord(f"{name} is not a list with turns in it")
-    return value
-
-
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise BadRecord(f"the {name} content is {type(value).__name__}, not text")
-    return value

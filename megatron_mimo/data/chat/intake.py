@@ -1,6 +1,7 @@
 """Record by record: read, filter, tokenize, and write to the train or the held-out set; or refuse with a reason."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from megatron_mimo.data.chat.template import ChatTemplate, EncodedSample
 from megatron_mimo.data.document import Split, is_held_out
 
 Filter = Callable[[Conversation], str | None]
+DETAILS = re.compile(r"[:;,]| ['\"]")
+"""Where a reason's details begin: records are counted by what stands before."""
 
 
 @dataclass
@@ -28,7 +31,7 @@ class SourceCounts:
 
 
 class Refused(Exception):
-    """A record that is left out; the message is the reason, details behind a colon."""
+    """A record that is left out; the message is the reason."""
 
 
 class Intake:
@@ -52,7 +55,7 @@ class Intake:
         except BadRecord as error:
             if self._config.on_bad_record == "stop":
                 raise UserError(f"{place}: {error}; correct it, or set data.on_bad_record=skip") from error
-            self._refuse(place, f"bad record: {error}", counts)
+            self._refuse(place, str(error), counts)
         except Refused as error:
             self._refuse(place, str(error), counts)
         else:
@@ -76,13 +79,13 @@ class Intake:
                 raise Refused(reason)
         sample = self._template.encode(conversation)
         if len(sample.tokens) > self._seq_length:
-            raise Refused(f"longer than seq_length={self._seq_length}")
+            raise Refused(f"longer than seq_length={self._seq_length}: {len(sample.tokens)} tokens")
         if not sample.loss_mask.any():
             raise Refused("nothing to learn")
         return sample
 
     def _refuse(self, place: str, reason: str, counts: SourceCounts) -> None:
-        kind = reason.split(":")[0]
+        kind = DETAILS.split(reason)[0]
         counts.refused[kind] = counts.refused.get(kind, 0) + 1
         self._refused.write(json.dumps({"place": place, "reason": reason}, ensure_ascii=False) + "\n")
 

@@ -60,7 +60,9 @@ def prepare_chat_data(config: ChatDataConfig, seq_length: int, epochs: int, seed
     samples = SampleReader(temporary / "train")
     if not len(samples):
         refused = sum((Counter(source.refused) for source in counts.values()), Counter())
-        raise UserError(f"data.sources: no conversation to train on is left: {dict(refused) or 'the files are empty'}")
+        reasons = ", ".join(f"{reason} {number:,}" for reason, number in refused.most_common())
+        listed = f"{reasons}; each is listed in {temporary}/refused.jsonl" if refused else "the files are empty"
+        raise UserError(f"data.sources: no conversation to train on is left: {listed}")
     rows = _packed_rows(config.sources, samples, seq_length, epochs, seed)
     np.save(temporary / "rows.npy", np.array([sample for row in rows for sample in row], dtype=np.int64))
     np.save(temporary / "row_offsets.npy", np.cumsum([0, *map(len, rows)], dtype=np.int64))

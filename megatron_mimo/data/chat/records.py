@@ -1,9 +1,12 @@
 """Records of a chat data file, one at a time, each with its place."""
 
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import zstandard
 
 from megatron_mimo.config import UserError
 from megatron_mimo.platform.files import open_text
@@ -19,14 +22,18 @@ def read_records(path: Path) -> Iterator[Record]:
     if path.suffix == ".json":
         yield from _json_list(path)
         return
-    with open_text(path, errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield f"{path}:{number}", _parse(line)
+    try:
+        with open_text(path, errors="surrogateescape") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield f"{path}:{number}", _parse(line)
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise UserError(f"cannot read {path}: {error}; is it whole, and what its ending says?") from error
 
 
 def _parse(line: str) -> Any:
     try:
+        line.encode()  # a byte that is not UTF-8 was read as half of a surrogate pair
         return json.loads(line)
     except ValueError as error:
         return error

@@ -37,9 +37,13 @@ class ChatTemplate:
 
         Raises UserError where the folder has no template, or one whose turns cannot be told apart.
         """
-        from transformers import AutoTokenizer  # seconds to import
+        from transformers import PreTrainedTokenizerFast  # seconds to import
 
-        self._renderer: Any = AutoTokenizer.from_pretrained(str(folder))
+        # Not AutoTokenizer: in a model's folder it would ask, on the terminal, to run the model's code.
+        try:
+            self._renderer: Any = PreTrainedTokenizerFast.from_pretrained(str(folder))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder} holds no tokenizer: it needs tokenizer.json, tokenizer_config.json") from error
         if not self._renderer.chat_template:
             raise UserError(f"{folder} has no chat template: add chat_template to its tokenizer_config.json")
         self._tokenizer: Tokenizer = self._renderer.backend_tokenizer
@@ -66,9 +70,21 @@ class ChatTemplate:
         """The text that an engine would see."""
         for message in conversation.messages:
             self._refuse_special_tokens(f"{message.role} turn's", message.content)
+        messages = [message.for_template() for message in conversation.messages]
+        text = self._apply(messages, conversation.tools)
+        if conversation.tools and self._apply(messages, None) == text:
+            raise BadRecord("the chat template leaves out the tools")
+        without_calls = [{**message, "tool_calls": None} for message in messages]
+        if (
+            any("tool_calls" in message for message in messages)
+            and self._apply(without_calls, conversation.tools) == text
+        ):
+            raise BadRecord("the chat template leaves out the tool calls")
+        return text
+
+    def _apply(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
         try:
-            messages = [message.for_template() for message in conversation.messages]
-            return self._renderer.apply_chat_template(messages, tools=conversation.tools, tokenize=False)
+            return self._renderer.apply_chat_template(messages, tools=tools, tokenize=False)
         except Exception as error:  # templates raise whatever they like
             raise BadRecord(f"the chat template refuses it: {error}") from error
 

@@ -2,7 +2,7 @@
 
 The answer is the last code block behind the reasoning. HumanEval+ and MBPP+ are read in the form of the Hugging Face
 data sets (evalplus/humanevalplus, evalplus/mbppplus), whose test programs import numpy: name its folder in
-`judge.python_packages`.
+`judge.python_packages`. The files of EvalPlus' own releases hold inputs without outputs and are refused.
 """
 
 import ast
@@ -49,6 +49,7 @@ class HumanEval(Task):
     needs = frozenset({"judge"})
 
     def problem(self, record: dict[str, Any], number: int) -> Problem:
+        refuse_release_form(record)
         prompt, entry_point = record["prompt"], record["entry_point"]
         # The prompt ends inside of the function; its helpers are trusted, the function itself is the solution's.
         test = AssertTest(
@@ -72,6 +73,15 @@ class HumanEval(Task):
         return await judge_code(problem, response, graders)
 
 
+def refuse_release_form(record: dict[str, Any]) -> None:
+    """Raises ValueError for a record of EvalPlus' release, whose outputs its own package computes."""
+    if "plus_input" in record:
+        raise ValueError(
+            "it is of EvalPlus' release form (base_input, plus_input), which has no test program; take the data set "
+            "evalplus/humanevalplus or evalplus/mbppplus from the Hugging Face hub"
+        )
+
+
 @dataclass
 class Mbpp(Task):
     """Write a function from a sentence; the tests are shown, as is usual, since they alone name the function."""
@@ -85,6 +95,7 @@ class Mbpp(Task):
     needs = frozenset({"judge"})
 
     def problem(self, record: dict[str, Any], number: int) -> Problem | None:
+        refuse_release_form(record)
         if not self.first_id <= int(record["task_id"]) <= self.last_id:
             return None
         asserts, code = list(record["test_list"]), record.get("code")

@@ -51,16 +51,25 @@ def test_tool_calls_become_one_assistant_message() -> None:
     ("record", "text"),
     [
         ([1], "not a JSON object"),
-        ({"answer": "x"}, "its keys are answer"),
+        ({"answer": "x"}, "its fields are answer"),
         ({"messages": []}, "not a list with turns"),
         ({"messages": [{"role": "user", "content": "q"}]}, "no assistant turn"),
         ({"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "q"}]}, "nothing answers"),
         ({"messages": [{"role": "narrator", "content": "q"}]}, "unknown role 'narrator'"),
         ({"messages": [{"role": "assistant", "content": 3}]}, "content is int"),
-        ({"query": "q", "response": None}, "content is NoneType"),
+        ({"query": "q", "response": None}, "nor a query with a response"),
+        ({"query": "q", "response": 5}, "content is int"),
+        ({"query": "q", "response": "r", "history": [["q"]]}, "not a list of .query, response."),
+        ({"messages": [{"role": "assistant", "content": "a"}], "images": ["a.png"]}, "it has images"),
+        ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "block of type 'image'"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "user content is NoneType"),
+        ({"messages": [{"role": "assistant", "content": "a", "loss_scale": 2.0}]}, "loss_scale 2.0"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"type": "function"}]}]}, "without a name"),
+        ({"messages": [{"role": "assistant", "content": "a", "loss": False}, {"role": "assistant", "content": "b"}]},
+         "differ in loss"),
         ({"messages": [{"role": "tool_call", "content": "{"}]}, "tool_call is not JSON"),
     ],
-)
+)  # fmt: skip
 def test_what_is_no_conversation(record: object, text: str) -> None:
     with pytest.raises(BadRecord, match=text):
         read_conversation(record)

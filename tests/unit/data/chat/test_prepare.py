@@ -1,5 +1,6 @@
 """The prepared folder: what is taken, refused, held out and packed, and when it is made anew."""
 
+import gzip
 import json
 from collections import Counter
 from pathlib import Path
@@ -101,20 +102,23 @@ def test_every_refusal_is_counted_with_its_place(config: ChatDataConfig, tmp_pat
                 turns(f"first, {planted}", "yes"),
                 turns("long", "word " * 300),
                 {"messages": [{"role": "user", "content": "alone"}]},
+                {"messages": [{"role": "narrator", "content": "once"}, {"role": "assistant", "content": "x"}]},
                 *[turns("again and again", f"answer {n}") for n in range(10)],
             ],
         )
     ]
     manifest = prepare_chat_data(config, 128, epochs=1, seed=1)
     counts = manifest.sources[config.sources[0].path]
-    assert counts.records == 17
+    assert counts.records == 18
     assert counts.train_samples == 9
     assert counts.refused == {
-        "bad record": 2, "incomplete response": 1, "mixed language": 1, "overlap with bench": 1,
+        "not JSON": 1, "no assistant turn to learn from": 1, "unknown role": 1,
+        "incomplete response": 1, "mixed language": 1, "overlap with bench": 1,
         "longer than seq_length=128": 1, "too many responses a query": 2,
     }  # fmt: skip
     refused = [json.loads(line) for line in (Path(config.prepared) / "refused.jsonl").read_text().splitlines()]
-    assert [entry["place"].rsplit(":", 1)[1] for entry in refused] == ["2", "3", "4", "5", "6", "7", "16", "17"]
+    assert [entry["place"].rsplit(":", 1)[1] for entry in refused] == ["2", "3", "4", "5", "6", "7", "8", "17", "18"]
+    assert refused[4]["reason"].startswith("longer than seq_length=128: ")
 
 
 def test_stop_at_the_first_bad_record(config: ChatDataConfig, tmp_path: Path) -> None:
@@ -127,8 +131,40 @@ def test_stop_at_the_first_bad_record(config: ChatDataConfig, tmp_path: Path) ->
 
 def test_nothing_is_left_to_train_on(config: ChatDataConfig, tmp_path: Path) -> None:
     config.sources = [write(tmp_path / "b.jsonl", [{"messages": []}])]
-    with pytest.raises(UserError, match="no conversation to train on is left: {'bad record': 1}"):
+    with pytest.raises(UserError, match=r"is left: messages is not a list .* 1; each is listed in .*jsonl") as error:
+        prepare_chat_data(config, 128, epochs=1, seed=1)
+    listed = Path(str(error.value).rsplit(" ", 1)[1]).read_text()
+    assert json.loads(listed)["place"].endswith("b.jsonl:1")
+    config.sources = [write(tmp_path / "b.jsonl", [])]
+    with pytest.raises(UserError, match="is left: the files are empty"):
         prepare_chat_data(config, 128, epochs=1, seed=1)
     config.sources = [ChatSourceConfig(path=str(tmp_path / "none.jsonl"))]
     with pytest.raises(UserError, match="there is no file"):
         prepare_chat_data(config, 128, epochs=1, seed=1)
+    # The mended file goes on with the same settings.
+    config.sources = [write(tmp_path / "b.jsonl", [turns("mended", "yes")])]
+    assert prepare_chat_data(config, 128, epochs=1, seed=1).num_rows == 1
+
+
+@pytest.mark.parametrize("damage", ["not gzip", "cut", "not zstd"])
+def test_compressed_files_that_are_damaged(config: ChatDataConfig, tmp_path: Path, damage: str) -> None:
+    whole = gzip.compress(Path(config.sources[0].path).read_bytes())
+    file = tmp_path / ("bad.jsonl.zst" if damage == "not zstd" else "bad.jsonl.gz")
+    file.write_bytes(whole[:-20] if damage == "cut" else b"plain text")
+    config.sources = [ChatSourceConfig(path=str(file))]
+    with pytest.raises(UserError, match=r"cannot read .*bad\.jsonl"):
+        prepare_chat_data(config, 128, epochs=1, seed=1)
+    assert not Path(config.prepared).exists()
+
+
+def test_encodings_that_editors_leave_behind(config: ChatDataConfig, tmp_path: Path) -> None:
+    """A byte order mark is no content; another encoding than UTF-8 would be learned as replacement characters."""
+    lines = [json.dumps(turns(f"q{n}", text), ensure_ascii=False) for n, text in enumerate(["first", "schön", "last"])]
+    file = tmp_path / "b.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + "\n".join(lines).encode("latin-1"))
+    escaped = json.dumps(turns("q4", "half \ud83d"))
+    file.write_bytes(file.read_bytes() + b"\n" + escaped.encode() + b"\n")
+    config.sources, config.valid_share = [ChatSourceConfig(path=str(file))], 0.0
+    counts = prepare_chat_data(config, 128, epochs=1, seed=1).sources[str(file)]
+    assert (counts.records, counts.train_samples) == (4, 2)
+    assert counts.refused == {"not JSON": 1, "the assistant content is no Unicode text": 1}

@@ -114,3 +114,20 @@ def test_a_tokenizer_without_a_template(plain_tokenizer: Path, tmp_path: Path) -
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": None}))
     with pytest.raises(UserError, match="has no chat template"):
         ChatTemplate(tmp_path)
+
+
+def test_a_models_folder_is_read_without_running_its_code(plain_tokenizer: Path, tmp_path: Path) -> None:
+    """AutoTokenizer would ask on the terminal whether to run it, and hold a start without one for 15 seconds."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((plain_tokenizer / name).read_bytes())
+    (tmp_path / "config.json").write_text('{"model_type": "mimo", "auto_map": {"AutoConfig": "code.MiMoConfig"}}')
+    (tmp_path / "code.py").write_text("raise SystemExit('run')\n")
+    conversation = CONVERSATIONS[0]
+    expected = ChatTemplate(plain_tokenizer).encode(conversation)
+    assert ChatTemplate(tmp_path).encode(conversation).tokens.tolist() == expected.tokens.tolist()
+
+
+def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(UserError, match=r"holds no tokenizer: it needs tokenizer\.json"):
+            ChatTemplate(folder)

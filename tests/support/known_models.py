@@ -1,0 +1,75 @@
+"""Models whose every token and draft is known, as Hugging Face folders."""
+
+import itertools
+import math
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from megatron_mimo.config import ModelConfig
+from megatron_mimo.convert.huggingface import check_tokenizer, write_hugging_face
+from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
+from megatron_mimo.model.reference import ReferenceMiMo
+
+ANSWER, OTHER = 65, 66
+MODEL = ModelConfig(
+    num_layers=1, hidden_size=64, ffn_hidden_size=64, num_attention_heads=2, num_query_groups=1, kv_channels=32,
+    vocab_size=384,
+)  # fmt: skip
+
+
+def constant_model(folder: Path, draft_agrees: bool) -> Path:
+    """A model that says ANSWER after anything, and whose MTP layer agrees, or always proposes OTHER.
+
+    Every embedding carries a 1 in its first place and all layers pass it on unchanged; the head reads ANSWER off a
+    positive first place and OTHER off a negative one.
+    """
+    tensors = transparent_weights()
+    tensors["model.embed_tokens.weight"][:, 0] = 1.0
+    tensors["lm_head.weight"][ANSWER, 0], tensors["lm_head.weight"][OTHER, 0] = 1.0, -1.0
+    tensors["model.mtp_layers.0.input_proj.weight"][0, 0] = 1.0 if draft_agrees else -1.0
+    return write_model(folder, tensors, train_tokenizer(["some words"], vocab_size=268))
+
+
+def undecided_model(folder: Path) -> Path:
+    """A model that says ANSWER with probability 0.6 and OTHER with 0.4 at temperature 0.6; its drafts say ANSWER."""
+    tensors = transparent_weights()
+    tensors["model.embed_tokens.weight"][:, 0] = 1.0
+    head = tensors["lm_head.weight"]
+    # The norm makes 8 of the 1 among 64 places.
+    head[ANSWER, 0] = 2.0
+    head[OTHER, 0] = 2.0 - 0.6 * math.log(0.6 / 0.4) / 8
+    tensors["model.mtp_layers.0.input_proj.weight"][0, 0] = 1.0
+    return write_model(folder, tensors, train_tokenizer(["some words"], vocab_size=268))
+
+
+def reciting_model(folder: Path, pieces: list[str]) -> Path:
+    """A model that says the tokens `pieces` one after another behind a line break: each token calls for the next."""
+    tokenizer = train_tokenizer(["some words"], vocab_size=268)
+    tokenizer.add_tokens(["<think>", "</think>"])
+    ids = [tokenizer.token_to_id(piece) for piece in ("\u010a", *pieces, "<|im_end|>", "<|endoftext|>")]
+    tensors = transparent_weights()
+    for place, (now, following) in enumerate(itertools.pairwise(ids)):
+        tensors["model.embed_tokens.weight"][now, place] = 1.0
+        tensors["lm_head.weight"][following, place] = 1.0
+    return write_model(folder, tensors, tokenizer)
+
+
+def transparent_weights() -> dict[str, torch.Tensor]:
+    """Layers that add nothing and norms that only scale; embeddings, head and MTP projection are left to fill in."""
+    tensors = {name: torch.zeros_like(t) for name, t in ReferenceMiMo(MODEL, rotary_base=10_000).state_dict().items()}
+    for name, tensor in tensors.items():
+        if "norm" in name:
+            tensor.fill_(1.0)
+    return tensors
+
+
+def write_model(folder: Path, tensors: dict[str, torch.Tensor], tokenizer: Tokenizer) -> Path:
+    """The Hugging Face folder of these weights."""
+    path = folder.parent / "tokenizer"
+    save_tokenizer(tokenizer, path)
+    write_hugging_face(
+        folder, MODEL, tensors.items(), rotary_base=10_000, seq_length=128, tokenizer=check_tokenizer(path, MODEL)
+    )  # fmt: skip
+    return folder
