@@ -1,4 +1,4 @@
-"""Number formats and the layer backend that computes in them."""
+"""Number formats, the layer backend that computes in them, and the form of the output heads."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,8 +19,16 @@ class PrecisionConfig:
     """Scaling rule of FP8 matrix products (Transformer Engine on Hopper or newer; mxfp8 needs Blackwell)."""
     fp8_format: Literal["hybrid", "e4m3"] = "hybrid"
     """hybrid: e4m3 forward, e5m2 gradients."""
+    cross_entropy: Literal["whole", "chunked"] = "whole"
+    """Output heads: whole keeps all logits of a micro-batch; chunked makes a slab of the vocabulary at a time, twice."""
+    cross_entropy_chunk_vocab: int = 4096
+    """Vocabulary entries (of a tensor-parallel rank) that a chunked head works on at once."""
 
     def __post_init__(self) -> None:
+        if self.cross_entropy_chunk_vocab < 1:
+            raise ConfigError(
+                "precision.cross_entropy_chunk_vocab", self.cross_entropy_chunk_vocab, "must be at least 1"
+            )
         if self.fp8_recipe != "none" and self.dtype != "bf16":
             raise ConfigError("precision.fp8_recipe", self.fp8_recipe, "needs precision.dtype=bf16")
         if self.fp8_recipe != "none" and self.backend == "torch":

@@ -76,7 +76,13 @@ def transformer_config(
 
 
 def build_model_chunk(
-    model: ModelConfig, config: TransformerConfig, backend: str, seq_length: int, rotary_base: int, vp_stage: int | None
+    model: ModelConfig,
+    config: TransformerConfig,
+    backend: str,
+    seq_length: int,
+    rotary_base: int,
+    vp_stage: int | None,
+    cross_entropy_chunk_vocab: int | None = None,
 ) -> MTPGPTModel:
     """One chunk of this pipeline rank (`vp_stage` of the interleaved schedule), weights not yet initialized."""
     provider = spec_provider(backend)
@@ -99,6 +105,7 @@ def build_model_chunk(
         mtp_before_final_norm=model.mtp_hidden_state == "before_final_norm",
         mtp_zero_first_embedding=model.mtp_zero_first_embedding,
         final_norm=provider.layer_norm(rms_norm=True),
+        cross_entropy_chunk_vocab=cross_entropy_chunk_vocab,
     )
 
 
@@ -109,8 +116,9 @@ def build_model(
     backend, _ = choose_backend(precision)
     config = transformer_config(model, parallel, precision, backend)
     stages = parallel.virtual_pipeline_model_parallel_size
+    slab = precision.cross_entropy_chunk_vocab if precision.cross_entropy == "chunked" else None
     chunks = [
-        build_model_chunk(model, config, backend, seq_length, rotary_base, vp_stage)
+        build_model_chunk(model, config, backend, seq_length, rotary_base, vp_stage, slab)
         for vp_stage in (range(stages) if stages else [None])
     ]
     for chunk in chunks:
