@@ -87,7 +87,16 @@ class Workload:
     @property
     def loss_in_place(self) -> bool:
         """Whether the loss's gradient takes the place of the logits: a CPU that has the whole vocabulary."""
-        return self.device == "cpu" and self.parallel.tensor_model_parallel_size == 1
+        whole = self.precision.cross_entropy == "whole"
+        return whole and self.device == "cpu" and self.parallel.tensor_model_parallel_size == 1
+
+    @property
+    def head_slab(self) -> int | None:
+        """Vocabulary entries whose logits live at once in chunked heads; None where heads keep all logits."""
+        if self.precision.cross_entropy == "whole":
+            return None
+        local = self.model.vocab_size // self.parallel.tensor_model_parallel_size
+        return min(self.precision.cross_entropy_chunk_vocab, local)
 
     @property
     def data_parallel_size(self) -> int:
