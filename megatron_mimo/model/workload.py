@@ -54,7 +54,9 @@ class Workload:
             model=config.model,
             parallel=parallel,
             precision=config.precision,
-            backend="torch" if config.precision.backend == "torch" else "transformer_engine",
+            backend="torch"
+            if config.precision.backend == "torch" or config.precision.fp8_emulation
+            else "transformer_engine",
             seq_length=stage.seq_length,
             micro_batch_size=stage.micro_batch_size,
             global_batch_size=stage.global_batch_size,
@@ -138,7 +140,7 @@ class Workload:
 
     @property
     def fp8(self) -> bool:
-        return self.precision.fp8_recipe != "none"
+        return self.precision.fp8_recipe != "none" and not self.precision.fp8_emulation
 
     def is_last(self, pipeline_rank: int) -> bool:
         return pipeline_rank == self.parallel.pipeline_model_parallel_size - 1

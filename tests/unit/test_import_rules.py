@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[2] / "megatron_mimo"
 MEGATRON_USERS = {
     "data.indexed_writer",
     "model.build",
+    "model.fp8_layers",
     "model.gpt",
     "model.initialize",
     "model.lora",
