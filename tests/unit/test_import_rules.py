@@ -20,10 +20,12 @@ MEGATRON_USERS = {
     "platform.cpu",
     "training.batch",
     "training.checkpoint",
+    "training.device_checks",
     "training.distributed",
     "training.evaluation",
     "training.feed",
     "training.optimizer",
+    "training.probe",
     "training.step",
     "training.trainer",
 }
