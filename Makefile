@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help install lint test test-unit test-distributed test-slow lock quickstart
+.PHONY: help install lint test test-unit test-distributed test-slow lock gpu-check quickstart
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -27,6 +27,9 @@ test-slow: install ## end to end: nano chain, vLLM, bad input, Slurm where it is
 	$(PYTEST) tests/integration
 
 test: lint test-unit test-distributed test-slow ## lint, then every test, fast ones first
+
+gpu-check: install ## on a GPU machine: what of the GPU parts works there (PYTHON=... for the image's own)
+	$(or $(PYTHON),$(BIN)/python) tools/gpu_check.py
 
 quickstart: ## train, export, serve and evaluate MiMo-nano on this machine
 	examples/nano/quickstart.sh

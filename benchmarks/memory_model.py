@@ -37,11 +37,14 @@ class Case:
     dtype: Literal["bf16", "fp32"]
     recompute: Literal["none", "selective", "full"]
     intra_document: bool = False
+    chunk_vocab: int | None = None
+    """Vocabulary entries a slab of chunked heads; None keeps logits whole."""
 
     @property
     def name(self) -> str:
         shape = f"h{self.hidden_size} L{self.num_layers} v{self.vocab_size} s{self.seq_length} b{self.micro_batch_size}"
-        return f"{shape} {self.dtype}{' mask' if self.intra_document else ''}, recompute {self.recompute}"
+        options = (" mask" if self.intra_document else "") + (f" slab {self.chunk_vocab}" if self.chunk_vocab else "")
+        return f"{shape} {self.dtype}{options}, recompute {self.recompute}"
 
 
 def cases() -> list[Case]:
@@ -55,6 +58,8 @@ def cases() -> list[Case]:
         Case(**deep, dtype="fp32", recompute="full"),
         Case(**wide, dtype="bf16", recompute="none"),
         Case(**wide, dtype="bf16", recompute="full"),
+        Case(**wide, dtype="bf16", recompute="full", chunk_vocab=1024),
+        Case(**wide, dtype="fp32", recompute="full", chunk_vocab=2048),
         Case(**nano, dtype="fp32", recompute="none", intra_document=True),
         Case(**nano, dtype="fp32", recompute="selective", intra_document=True),
         Case(**nano, dtype="fp32", recompute="full", intra_document=True),
@@ -120,7 +125,12 @@ def workload(case: Case) -> Workload:
     return Workload(
         model=model,
         parallel=ParallelConfig(recompute=case.recompute),
-        precision=PrecisionConfig(dtype=case.dtype, backend="torch"),
+        precision=PrecisionConfig(
+            dtype=case.dtype,
+            backend="torch",
+            cross_entropy="chunked" if case.chunk_vocab else "whole",
+            cross_entropy_chunk_vocab=case.chunk_vocab or 4096,
+        ),
         backend="torch",
         seq_length=case.seq_length,
         micro_batch_size=case.micro_batch_size,

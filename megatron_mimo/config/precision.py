@@ -1,4 +1,4 @@
-"""Number formats and the layer backend that computes in them."""
+"""Number formats, the layer backend that computes in them, and the form of the output heads."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,13 +19,27 @@ class PrecisionConfig:
     """Scaling rule of FP8 matrix products (Transformer Engine on Hopper or newer; mxfp8 needs Blackwell)."""
     fp8_format: Literal["hybrid", "e4m3"] = "hybrid"
     """hybrid: e4m3 forward, e5m2 gradients."""
+    fp8_emulation: bool = False
+    """Compute the recipe's rounding with torch layers on any device, slowly: to study a recipe, not to train with it."""
+    cross_entropy: Literal["whole", "chunked"] = "whole"
+    """Output heads: whole keeps all logits of a micro-batch; chunked makes a slab of the vocabulary at a time, twice."""
+    cross_entropy_chunk_vocab: int = 4096
+    """Vocabulary entries (of a tensor-parallel rank) that a chunked head works on at once."""
 
     def __post_init__(self) -> None:
+        if self.cross_entropy_chunk_vocab < 1:
+            raise ConfigError(
+                "precision.cross_entropy_chunk_vocab", self.cross_entropy_chunk_vocab, "must be at least 1"
+            )
         if self.fp8_recipe != "none" and self.dtype != "bf16":
             raise ConfigError("precision.fp8_recipe", self.fp8_recipe, "needs precision.dtype=bf16")
-        if self.fp8_recipe != "none" and self.backend == "torch":
+        if self.fp8_recipe != "none" and self.backend == "torch" and not self.fp8_emulation:
             raise ConfigError(
                 "precision.fp8_recipe",
                 self.fp8_recipe,
-                "FP8 layers come from Transformer Engine: set precision.backend=transformer_engine, or fp8_recipe=none",
+                "FP8 layers come from Transformer Engine: set precision.backend=transformer_engine, fp8_recipe=none, or"
+                " fp8_emulation=true to study its numerics",
             )
+        if self.fp8_emulation and (self.fp8_recipe == "none" or self.backend == "transformer_engine"):
+            reason = "needs a precision.fp8_recipe" if self.fp8_recipe == "none" else "needs precision.backend=torch"
+            raise ConfigError("precision.fp8_emulation", True, reason)

@@ -49,8 +49,12 @@ def head_tensors(work: Workload) -> dict[str, float]:
     """Bytes kept of one application of the output head to one micro-batch.
 
     megatron-core's vocabulary-parallel cross entropy keeps the softmax in fp32; on a CPU that has the whole vocabulary
-    the gradient takes the place of the logits.
+    the gradient takes the place of the logits. Chunked heads keep one number a token, and their input gathered whole
+    under sequence parallelism.
     """
+    if work.head_slab is not None:
+        gathered = hidden_bytes(work) * work.sequence_parallel_size
+        return {"head input": gathered, "softmax": 0.0, "log-sum-exp and labels": (FP32_BYTES + 8) * work.rank_tokens}
     v = work.model.vocab_size / work.parallel.tensor_model_parallel_size
     kept = work.element_bytes if work.loss_in_place else FP32_BYTES
     return {"head input": hidden_bytes(work), "softmax": kept * v * work.rank_tokens}

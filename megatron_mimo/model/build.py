@@ -76,10 +76,20 @@ def transformer_config(
 
 
 def build_model_chunk(
-    model: ModelConfig, config: TransformerConfig, backend: str, seq_length: int, rotary_base: int, vp_stage: int | None
+    model: ModelConfig,
+    config: TransformerConfig,
+    backend: str,
+    seq_length: int,
+    rotary_base: int,
+    vp_stage: int | None,
+    precision: PrecisionConfig | None = None,
 ) -> MTPGPTModel:
-    """One chunk of this pipeline rank (`vp_stage` of the interleaved schedule), weights not yet initialized."""
-    provider = spec_provider(backend)
+    """One chunk of this pipeline rank (`vp_stage` of the interleaved schedule), weights not yet initialized.
+
+    `precision` says what `config` does not: emulated FP8 layers and the form of the heads.
+    """
+    precision = precision or PrecisionConfig()
+    provider = spec_provider(backend, precision)
     first = parallel_state.is_pipeline_first_stage(ignore_virtual=False, vp_stage=vp_stage)
     last = parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=vp_stage)
     chunks = config.pipeline_model_parallel_size * (config.virtual_pipeline_model_parallel_size or 1)
@@ -99,6 +109,7 @@ def build_model_chunk(
         mtp_before_final_norm=model.mtp_hidden_state == "before_final_norm",
         mtp_zero_first_embedding=model.mtp_zero_first_embedding,
         final_norm=provider.layer_norm(rms_norm=True),
+        cross_entropy_chunk_vocab=precision.cross_entropy_chunk_vocab if precision.cross_entropy == "chunked" else None,
     )
 
 
@@ -110,7 +121,7 @@ def build_model(
     config = transformer_config(model, parallel, precision, backend)
     stages = parallel.virtual_pipeline_model_parallel_size
     chunks = [
-        build_model_chunk(model, config, backend, seq_length, rotary_base, vp_stage)
+        build_model_chunk(model, config, backend, seq_length, rotary_base, vp_stage, precision)
         for vp_stage in (range(stages) if stages else [None])
     ]
     for chunk in chunks:

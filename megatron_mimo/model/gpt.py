@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from megatron.core.models.gpt import GPTModel
+from megatron.core.tensor_parallel import copy_to_tensor_model_parallel_region, gather_from_sequence_parallel_region
 from megatron.core.transformer.spec_utils import build_module
 from torch import Tensor
 
+from megatron_mimo.model.chunked_cross_entropy import chunked_cross_entropy
 from megatron_mimo.model.mtp import ParallelMTPLayer
 from megatron_mimo.model.torch_functions import CrossEntropyFunction
 
@@ -24,10 +26,18 @@ class MTPGPTModel(GPTModel):
     """
 
     def __init__(
-        self, *args: Any, mtp_before_final_norm: bool, mtp_zero_first_embedding: bool, final_norm: Any, **kw: Any
+        self,
+        *args: Any,
+        mtp_before_final_norm: bool,
+        mtp_zero_first_embedding: bool,
+        final_norm: Any,
+        cross_entropy_chunk_vocab: int | None = None,
+        **kw: Any,
     ):
+        """`cross_entropy_chunk_vocab`: entries a slab of chunked heads; None keeps a head's logits whole."""
         super().__init__(*args, **kw)
         self.mtp_before_final_norm = mtp_before_final_norm
+        self.cross_entropy_chunk_vocab = cross_entropy_chunk_vocab
         if self.post_process:
             self.final_layernorm = build_module(
                 final_norm, config=self.config, hidden_size=self.config.hidden_size, eps=self.config.layernorm_epsilon
@@ -82,12 +92,26 @@ class MTPGPTModel(GPTModel):
 
     def _losses(self, states: Tensor, labels: Tensor) -> Tensor:
         """states [s,b,h], labels [b,s] -> cross entropy in nats [b,s]."""
+        if self.cross_entropy_chunk_vocab is not None:
+            return self._chunked_losses(states, labels, self.cross_entropy_chunk_vocab)
         logits, _ = self.output_layer(states)
         if self.config.tensor_model_parallel_size == 1 and logits.device.type == "cpu":
             # The whole vocabulary is here: no need of the dozen operators that one cut over ranks takes.
             losses: Any = CrossEntropyFunction.apply(logits.flatten(0, 1), labels.t().flatten())
             return losses.view(logits.shape[:2]).t()
         return self.compute_language_model_loss(labels, logits)
+
+    def _chunked_losses(self, states: Tensor, labels: Tensor, chunk_vocab: int) -> Tensor:
+        """The same, without logits: the output layer's regions around the fused head."""
+        layer, group = self.output_layer, self.output_layer.tp_group
+        if layer.sequence_parallel:
+            states = gather_from_sequence_parallel_region(states, tensor_parallel_output_grad=True, group=group)
+        else:
+            states = copy_to_tensor_model_parallel_region(states, group=group)
+        rows, s_b = states.flatten(0, 1), states.shape[:2]
+        group = group if self.config.tensor_model_parallel_size > 1 else None
+        losses = chunked_cross_entropy(rows, layer.weight, labels.t().flatten(), chunk_vocab, group)
+        return losses.view(s_b).t()
 
     def _logits(self, states: Tensor, labels: Tensor) -> Tensor:
         """states [s,b,h] -> logits [b,s,v]."""

@@ -163,6 +163,8 @@ def kept_bytes(work: Workload, pipeline_rank: int) -> float:
 
 def _logits_and_workspace(work: Workload) -> tuple[float, float]:
     """All heads have run forward: the softmaxes live, beside the last logits or a head's weight gradient."""
+    if work.head_slab is not None:
+        return _chunked_heads(work, work.head_slab)
     heads = 1 + work.model.mtp_num_layers
     tensors = head_tensors(work)
     t, a = work.parallel.tensor_model_parallel_size, work.element_bytes
@@ -180,6 +182,20 @@ def _logits_and_workspace(work: Workload) -> tuple[float, float]:
     peak = max(forward, backward, last)
     live = softmaxes if peak == forward else 0.0
     return inputs + live, peak - live + _gathered_input(work)
+
+
+def _chunked_heads(work: Workload, slab: int) -> tuple[float, float]:
+    """The first head to run backward has its weight's gradient, the last one those of all, beside one slab.
+
+    Of a slab there are its logits, their gradient, the gradient of the slab before, and in bf16 an fp32 copy. The
+    gradient of the hidden states is summed in fp32. (Fused kernels on GPUs need less.)
+    """
+    heads, a, t = 1 + work.model.mtp_num_layers, work.element_bytes, work.parallel.tensor_model_parallel_size
+    kept = heads * sum(head_tensors(work).values())
+    logits = work.rank_tokens * slab * (3 * a + FP32_BYTES if a == 2 else 2 * a)
+    hidden_gradient = work.rank_tokens * work.model.hidden_size * FP32_BYTES
+    weight_gradients = heads * a * work.model.vocab_size * work.model.hidden_size / t
+    return kept + logits, hidden_gradient + weight_gradients + _gathered_input(work)
 
 
 def _layer_workspace(work: Workload, pipeline_rank: int) -> float:

@@ -14,10 +14,10 @@ def precision_fields(precision: PrecisionConfig) -> dict[str, Any]:
 
     FP8 applies to the linear layers' matrix products; embedding, norms, attention core, head and optimizer stay in
     bf16/fp32. Recipes: delayed (amax history), tensorwise (current scaling), blockwise (1x128 activations, 128x128
-    weights), mxfp8 (1x32 blocks with power-of-two scales).
+    weights), mxfp8 (1x32 blocks with power-of-two scales). Emulated FP8 is the torch layers' affair.
     """
     dtype = DTYPES[precision.dtype]
     fields: dict[str, Any] = {"params_dtype": dtype, "pipeline_dtype": dtype, "bf16": precision.dtype == "bf16"}
-    if precision.fp8_recipe != "none":
+    if precision.fp8_recipe != "none" and not precision.fp8_emulation:
         fields |= {"fp8": precision.fp8_format, "fp8_recipe": precision.fp8_recipe}
     return fields

@@ -19,6 +19,7 @@ from megatron.core.transformer.transformer_block import TransformerBlockSubmodul
 from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
 
 from megatron_mimo.config import ConfigError, PrecisionConfig
+from megatron_mimo.model.fp8_layers import EmulatedFP8SpecProvider
 from megatron_mimo.model.mtp import ParallelMTPLayer
 from megatron_mimo.model.torch_layers import TorchSpecProvider
 
@@ -29,6 +30,8 @@ def choose_backend(precision: PrecisionConfig) -> tuple[str, str]:
     """The backend's name ("torch" or "transformer_engine") and why; raises ConfigError for an impossible wish."""
     has_engine = importlib.util.find_spec("transformer_engine") is not None
     has_gpu = torch.cuda.is_available()
+    if precision.fp8_emulation:
+        return "torch", f"precision.fp8_emulation of {precision.fp8_recipe}"
     if precision.fp8_recipe != "none":
         _check_fp8(precision.fp8_recipe, has_engine, has_gpu)
     if precision.backend == "torch":
@@ -49,7 +52,10 @@ def _check_fp8(recipe: str, has_engine: bool, has_gpu: bool) -> None:
     if not (has_engine and has_gpu):
         missing = "a CUDA device" if not has_gpu else "the transformer_engine package"
         raise ConfigError(
-            "precision.fp8_recipe", recipe, f"FP8 needs {missing}, which is missing here; set precision.fp8_recipe=none"
+            "precision.fp8_recipe",
+            recipe,
+            f"FP8 needs {missing}, which is missing here; set precision.fp8_recipe=none, or precision.fp8_emulation=true"
+            " to study its numerics",
         )
     capability = torch.cuda.get_device_capability()
     if capability < FP8_CAPABILITY[recipe]:
@@ -61,8 +67,10 @@ def _check_fp8(recipe: str, has_engine: bool, has_gpu: bool) -> None:
         )
 
 
-def spec_provider(backend: str) -> BackendSpecProvider:
+def spec_provider(backend: str, precision: PrecisionConfig) -> BackendSpecProvider:
     """The provider of the backend's layers, norms and attention."""
+    if precision.fp8_emulation:
+        return EmulatedFP8SpecProvider(precision)
     if backend == "torch":
         return TorchSpecProvider()
     from megatron.core.extensions.transformer_engine_spec_provider import TESpecProvider

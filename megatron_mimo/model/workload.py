@@ -54,7 +54,9 @@ class Workload:
             model=config.model,
             parallel=parallel,
             precision=config.precision,
-            backend="torch" if config.precision.backend == "torch" else "transformer_engine",
+            backend="torch"
+            if config.precision.backend == "torch" or config.precision.fp8_emulation
+            else "transformer_engine",
             seq_length=stage.seq_length,
             micro_batch_size=stage.micro_batch_size,
             global_batch_size=stage.global_batch_size,
@@ -87,7 +89,16 @@ class Workload:
     @property
     def loss_in_place(self) -> bool:
         """Whether the loss's gradient takes the place of the logits: a CPU that has the whole vocabulary."""
-        return self.device == "cpu" and self.parallel.tensor_model_parallel_size == 1
+        whole = self.precision.cross_entropy == "whole"
+        return whole and self.device == "cpu" and self.parallel.tensor_model_parallel_size == 1
+
+    @property
+    def head_slab(self) -> int | None:
+        """Vocabulary entries whose logits live at once in chunked heads; None where heads keep all logits."""
+        if self.precision.cross_entropy == "whole":
+            return None
+        local = self.model.vocab_size // self.parallel.tensor_model_parallel_size
+        return min(self.precision.cross_entropy_chunk_vocab, local)
 
     @property
     def data_parallel_size(self) -> int:
@@ -129,7 +140,7 @@ class Workload:
 
     @property
     def fp8(self) -> bool:
-        return self.precision.fp8_recipe != "none"
+        return self.precision.fp8_recipe != "none" and not self.precision.fp8_emulation
 
     def is_last(self, pipeline_rank: int) -> bool:
         return pipeline_rank == self.parallel.pipeline_model_parallel_size - 1

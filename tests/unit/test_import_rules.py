@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[2] / "megatron_mimo"
 MEGATRON_USERS = {
     "data.indexed_writer",
     "model.build",
+    "model.fp8_layers",
     "model.gpt",
     "model.initialize",
     "model.lora",
@@ -23,10 +24,12 @@ MEGATRON_USERS = {
     "rl.weight_export",
     "training.batch",
     "training.checkpoint",
+    "training.device_checks",
     "training.distributed",
     "training.evaluation",
     "training.feed",
     "training.optimizer",
+    "training.probe",
     "training.step",
     "training.trainer",
 }

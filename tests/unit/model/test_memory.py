@@ -155,6 +155,22 @@ def test_activations_of_the_torch_backend_are_what_autograd_keeps(
     assert predicted == pytest.approx(_kept_by_autograd(build, model, work), rel=0.01)
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_kept_tensors_of_chunked_heads_are_what_autograd_keeps(build, dtype) -> None:
+    work = workload(
+        SMALL,
+        world_size=1,
+        backend="torch",
+        precision=PrecisionConfig(dtype=dtype, backend="torch", cross_entropy="chunked"),
+        seq_length=128,
+        micro_batch_size=2,
+        global_batch_size=2,
+        device="cpu",
+    )
+    heads = 2 * sum(activations.head_tensors(work).values())
+    assert memory.kept_bytes(work, 0) + heads == pytest.approx(_kept_by_autograd(build, SMALL, work), rel=0.005)
+
+
 def test_layer_is_the_papers_34_sbh_without_dropout_masks() -> None:
     """Korthikanti et al., equation 1: 34 sbh + 5 as^2b, of which 2 sbh are dropout masks; a fused core keeps no square.
 
@@ -219,6 +235,16 @@ def test_two_heads_are_the_last_ranks_largest_activation() -> None:
     estimate = memory.estimate_memory(workload(recompute="full"), 0)
     assert estimate.phase == "head"
     assert estimate.logits == pytest.approx(2 * (8192 * 151680 * 4 + 8192 * 4096 * 2))
+
+
+def test_chunked_heads_are_no_longer_the_peak_at_32k() -> None:
+    """Whole heads take 40 GB of softmaxes; chunked ones keep their inputs, and a slab of 10 bytes an entry in bf16."""
+    precision = PrecisionConfig(cross_entropy="chunked", cross_entropy_chunk_vocab=4096)
+    settings: dict[str, Any] = {"recompute": "full", "seq_length": 32768}
+    whole, chunked = (memory.peak_memory(workload(**settings, **more)) for more in ({}, {"precision": precision}))
+    assert whole.logits == pytest.approx(2 * 32768 * (151680 * 4 + 4096 * 2))
+    assert (whole.phase, chunked.phase) == ("head", "layer")
+    assert whole.total - chunked.total > 30e9
 
 
 @pytest.mark.parametrize("backend", ["torch", "transformer_engine"])
