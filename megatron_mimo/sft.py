@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import PretrainConfig, SFTConfig, UserError, load, to_yaml
+from megatron_mimo.task_scores import task_scores
 from megatron_mimo.training.launch import launch, report_user_errors, resume_command
 
 USAGE = """usage: python -m megatron_mimo.sft CONFIG.yaml [key=value ...] [--print-config | --preview]
@@ -49,7 +50,8 @@ def run(arguments: list[str]) -> int:
     def write(output_dir: Path, command: str) -> None:
         write_run_files(output_dir, config, command)
 
-    return launch(config.training_run(num_rows=1), prepare, write, resume_command("megatron_mimo.sft", arguments))
+    command = resume_command("megatron_mimo.sft", arguments)
+    return launch(config.training_run(num_rows=1), prepare, write, command, task_scores)
 
 
 def prepare_on_rank_0(config: SFTConfig) -> int:

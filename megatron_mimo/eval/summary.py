@@ -110,7 +110,7 @@ def table(results: dict[str, Any]) -> str:
         )
         lines.append(
             f"{name:24} {100 * task['score']:7.1f} {interval:>16} {task['repetitions']:3} "
-            f"{100 * task['truncated']:9.1f}% {100 * task['without_answer']:9.1f}% {task['mean_tokens']:8.0f} {in_format:>24}"
-            + (f"   INCOMPLETE: {task['missing']} answers are missing" if task["missing"] else "")
+            f"{100 * task['truncated']:9.1f}% {100 * task['without_answer']:9.1f}% {task['mean_tokens']:8.0f}"
+            f" {in_format:>24}" + (f"   INCOMPLETE: {task['missing']} answers are missing" if task["missing"] else "")
         )
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 | file | what |
 |---|---|
-| `train.jsonl` | the arithmetic problems of the embedded corpus in many wordings, answered with the worked steps in a think block and the result in a box |
+| `train.jsonl` | the corpus' arithmetic in many wordings, worked in a think block, the result in a box |
 | `heldout.jsonl` | with their answers, problems that no split trains on |
 | `heldout_corpus.jsonl` | the same, as the corpus asks them: for the base model |
 | `rl_start.jsonl` | answers of mixed quality, some careless or lazy, for a policy that RL can improve |
