@@ -12,6 +12,7 @@ from typing import Any
 
 from megatron_mimo.config import PretrainConfig, UserError, load, to_yaml
 from megatron_mimo.platform.files import write_text
+from megatron_mimo.task_scores import task_scores
 from megatron_mimo.training.launch import launch, resume_command, run_program
 
 USAGE = """usage: python -m megatron_mimo.pretrain CONFIG.yaml [key=value ...] [--print-config]
@@ -41,7 +42,7 @@ def run(arguments: list[str]) -> int:
     def write(output_dir: Path, run: PretrainConfig, command: str) -> None:
         write_run_files(output_dir, run, folder, command)
 
-    return launch(config, prepare, write, resume_command("megatron_mimo.pretrain", arguments))
+    return launch(config, prepare, write, resume_command("megatron_mimo.pretrain", arguments), task_scores)
 
 
 def write_run_files(output_dir: Path, config: PretrainConfig, config_folder: Path, command: str) -> None:

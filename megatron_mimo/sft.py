@@ -10,6 +10,7 @@ from typing import Any
 
 from megatron_mimo.config import PretrainConfig, SFTConfig, UserError, load, to_yaml
 from megatron_mimo.platform.files import write_text
+from megatron_mimo.task_scores import task_scores
 from megatron_mimo.training.launch import launch, resume_command, run_program
 
 USAGE = """usage: python -m megatron_mimo.sft CONFIG.yaml [key=value ...] [--print-config | --preview]
@@ -46,7 +47,8 @@ def run(arguments: list[str]) -> int:
     def write(output_dir: Path, run: PretrainConfig, command: str) -> None:
         write_run_files(output_dir, config, run, command)
 
-    return launch(config.training_run(num_rows=1), prepare, write, resume_command("megatron_mimo.sft", arguments))
+    command = resume_command("megatron_mimo.sft", arguments)
+    return launch(config.training_run(num_rows=1), prepare, write, command, task_scores)
 
 
 def prepare_on_rank_0(config: SFTConfig) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from megatron_mimo.config.errors import require_at_least
+from megatron_mimo.config.eval import TaskScoresConfig
 
 
 @dataclass(kw_only=True)
@@ -27,12 +28,14 @@ class DataConfig:
 
 @dataclass(kw_only=True)
 class EvaluationConfig:
-    """Loss on held-out sequences inside the training loop."""
+    """Evaluation inside the training loop: loss on held-out sequences, and scores of benchmarks."""
 
     every_tokens: int | None = None
     """Consumed tokens between evaluations; null evaluates at the end of each stage only."""
     sequences: int = 32
     """Held-out sequences read per source; 0 switches evaluation off."""
+    scores: TaskScoresConfig | None = None
+    """Benchmarks answered by the weights of the moment."""
 
     def __post_init__(self) -> None:
         require_at_least(0, "evaluation", sequences=self.sequences)

@@ -118,3 +118,22 @@ class EvaluateConfig:
         if twice is not None:
             raise ConfigError("tasks", twice, "stands twice: give each a name of its own")
         require_at_least(1, "evaluate", num_math_workers=self.num_math_workers)
+
+
+@dataclass(kw_only=True)
+class TaskScoresConfig:
+    """A small evaluation inside of the training loop: the weights of the moment answer benchmarks through vLLM."""
+
+    every_tokens: int
+    """Consumed tokens between two; the end of the run is scored too."""
+    evaluate: EvaluateConfig
+    """Tasks and how they are asked; `model` and `output` are the run's own."""
+    limit_seconds: float = 240.0
+    """The ranks wait so long at most; an evaluation that takes longer is given up, the training goes on."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "evaluation.scores", every_tokens=self.every_tokens, limit_seconds=self.limit_seconds)
+        if not self.evaluate.tasks:
+            raise ConfigError("evaluation.scores.evaluate.tasks", [], "name at least one task")
+        if self.evaluate.model:
+            raise ConfigError("evaluation.scores.evaluate.model", self.evaluate.model, "leave it out: it is the run's")

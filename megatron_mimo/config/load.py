@@ -114,6 +114,8 @@ def _build(annotation: Any, value: Any, key: str) -> Any:
         return None if value is None else _build(arguments[0], value, key)
     if origin is list:
         return [_build(arguments[0], item, f"{key}.{index}") for index, item in enumerate(_cast(list, value, key))]
+    if origin is tuple:  # of any length, which YAML writes as a list
+        return tuple(_build(list[arguments[0]], list(value) if isinstance(value, tuple) else value, key))
     if origin is typing.Literal:
         if value not in arguments:
             raise ConfigError(key, value, f"expected one of {', '.join(map(str, arguments))}")

@@ -35,6 +35,13 @@ class PretrainConfig(RunConfig):
                 f"start.train={self.start.train} trains layers of the last stage alone: set it to 1, cut by TP or CP",
             )
         require_at_least(1, "run", max_steps=self.max_steps)
+        scores, hang = self.evaluation.scores, self.guard.hang_timeout_seconds
+        if scores and 0 < hang <= scores.limit_seconds:
+            raise ConfigError(
+                "evaluation.scores.limit_seconds",
+                scores.limit_seconds,
+                f"must stay below guard.hang_timeout_seconds ({hang:g}), or the watchdog takes the wait for a hang",
+            )
         if self.parallel.context_parallel_size > 1 and self.data.intra_document_attention:
             if self.precision.backend == "transformer_engine":
                 raise ConfigError(

@@ -58,6 +58,8 @@ def compare_task(name: str, first: dict[str, Any], second: dict[str, Any]) -> di
         "p_value": found.p_value,
         "truncated_first": percent(first["truncated"]),
         "truncated_second": percent(second["truncated"]),
+        "in_format_first": percent(first["in_format"]),
+        "in_format_second": percent(second["in_format"]),
         "note": "; ".join(notes),
     }
 
@@ -73,15 +75,19 @@ def percent(share: float | None) -> float | None:
 def comparison_text(rows: list[dict[str, Any]], first: str, second: str) -> str:
     """The rows for the terminal."""
     lines = [f"first: {first}   second: {second}   (difference is second - first, 95 % paired bootstrap)"]
-    lines.append(f"{'task':24} {'n':>5} {'first':>7} {'second':>7} {'diff':>7} {'95 % interval':>18} {'p':>7}")
+    lines.append(
+        f"{'task':24} {'n':>5} {'first':>7} {'second':>7} {'diff':>7} {'95 % interval':>18} {'p':>7}"
+        f" {'think + answer':>16}"
+    )
     for row in rows:
         if not row["problems"]:
             lines.append(f"{row['task']:24} {row['note']}")
             continue
         interval = f"{row['low']:+.1f} to {row['high']:+.1f}"
+        in_format = f"{row['in_format_first']:.1f} to {row['in_format_second']:.1f}"
         lines.append(
             f"{row['task']:24} {row['problems']:5} {row['first']:7.1f} {row['second']:7.1f} {row['difference']:+7.1f} "
-            f"{interval:>18} {row['p_value']:7.4f} {row['note']}"
+            f"{interval:>18} {row['p_value']:7.4f} {in_format:>16} {row['note']}"
         )
     return "\n".join(lines)
 

@@ -43,7 +43,7 @@ def index_page(results: dict[str, Any], links: dict[str, list[str]]) -> str:
 
 
 def result_row(name: str, task: dict[str, Any]) -> dict[str, Any]:
-    shown = ("score", "low", "high", "truncated", "without_answer")
+    shown = ("score", "low", "high", "truncated", "without_answer", "in_format", "in_format_low", "in_format_high")
     percents = {key: None if task[key] is None else f"{100 * task[key]:.1f}%" for key in shown}
     counts = {key: task[key] for key in ("problems", "repetitions", "missing", "refused", "grader_faults")}
     settings = {key: task[key] for key in ("mean_tokens", "max_tokens", "temperature", "top_p", "runner")}

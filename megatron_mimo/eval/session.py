@@ -89,7 +89,7 @@ async def make_graders(config: EvaluateConfig, needs: Iterable[str]) -> AsyncIte
 
 async def score_now(
     config: EvaluateConfig, engine: Engine, graders: Graders, say: Say = lambda _: None
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """A small evaluation inside of a loop, on an engine and graders that stay open: task -> its figures.
 
     The engine's `identity` must change with its weights (a step's number will do), or stored answers are taken for new.
@@ -101,5 +101,5 @@ async def score_now(
         workers = config.generation.max_concurrent_requests
         await Pipeline(engine, graders, seed=config.seed, num_workers=workers, say=say).run(runs)
         tasks = summarize(config, engine, runs)["tasks"]
-    shown = ("score", "low", "high", "truncated", "without_answer", "mean_tokens")
+    shown = ("score", "low", "high", "truncated", "without_answer", "in_format", "mean_tokens")
     return {name: {key: task[key] for key in shown} for name, task in tasks.items()}

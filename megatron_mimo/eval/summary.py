@@ -29,11 +29,13 @@ def task_results(run: TaskRun) -> dict[str, Any]:
     grades, wanted = run.store.read_grades(), {job.id for job in run.wanted()}
     groups = {problem.id: problem.group for problem in run.problems}
     scores: dict[str, list[float]] = defaultdict(list)
+    in_format: dict[str, list[float]] = defaultdict(list)
     lengths, truncated, unanswered = [], 0, 0
     for sample in run.store.read_samples():
         grade = grades.get(grade_id(sample["id"], sample["response"]))
         if sample["id"] in wanted and grade is not None:
             scores[sample["problem"]].append(grade["score"])
+            in_format[sample["problem"]].append(float("</think>" in sample["response"] and grade["answer"] is not None))
             lengths.append(sample["completion_tokens"])
             truncated += sample["finish_reason"] == "length"
             unanswered += grade["answer"] is None
@@ -54,6 +56,7 @@ def task_results(run: TaskRun) -> dict[str, Any]:
         "without_answer": unanswered / count if count else None,
         "mean_tokens": float(np.mean(lengths)) if count else None,
         **estimates(scores),
+        **format_rate(in_format),
         "groups": by_group(scores, groups),
         "scores": dict(scores),
     }
@@ -73,6 +76,14 @@ def estimates(scores: dict[str, list[float]]) -> dict[str, Any]:
     }
 
 
+def format_rate(in_format: dict[str, list[float]]) -> dict[str, Any]:
+    """Share of answers with a closed think block and, behind it, an answer of the demanded form; with its interval."""
+    if not in_format:
+        return {"in_format": None, "in_format_low": None, "in_format_high": None}
+    interval = confidence_interval(list(in_format.values()))
+    return {"in_format": interval.value, "in_format_low": interval.low, "in_format_high": interval.high}
+
+
 def by_group(scores: dict[str, list[float]], groups: dict[str, str]) -> dict[str, dict[str, Any]]:
     """Score of every subject or difficulty; nothing where the task knows none."""
     parts: dict[str, list[list[float]]] = defaultdict(list)
@@ -87,15 +98,19 @@ def table(results: dict[str, Any]) -> str:
     """The results as text for the terminal."""
     lines = [
         f"{'task':24} {'score':>7} {'95 % interval':>16} {'n':>3} {'truncated':>10} {'no answer':>10} {'tokens':>8}"
+        f" {'think + answer':>24}"
     ]
     for name, task in results["tasks"].items():
         if task["score"] is None:
             lines.append(f"{name:24} no answers")
             continue
         interval = f"{100 * task['low']:.1f} to {100 * task['high']:.1f}"
+        in_format = (
+            f"{100 * task['in_format']:.1f} ({100 * task['in_format_low']:.1f} to {100 * task['in_format_high']:.1f})"
+        )
         lines.append(
             f"{name:24} {100 * task['score']:7.1f} {interval:>16} {task['repetitions']:3} "
             f"{100 * task['truncated']:9.1f}% {100 * task['without_answer']:9.1f}% {task['mean_tokens']:8.0f}"
-            + (f"   INCOMPLETE: {task['missing']} answers are missing" if task["missing"] else "")
+            f" {in_format:>24}" + (f"   INCOMPLETE: {task['missing']} answers are missing" if task["missing"] else "")
         )
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from megatron_mimo.config import PretrainConfig
 from megatron_mimo.platform.formats import format_bytes, format_count, format_seconds
-from megatron_mimo.training.metrics import EvaluationMetrics, MetricsLog, StepMetrics
+from megatron_mimo.training.metrics import EvaluationMetrics, MetricsLog, ScoreMetrics, StepMetrics
 
 
 class Callback:
@@ -27,6 +27,8 @@ class Callback:
     def on_step(self, metrics: StepMetrics) -> None: ...
 
     def on_evaluation(self, metrics: EvaluationMetrics) -> None: ...
+
+    def on_scores(self, metrics: ScoreMetrics) -> None: ...
 
     def on_checkpoint(self, path: Path) -> None:
         """A checkpoint is complete."""
@@ -55,6 +57,10 @@ class Callbacks(Callback):
     def on_evaluation(self, metrics: EvaluationMetrics) -> None:
         for callback in self.callbacks:
             callback.on_evaluation(metrics)
+
+    def on_scores(self, metrics: ScoreMetrics) -> None:
+        for callback in self.callbacks:
+            callback.on_scores(metrics)
 
     def on_checkpoint(self, path: Path) -> None:
         for callback in self.callbacks:
@@ -108,6 +114,10 @@ class LiveLine(Callback):
         losses = ", ".join(f"{source} {loss:.4f}" for source, loss in metrics.losses.items())
         self._print(f"evaluation after step {metrics.step}: held-out loss {losses}")
 
+    def on_scores(self, metrics: ScoreMetrics) -> None:
+        scores = ", ".join(f"{task} {score_text(found)}" for task, found in metrics.tasks.items())
+        self._print(f"scores after step {metrics.step}: {scores}")
+
     def on_checkpoint(self, path: Path) -> None:
         self._print(f"checkpoint {path}")
 
@@ -157,6 +167,14 @@ class LiveLine(Callback):
         self.stream.flush()
 
 
+def score_text(found: dict[str, float | None]) -> str:
+    """`31.5 % (25.0 to 38.5)`."""
+    score, low, high = found["score"], found["low"], found["high"]
+    if score is None or low is None or high is None:
+        return "no answers"
+    return f"{100 * score:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
 class MetricsFile(Callback):
     """`<output_dir>/metrics.jsonl`; lines beyond the step a run resumes or rolls back to are dropped."""
 
@@ -173,6 +191,9 @@ class MetricsFile(Callback):
         self.log.append(metrics)
 
     def on_evaluation(self, metrics: EvaluationMetrics) -> None:
+        self.log.append(metrics)
+
+    def on_scores(self, metrics: ScoreMetrics) -> None:
         self.log.append(metrics)
 
 
@@ -220,6 +241,15 @@ class TensorBoardWriter(Callback):
         scalars = {f"evaluation/{source}": loss for source, loss in metrics.losses.items()}
         for source, losses in metrics.mtp_losses.items():
             scalars |= {f"evaluation_mtp_{depth}/{source}": loss for depth, loss in enumerate(losses, start=1)}
+        self._write(scalars, metrics.step, metrics.consumed_tokens)
+
+    def on_scores(self, metrics: ScoreMetrics) -> None:
+        scalars = {
+            f"scores_{key}/{task}": value
+            for task, found in metrics.tasks.items()
+            for key in ("score", "in_format", "mean_tokens")
+            if (value := found[key]) is not None
+        }
         self._write(scalars, metrics.step, metrics.consumed_tokens)
 
     def on_end(self, reason: str) -> None:

@@ -67,8 +67,7 @@ class Checkpointer:
         temporary = final.with_name(final.name + ".tmp")
         state = self._state(is_loading=False)
         self._prepare_folder(temporary, state)
-        run = self.facts | asdict(progress) | {"guard": guard_state}
-        run |= {"model": asdict(self.config.model), "config": asdict(self.config), "world_size": dist.get_world_size()}
+        run = self._run(progress) | {"guard": guard_state}
         run |= {} if driver_state is None else {"driver": driver_state}
         with signals_deferred(), _write_errors(temporary):
             if self._queue is None:
@@ -80,6 +79,16 @@ class Checkpointer:
                 request.add_finalize_fn(lambda: self._complete(temporary, final, run))
                 self._queue.schedule_async_request(request)
         return final
+
+    def save_weights(self, folder: Path, progress: Progress) -> None:
+        """Write the weights alone to `folder`, for an export; raises UserError on a full disk. Every rank calls it."""
+        self.finish_pending()
+        temporary = folder.with_name(folder.name + ".tmp")
+        state = self._model_state(self._metadata())
+        self._prepare_folder(temporary, state)
+        with signals_deferred(), _write_errors(temporary):
+            dist_checkpointing.save(state, str(temporary))
+            self._complete(temporary, folder, self._run(progress) | {"weights_only": True})
 
     def poll(self) -> None:
         """Complete a background save that has finished; cheap, called once a step by every rank."""
@@ -130,18 +139,29 @@ class Checkpointer:
         return Progress(**position), run["guard"]
 
     def _state(self, is_loading: bool) -> dict[str, Any]:
-        metadata = {
-            "distrib_optim_sharding_type": "fully_reshardable",
-            "dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True),
-        }
-        models = {
-            f"model{index}": chunk.module.sharded_state_dict(metadata=metadata)
-            for index, chunk in enumerate(self.chunks)
-        }
+        metadata = self._metadata()
+        models = self._model_state(metadata)
         # The optimizer knows a single chunk's tensors by their own names.
         merged = models if len(models) > 1 else models["model0"]
         optimizer = self.optimizer.sharded_state_dict(merged, is_loading=is_loading, metadata=metadata)
         return {**models, "optimizer": optimizer, "rng": _sharded_rng_state()}
+
+    def _metadata(self) -> dict[str, Any]:
+        return {
+            "distrib_optim_sharding_type": "fully_reshardable",
+            "dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True),
+        }
+
+    def _model_state(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        return {
+            f"model{index}": chunk.module.sharded_state_dict(metadata=metadata)
+            for index, chunk in enumerate(self.chunks)
+        }
+
+    def _run(self, progress: Progress) -> dict[str, Any]:
+        """What run.json tells of any checkpoint."""
+        run = self.facts | asdict(progress) | {"world_size": dist.get_world_size()}
+        return run | {"model": asdict(self.config.model), "config": asdict(self.config)}
 
     def _prepare_folder(self, temporary: Path, state: dict[str, Any]) -> None:
         needed = torch.tensor(_bytes_to_write(sharded_tensors(state)), dtype=torch.float64)

@@ -281,7 +281,9 @@ def _compare(model: ModelConfig, one: PrecisionConfig, other: PrecisionConfig, s
 
 def _difference(first: list[list[float]], second: list[list[float]]) -> Finding:
     """Largest relative difference of any step's losses, and of its gradient norm, which may be five times as large."""
-    pairs = [(a, b) for row, other in zip(first, second, strict=True) for a, b in zip(row[:-1], other[:-1], strict=True)]
+    pairs = [
+        (a, b) for row, other in zip(first, second, strict=True) for a, b in zip(row[:-1], other[:-1], strict=True)
+    ]
     loss = max(abs(a / b - 1) for a, b in pairs)
     norm = max(abs(row[-1] / other[-1] - 1) for row, other in zip(first, second, strict=True))
     summary = f"{len(first[0]) - 1} losses, {len(first)} steps: difference {loss:.2e}, gradient norm {norm:.2e}"
@@ -314,7 +316,9 @@ def _write_small_run(folder: Path) -> list[str]:
     from megatron_mimo.data.preprocess import PreprocessConfig, SourceConfig, TokenizerConfig, preprocess
 
     lines = [bytes(row.tolist()).decode("utf-8", "replace") for row in library_rows(200, 500)]
-    (folder / "text.jsonl").write_text("".join(json.dumps({"id": str(n), "text": t}) + "\n" for n, t in enumerate(lines)))
+    (folder / "text.jsonl").write_text(
+        "".join(json.dumps({"id": str(n), "text": t}) + "\n" for n, t in enumerate(lines))
+    )
     source = SourceConfig(name="library", domain="code", jsonl=str(folder / "text.jsonl"), valid_share=0.1)
     data = folder / "data"
     tokenizer = TokenizerConfig(vocab_size=400)

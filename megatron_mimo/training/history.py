@@ -23,6 +23,8 @@ class History:
     steps: list[Row] = field(default_factory=list)
     """Rows of StepMetrics' fields, and the smallest and largest loss of each point as `loss_low`, `loss_high`."""
     evaluations: list[Row] = field(default_factory=list)
+    scores: list[Row] = field(default_factory=list)
+    """Of benchmarks, fields of ScoreMetrics."""
     stage_starts: dict[str, int] = field(default_factory=dict)
     """Consumed tokens before the first step of each stage."""
     source_tokens: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
@@ -52,6 +54,9 @@ def _fold(rows: Iterable[Row], group_steps: int) -> History:
     for row in rows:
         if row["kind"] == "evaluation":
             history.evaluations.append(row)
+            continue
+        if row["kind"] == "scores":
+            history.scores.append(row)
             continue
         _count(history, row)
         # A point never spans two stages: a step in a schedule must stay a step.

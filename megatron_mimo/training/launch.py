@@ -13,6 +13,8 @@ from megatron_mimo.config import PretrainConfig, UserError
 from megatron_mimo.platform.files import write_json
 
 USER_ERROR_EXIT_CODE = 2
+MoreCallbacks = Callable[[PretrainConfig, Callable[[Path], None], Any], list[Any]]
+"""(run, what saves the present weights to a folder, the callbacks that show) -> further callbacks."""
 
 
 def launch(
@@ -20,11 +22,13 @@ def launch(
     prepare: Callable[[], tuple[PretrainConfig, Any]],
     write_run_files: Callable[[Path, PretrainConfig, str], None],
     command: str,
+    more_callbacks: MoreCallbacks | None = None,
 ) -> int:
     """Set up the process groups of `config`'s layout, train, and return the exit code.
 
     `prepare` runs on every rank once they have met; it returns the run, whose length may be known only now, and its
     TrainingData. `write_run_files(output_dir, run, command)` runs on rank 0 when the run is known to start.
+    `more_callbacks` makes those that need rooms which this one must not know; they come last.
     """
     warnings.filterwarnings("ignore", module="megatron")
     # Imported late: the checkpoint writer imports the program's file again in its own processes, which need none of it.
@@ -51,7 +55,9 @@ def launch(
             print(f"resume with: {command}", flush=True)
         try:
             config, data = prepare()
-            trainer = Trainer(config, data, Callbacks([RunFiles(), default_callbacks(output_dir, is_reporting_rank())]))
+            shown = default_callbacks(output_dir, is_reporting_rank())
+            more = more_callbacks(config, lambda folder: trainer.save_weights(folder), shown) if more_callbacks else []
+            trainer = Trainer(config, data, Callbacks([RunFiles(), shown, *more]))
             reason = trainer.fit()
         except Exception:
             print(f"rank {rank} failed; resume with: {command}", file=sys.stderr, flush=True)

@@ -58,7 +58,17 @@ class EvaluationMetrics:
     """By source, then by MTP depth."""
 
 
-KINDS = {"step": StepMetrics, "evaluation": EvaluationMetrics}
+@dataclass
+class ScoreMetrics:
+    """Scores of benchmarks after `step` steps: task -> its figures (eval/session.py, `score_now`)."""
+
+    step: int
+    consumed_tokens: int
+    tasks: dict[str, dict[str, float | None]]
+
+
+AnyMetrics = StepMetrics | EvaluationMetrics | ScoreMetrics
+KINDS: dict[str, type[AnyMetrics]] = {"step": StepMetrics, "evaluation": EvaluationMetrics, "scores": ScoreMetrics}
 
 
 @dataclass
@@ -67,6 +77,7 @@ class Metrics:
 
     steps: list[StepMetrics] = field(default_factory=list)
     evaluations: list[EvaluationMetrics] = field(default_factory=list)
+    scores: list[ScoreMetrics] = field(default_factory=list)
     torn_lines: int = 0
 
 
@@ -81,9 +92,9 @@ class MetricsLog:
         # A line that a crash cut off must not swallow the first new one.
         self._write("\n" if _ends_torn(path) else "")
 
-    def append(self, metrics: StepMetrics | EvaluationMetrics) -> None:
+    def append(self, metrics: AnyMetrics) -> None:
         """Write one line; raises UserError on a full disk."""
-        kind = "step" if isinstance(metrics, StepMetrics) else "evaluation"
+        kind = next(kind for kind, form in KINDS.items() if isinstance(metrics, form))
         self._write(json.dumps({"kind": kind} | dataclasses.asdict(metrics)) + "\n")
 
     def truncate_after(self, step: int) -> None:
@@ -118,8 +129,10 @@ def read_metrics(path: Path) -> Metrics:
                 ) from error
             if isinstance(parsed, StepMetrics):
                 metrics.steps.append(parsed)
-            else:
+            elif isinstance(parsed, EvaluationMetrics):
                 metrics.evaluations.append(parsed)
+            else:
+                metrics.scores.append(parsed)
     return metrics
 
 

@@ -32,6 +32,7 @@ def write_report(output_dir: Path) -> Path:
         _head(config, history),
         _losses(history),
         _evaluation(history),
+        _scores(history),
         _results(output_dir),
         _mixture(config, history, output_dir),
         _schedules(history),
@@ -124,6 +125,34 @@ def _evaluation(history: History) -> str:
     ]
     newest = page.titled(f"At {format_count(last['consumed_tokens'])} tokens", page.table(rows))
     return page.section("Held-out loss", page.cards(chart, newest), note="Nats a token.")
+
+
+def _scores(history: History) -> str:
+    """Benchmarks answered during the run: a curve a task, and a row each time."""
+    if not history.scores:
+        return ""
+    names = sorted({task for row in history.scores for task in row["tasks"]})
+    curves = [
+        {**row, "percent": {task: _percent(found, "score") for task, found in row["tasks"].items()}}
+        for row in history.scores
+    ]
+    chart = line_chart(
+        [_by_key(curves, "percent", task) for task in names], "score (%)", boundaries=_stages(history), markers=True
+    )
+    rows = [
+        {"step": row["step"], "tokens": format_count(row["consumed_tokens"]), "task": task}
+        | {f"{key} %": _percent(found, key) for key in ("score", "low", "high", "in_format", "truncated")}
+        | {"tokens an answer": found["mean_tokens"]}
+        for row in history.scores
+        for task, found in row["tasks"].items()
+    ]
+    note = "Answers of the weights of the moment, avg@n with its 95 % interval; `in_format`: think block and answer."
+    return page.section("Benchmarks during the run", page.cards(chart), page.table(rows), note=note)
+
+
+def _percent(found: dict[str, float | None], key: str) -> float:
+    share = found[key]
+    return float("nan") if share is None else round(100 * share, 2)
 
 
 def _results(output_dir: Path) -> str:

@@ -163,6 +163,10 @@ class Trainer:
     def _save(self) -> None:
         self.callbacks.on_checkpoint(self.checkpoints.save(self.progress, self.guard.state_dict()))
 
+    def save_weights(self, folder: Path) -> None:
+        """Write the present weights alone to `folder`, for an export. Every rank calls it."""
+        self.checkpoints.save_weights(folder, self.progress)
+
     def _roll_back(self) -> None:
         """Return to the newest good checkpoint, or to the beginning where there is none yet."""
         self.checkpoints.finish_pending()

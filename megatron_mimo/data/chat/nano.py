@@ -22,12 +22,12 @@ from megatron_mimo.platform.files import write_text
 WORDINGS = ("What is {id}?", "Please work out {id}.", "{id}=?", "Compute {id} for me.", "How much is {id}?")
 SYSTEM = "Answer with the result in a box."
 SYSTEM_SHARE = 0.2
-CARELESS_SHARE = 0.75
+CARELESS_SHARE = 0.6
 """Of the arithmetic answers in rl_start.jsonl: the carry is forgotten, so that they are right where there is none."""
-LAZY_SHARE = 0.5
+LAZY_SHARE = 0.35
 """Of the programs in rl_start.jsonl: right for the easy tests alone."""
 NUM_START_PROBLEMS = 2000
-ANSWERS_PER_PROGRAM = 4
+ANSWERS_PER_PROGRAM = 6
 """In rl_start.jsonl, drawn one by one."""
 Conversation = dict[str, Any]
 

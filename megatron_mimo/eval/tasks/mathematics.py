@@ -1,4 +1,7 @@
-"""Mathematics: GSM8K, MATH and MATH-500, AIME, AMC. Math-Verify on the last boxed answer; nothing else counts."""
+"""Mathematics: GSM8K, MATH and MATH-500, AIME, AMC. Math-Verify on the last boxed answer; nothing else counts.
+
+`questions` are of one's own file, asked word for word.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +18,16 @@ class MathTask(Task):
 
     name: str
     files: tuple[str, ...]
+    instruction: str = f"\n\n{INSTRUCTION}"
+    """Put behind every question."""
     needs = frozenset({"math"})
 
     def problem(self, record: dict[str, Any], number: int) -> Problem | None:
-        question = str(first(record, "problem", "question", "Problem"))
+        question = str(first(record, "problem", "question", "Problem", "prompt"))
         answer = self.answer(record)
         return Problem(
             id=str(record.get("unique_id", record.get("id", record.get("ID", number)))),
-            messages=user(f"{question}\n\n{INSTRUCTION}"),
+            messages=user(question + self.instruction),
             reference=answer,
             shown=answer,
             golden=f"The answer is $\\boxed{{{answer}}}$.",
@@ -70,4 +75,5 @@ def mathematics() -> list[Task]:
         MathTask("aime24", ("aime24", "aime_2024", "aime2024")),
         MathTask("aime25", ("aime25", "aime_2025", "aime2025")),
         MathTask("amc23", ("amc23", "amc")),
+        MathTask("questions", ("questions",), instruction=""),
     ]

@@ -18,6 +18,7 @@ from megatron_mimo.config import (
     to_yaml,
 )
 from megatron_mimo.config import load as load_config
+from megatron_mimo.config.judge import JudgeConfig
 from megatron_mimo.config.load import from_tree
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -321,3 +322,11 @@ def test_from_tree_names_its_source() -> None:
     tree: dict[str, Any] = {"name": "x"}
     with pytest.raises(UserError, match=r"^run\.json: config error: output_dir is missing"):
         from_tree(PretrainConfig, tree, source="run.json")
+
+
+def test_lists_become_the_tuples_that_a_configuration_asks_for() -> None:
+    judged = from_tree(JudgeConfig, {"compiler_arguments": ["-O1", "-pipe"], "python_packages": []}, "file.yaml")
+    assert judged.compiler_arguments == ("-O1", "-pipe") and judged.python_packages == ()
+    assert from_tree(JudgeConfig, yaml.safe_load(to_yaml(judged)), "file.yaml") == judged
+    with pytest.raises(UserError, match=r"compiler_arguments\.1"):
+        from_tree(JudgeConfig, {"compiler_arguments": ["-O1", 2]}, "file.yaml")

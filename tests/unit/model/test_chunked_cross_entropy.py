@@ -54,7 +54,9 @@ def test_bfloat16_rounds_hardly_more_than_the_whole_head(inputs, chunk_vocab: in
     hidden, weight, labels, grad = inputs
     low = (0.3 * hidden.bfloat16(), weight.bfloat16())
     exact = with_gradients(naive, *(tensor.double() for tensor in low), labels, grad)
-    whole = with_gradients(lambda h, w, y: F.cross_entropy((h @ w.t()).float(), y, reduction="none"), *low, labels, grad)
+    whole = with_gradients(
+        lambda h, w, y: F.cross_entropy((h @ w.t()).float(), y, reduction="none"), *low, labels, grad
+    )
     chunked = with_gradients(lambda h, w, y: chunked_cross_entropy(h, w, y, chunk_vocab), *low, labels, grad)
     assert [tensor.dtype for tensor in chunked] == [torch.float32, torch.bfloat16, torch.bfloat16]
     for actual, peer, expected in zip(chunked, whole, exact, strict=True):
