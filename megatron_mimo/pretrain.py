@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import PretrainConfig, UserError, load, to_yaml
+from megatron_mimo.eval.task_scores import task_scores
 from megatron_mimo.platform.files import write_text
-from megatron_mimo.task_scores import task_scores
 from megatron_mimo.training.launch import launch, resume_command, run_program
 
 USAGE = """usage: python -m megatron_mimo.pretrain CONFIG.yaml [key=value ...] [--print-config]

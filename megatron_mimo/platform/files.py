@@ -12,7 +12,7 @@ import zstandard
 
 
 def open_text(path: str | Path, errors: str = "strict") -> IO[str]:
-    """Open UTF-8 text to read, without its byte order mark, decompressed by its ending `.gz` or `.zst`; `errors` as in `open`."""
+    """Open UTF-8 text to read, decompressed by its ending `.gz` or `.zst`; a byte order mark is left out."""
     path = Path(path)
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", errors=errors)

@@ -12,7 +12,7 @@ from megatron_mimo.config import ConfigError, PretrainConfig, UserError, load, t
 from megatron_mimo.config.eval import EvaluateConfig, TaskConfig, TaskScoresConfig
 from megatron_mimo.convert import export
 from megatron_mimo.eval import in_loop
-from megatron_mimo.task_scores import TaskScorer, task_scores
+from megatron_mimo.eval.task_scores import TaskScorer, task_scores
 from megatron_mimo.training.callbacks import Callback, default_callbacks
 from megatron_mimo.training.metrics import ScoreMetrics, StepMetrics, read_metrics
 from support.tiny import tiny_config, tiny_tree
