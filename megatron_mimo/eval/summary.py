@@ -113,4 +113,7 @@ def table(results: dict[str, Any]) -> str:
             f"{100 * task['truncated']:9.1f}% {100 * task['without_answer']:9.1f}% {task['mean_tokens']:8.0f}"
             f" {in_format:>24}" + (f"   INCOMPLETE: {task['missing']} answers are missing" if task["missing"] else "")
         )
+    curves = [(name, task["pass_at_k"]) for name, task in results["tasks"].items() if len(task["pass_at_k"]) > 1]
+    for name, curve in curves:
+        lines.append(f"{name:24} pass@k  " + "  ".join(f"{k}: {100 * share:.1f}" for k, share in curve.items()))
     return "\n".join(lines)

@@ -93,6 +93,7 @@ def test_results_of_a_known_model(tmp_path: Path) -> None:
     assert task["scores"]["4"] == [1.0, 1.0] and task["scores"]["5"] == [0.0, 0.0]
     assert task["pass_at_k"] == {"1": 0.5, "2": 0.5}
     assert "50.0" in table(results)
+    assert table(results).splitlines()[-1].split() == ["math_500", "pass@k", "1:", "50.0", "2:", "50.0"]
 
 
 def test_every_answer_has_a_seed_of_its_own_that_does_not_change(tmp_path: Path) -> None:
