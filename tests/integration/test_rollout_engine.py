@@ -38,7 +38,8 @@ PROMPT = Prompt(id="p", tokens=(5, 80, 17))
 def random_model(folder: Path, seed: int) -> Path:
     """A model that mostly permutes tokens, with enough noise that its MTP layer is right now and then.
 
-    The permutation is the seed's: a draft left over from another seed is hardly ever right.
+    An odd seed's head and the norms before it have the other sign: target and draft of one model agree, while a draft
+    left over from a model of the other kind proposes what the head likes least.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = {name: torch.randn(shape, generator=generator) for name, shape in mimo.hugging_face_shapes(MODEL).items()}
@@ -46,6 +47,8 @@ def random_model(folder: Path, seed: int) -> Path:
     embedding = weights["model.embed_tokens.weight"] = noise["model.embed_tokens.weight"]
     weights["lm_head.weight"] = embedding[torch.randperm(MODEL.vocab_size, generator=generator)] * 0.2
     weights["model.mtp_layers.0.input_proj.weight"][:, MODEL.hidden_size :] += torch.eye(MODEL.hidden_size)
+    for name in ("lm_head", "model.norm", "model.mtp_layers.0.final_layernorm"):
+        weights[f"{name}.weight"] *= (-1) ** seed
     save_tokenizer(train_tokenizer(["some words"], vocab_size=268), folder.parent / "tokenizer")
     tokenizer = huggingface.check_tokenizer(folder.parent / "tokenizer", MODEL)
     weights["lm_head.weight"][tokenizer.stop_token_ids] = 0.0  # greedy responses never end before their budget
@@ -137,7 +140,7 @@ def test_new_weights_reach_target_and_draft(engines, folders) -> None:
         old, fresh = await probe(engines[0]), await probe(engines[1])
         assert not equal(old[0], fresh[0])
         assert old[1] != fresh[1]
-        in_flight = asyncio.create_task(engines[0].generate(request("in flight", max_new_tokens=400)))
+        in_flight = asyncio.create_task(engines[0].generate(request("in flight", max_new_tokens=2000)))
         await asyncio.sleep(0.2)
         assert not in_flight.done()
         await engines[0].update_weights(folders[1], policy_version=5)
