@@ -6,6 +6,7 @@ import sys
 PROGRAMS = {
     "pretrain": ("megatron_mimo.pretrain", "train the stages of a configuration (start it with torchrun)"),
     "sft": ("megatron_mimo.sft", "fine-tune on conversations, every weight or LoRA (start it with torchrun)"),
+    "rl": ("megatron_mimo.rl", "RL on problems with verifiable answers: trainer, engines and rewards under Ray"),
     "serve": ("megatron_mimo.serve.command", "OpenAI-compatible vLLM server with MTP speculative decoding"),
     "chat": ("megatron_mimo.serve.chat", "chat in the terminal with a model or a running server"),
 }

@@ -56,6 +56,23 @@ def reciting_model(folder: Path, pieces: list[str]) -> Path:
     return write_model(folder, tensors, tokenizer)
 
 
+def coin_model(folder: Path) -> Path:
+    """A model that says `\\boxed{1}` or `\\boxed{2}` behind a line break, each half of the times, and ends its turn.
+
+    At temperature 1: the head tells neighbours in its chain by 8 nats a place, and the two numbers by none.
+    """
+    tokenizer = train_tokenizer(["some words"], vocab_size=268)
+    before = [tokenizer.token_to_id(piece) for piece in ("\u010a", *"\\boxed{")]
+    one, two, brace, end = (tokenizer.token_to_id(piece) for piece in ("1", "2", "}", "<|im_end|>"))
+    pairs = [*itertools.pairwise(before), (before[-1], one), (before[-1], two), (one, brace), (two, brace), (brace, end)]
+    places = {token: place for place, token in enumerate(dict.fromkeys(now for now, _ in pairs))}
+    tensors = transparent_weights()
+    for now, following in pairs:
+        tensors["model.embed_tokens.weight"][now, places[now]] = 1.0
+        tensors["lm_head.weight"][following, places[now]] = 2.0
+    return write_model(folder, tensors, tokenizer)
+
+
 def transparent_weights() -> dict[str, torch.Tensor]:
     """Layers that add nothing and norms that only scale; embeddings, head and MTP projection are left to fill in."""
     tensors = {name: torch.zeros_like(t) for name, t in ReferenceMiMo(MODEL, rotary_base=10_000).state_dict().items()}
