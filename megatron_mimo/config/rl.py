@@ -251,7 +251,9 @@ class RLConfig:
             )
         for name in ("on_non_finite", "on_spike"):
             if getattr(self.guard, name) == "rollback":
-                raise ConfigError(f"guard.{name}", "rollback", "the rollout cannot go back with the model: skip or stop")
+                raise ConfigError(
+                    f"guard.{name}", "rollback", "the rollout cannot go back with the model: skip or stop"
+                )
         if self.start.train != "all":
             raise ConfigError("start.train", self.start.train, "RL trains all but the MTP layers: set it to all")
 

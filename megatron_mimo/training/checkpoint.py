@@ -57,9 +57,7 @@ class Checkpointer:
         self.facts = facts
         self._queue = AsyncCallsQueue(persistent=False) if config.checkpoint.asynchronous else None
 
-    def save(
-        self, progress: Progress, guard_state: dict[str, Any], driver_state: dict[str, Any] | None = None
-    ) -> Path:
+    def save(self, progress: Progress, guard_state: dict[str, Any], driver_state: dict[str, Any] | None = None) -> Path:
         """Write the checkpoint of `progress`; raises UserError on a full disk, with earlier checkpoints untouched.
 
         `driver_state`: JSON values of whoever steers the run, entered in run.json as `driver`.
