@@ -1,6 +1,6 @@
 """An RL run as the parts of pre-training see it: start, process groups, checkpoints and export need a stage."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,21 @@ from megatron_mimo.training.checkpoint_files import read_run_json
 from megatron_mimo.training.start import find_checkpoint
 
 
-def start_settings(config: RLConfig) -> RunSettings:
-    """What the starting checkpoint says of RoPE base, sequence length and tokenizer; RL goes on with them.
+def resolve_start(config: RLConfig) -> RLConfig:
+    """start.checkpoint as the one `step_*` folder that it means: found, and its files hashed, once.
 
     Raises UserError where there is no complete checkpoint.
     """
     path = find_checkpoint(Path(config.start.checkpoint), config.checkpoint.verify_on_load == "sha256")
+    return replace(config, start=replace(config.start, checkpoint=str(path)))
+
+
+def start_settings(config: RLConfig) -> RunSettings:
+    """What the starting checkpoint says of RoPE base, sequence length and tokenizer; RL goes on with them.
+
+    `config` is what `resolve_start` gives. Raises UserError for a checkpoint of low-rank updates.
+    """
+    path = Path(config.start.checkpoint)
     run = read_run_json(path)
     if run["config"].get("lora"):
         raise UserError(

@@ -11,7 +11,7 @@ from megatron.core import parallel_state
 from megatron_mimo.config.rl import RLConfig
 from megatron_mimo.convert.huggingface import FolderSettings, check_tokenizer
 from megatron_mimo.model.build import build_model
-from megatron_mimo.rl.policy_run import policy_run, run_facts, start_settings, tokenizer_folder
+from megatron_mimo.rl.policy_run import policy_run, resolve_start, run_facts, start_settings, tokenizer_folder
 from megatron_mimo.rl.policy_step import PolicyStep
 from megatron_mimo.rl.train_batch import Row, TrainBatch
 from megatron_mimo.rl.update_metrics import Update, step_metrics
@@ -38,7 +38,7 @@ class PolicyTrainer:
 
     def __init__(self, config: RLConfig) -> None:
         """Raises UserError where start.checkpoint does not fit the model, or the tokenizer not the checkpoint."""
-        self.config = config
+        self.config = config = resolve_start(config)
         start = start_settings(config)
         run = policy_run(config, start)
         tokenizer = check_tokenizer(tokenizer_folder(config, start), config.model, start.tokenizer_sha256)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from megatron_mimo.config import UserError
+from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.config.rl import RLConfig
 from megatron_mimo.rl.sample import SampleGroup
 from megatron_mimo.rl.train_batch import TrainBatch
@@ -39,18 +39,27 @@ class TrainerRank:
     def start(self, address: tuple[str, int]) -> None:
         """Meet the other ranks; build model and optimizer from start.checkpoint."""
         from megatron_mimo.platform import cpu
-        from megatron_mimo.rl.policy_run import policy_run, start_settings
+
+        cpu.install()
+        try:
+            self._enter(address)
+        except ConfigError as error:
+            # Ray sends errors pickled, and this class cannot be.
+            raise UserError(str(error)) from None
+
+    def _enter(self, address: tuple[str, int]) -> None:
+        from megatron_mimo.rl.policy_run import policy_run, resolve_start, start_settings
         from megatron_mimo.rl.policy_trainer import PolicyTrainer
         from megatron_mimo.training.distributed import distributed
 
-        cpu.install()
         world = self._config.trainer_world_size
         # Ray shows every actor its own GPU alone: it is number 0 to each.
         place = {"RANK": self._rank, "WORLD_SIZE": world, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": world}
         os.environ |= {name: str(value) for name, value in place.items()}
         os.environ |= {"MASTER_ADDR": address[0], "MASTER_PORT": str(address[1])}
-        self._stack.enter_context(distributed(policy_run(self._config, start_settings(self._config))))
-        self._trainer = PolicyTrainer(self._config)
+        config = resolve_start(self._config)
+        self._stack.enter_context(distributed(policy_run(config, start_settings(config))))
+        self._trainer = PolicyTrainer(config)
 
     def train(self, batch: TrainBatch) -> dict[str, float]:
         return self._trainer.train(batch)

@@ -89,6 +89,20 @@ def naive_loss(model: ReferenceMiMo, groups: list[SampleGroup], old: dict[int, A
     return -total / tokens
 
 
+def naive_entropy(start: Path, groups: list[SampleGroup], config: RLConfig) -> float:
+    """Of the starting policy, mean over the tokens that are trained on."""
+    model = ReferenceMiMo(MODEL, ROTARY_BASE)
+    model.load_state_dict(weights(start.parents[1] / "hf"))
+    found = []
+    for group in groups:
+        for sample in group.finished:
+            if not (config.overlong_masking and sample.finish_reason == "length"):
+                tokens = torch.tensor([[*group.prompt.tokens, *sample.tokens]])
+                scores = model(tokens)[0, 0, len(group.prompt.tokens) - 1 : -1]
+                found.append(torch.distributions.Categorical(logits=scores).entropy())
+    return float(torch.cat(found).mean())
+
+
 def close(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float) -> None:
     assert actual.keys() == expected.keys()
     worst = {name: float((actual[name].float() - tensor.float()).abs().max()) for name, tensor in expected.items()}
@@ -114,7 +128,8 @@ def test_updates_are_those_of_a_naive_program(
     changes: dict[str, Any], plain: Path, start: Path, request: pytest.FixtureRequest
 ) -> None:
     name = request.node.callspec.id
-    expected, losses = naive_training(start, rl_config(rl_tree(start, plain, **changes)), [1, 2])
+    config = rl_config(rl_tree(start, plain, **changes))
+    expected, losses = naive_training(start, config, [1, 2])
     before, after = weights(start.parents[1] / "hf"), weights(plain / name)
     assert all((after[n] - before[n]).abs().max() > 1e-3 for n in before if "mtp_layers" not in n), "all is trained"
     close(after, expected, 1e-5)
@@ -124,6 +139,7 @@ def test_updates_are_those_of_a_naive_program(
     for step, row in enumerate(metrics):
         assert row["loss"] == pytest.approx(sum(losses[each * step : each * (step + 1)]) / each, abs=1e-5)
         assert row["updates"] == each and row["skipped_updates"] == 0 and row["grad_norm"] > 0
+    assert metrics[0]["entropy"] == pytest.approx(naive_entropy(start, make_groups(1), config), abs=1e-4)
     if not changes:
         assert metrics[0]["clipped_high"] > 0 and metrics[0]["clipped_low"] > 0, "the clip is at work"
 

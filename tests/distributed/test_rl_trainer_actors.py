@@ -1,0 +1,83 @@
+"""The trainer's ranks under Ray: the same weights as without, and a dead rank ends the call and the others."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from megatron_mimo.config import UserError
+from megatron_mimo.rl.trainer_actors import TrainerFailed, TrainerGroup
+from support.launch import environment
+from support.rl_tiny import make_groups, make_start, rl_config, rl_tree
+
+ray = pytest.importorskip("ray")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    variables = {"PYTHONPATH": environment()["PYTHONPATH"], "OMP_NUM_THREADS": "1"}
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": variables})
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
+    return make_start(tmp_path_factory.mktemp("start"), tiny_data / "tokenizer")
+
+
+def ranks() -> list[psutil.Process]:
+    """Of this test's own cluster."""
+    return [p for p in psutil.Process().children(recursive=True) if "TrainerRank" in " ".join(p.cmdline())]
+
+
+async def first_life(config: Any, folder: Path) -> None:
+    """A step, a checkpoint, another step; then a rank is killed while it trains."""
+    group = TrainerGroup(config)
+    await group.start()
+    assert await group.restore() is None
+    metrics = await group.train(make_groups(1))
+    assert metrics["updates"] == 2
+    await group.save(1, {"pool": ["a"]})
+    await group.train(make_groups(2))
+    await group.write_weights(folder / "whole")
+    victim, *others = ranks()
+    victim.kill()
+    with pytest.raises(TrainerFailed, match="resumes from its last checkpoint"):
+        await group.train(make_groups(3))
+    _, alive = psutil.wait_procs(others, timeout=20)
+    assert others and not alive, "the others do not wait for the dead"
+    with pytest.raises(TrainerFailed, match="gone"):
+        await group.train(make_groups(3))
+    await group.close()
+
+
+async def second_life(config: Any, folder: Path) -> None:
+    group = TrainerGroup(config)
+    await group.start()
+    assert await group.restore() == (1, {"pool": ["a"]})
+    await group.train(make_groups(2))
+    await group.write_weights(folder / "resumed")
+    await group.close()
+
+
+def test_a_killed_rank_ends_the_trainer_and_a_new_one_goes_on(start: Path, tmp_path: Path) -> None:
+    config = rl_config(rl_tree(start, tmp_path / "run", data_parallel_size=2))
+    asyncio.run(first_life(config, tmp_path))
+    asyncio.run(second_life(config, tmp_path))
+    (whole,), (resumed,) = (list((tmp_path / name).glob("*.safetensors")) for name in ("whole", "resumed"))
+    expected, actual = load_file(whole), load_file(resumed)
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_what_a_rank_refuses_reaches_the_user(start: Path, tmp_path: Path) -> None:
+    tree = rl_tree(start, tmp_path / "run")
+    tree["model"] = tree["model"] | {"mtp_num_layers": 0}
+    with pytest.raises(UserError, match="mtp_num_layers = 0.*has 1 MTP layers"):
+        asyncio.run(TrainerGroup(rl_config(tree)).start())
