@@ -246,12 +246,11 @@ class RLConfig(RunConfig):
                 raise ConfigError(
                     f"parallel.{name}", getattr(self.parallel, name), "RL cuts the model by TP and PP: leave it out"
                 )
-        if self.rollout.generation.temperature != 1:
-            raise ConfigError(
-                "rollout.generation.temperature",
-                self.rollout.generation.temperature,
-                "must be 1, as in the report: Eq. 1 compares probabilities at the temperature of the samples",
-            )
+        for name in ("temperature", "top_p"):
+            value = getattr(self.rollout.generation, name)
+            if value != 1:
+                way_out = "must be 1 (report section 3.3): Eq. 1 compares probabilities under the samples' own law"
+                raise ConfigError(f"rollout.generation.{name}", value, way_out)
         for name in ("on_non_finite", "on_spike"):
             if getattr(self.guard, name) == "rollback":
                 raise ConfigError(

@@ -64,7 +64,8 @@ def coin_model(folder: Path) -> Path:
     tokenizer = train_tokenizer(["some words"], vocab_size=268)
     before = [tokenizer.token_to_id(piece) for piece in ("\u010a", *"\\boxed{")]
     one, two, brace, end = (tokenizer.token_to_id(piece) for piece in ("1", "2", "}", "<|im_end|>"))
-    pairs = [*itertools.pairwise(before), (before[-1], one), (before[-1], two), (one, brace), (two, brace), (brace, end)]
+    opening = before[-1]
+    pairs = [*itertools.pairwise(before), (opening, one), (opening, two), (one, brace), (two, brace), (brace, end)]
     places = {token: place for place, token in enumerate(dict.fromkeys(now for now, _ in pairs))}
     tensors = transparent_weights()
     for now, following in pairs:
