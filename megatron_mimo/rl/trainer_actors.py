@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -40,6 +41,7 @@ class TrainerRank:
         """Meet the other ranks; build model and optimizer from start.checkpoint."""
         from megatron_mimo.platform import cpu
 
+        warnings.filterwarnings("ignore", module="megatron")
         cpu.install()
         try:
             self._enter(address)

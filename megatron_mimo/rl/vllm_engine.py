@@ -73,6 +73,7 @@ class VLLMRolloutEngine:
             kv_cache_memory_bytes=None if on_gpu else config.memory_bytes,
             gpu_memory_utilization=config.gpu_memory_ratio,
             enable_prefix_caching=True,
+            use_tqdm_on_load=False,
             speculative_config=self._speculative_config,
             worker_extension_cls=WORKER_EXTENSION,
             disable_log_stats=False,  # the counters of drafted tokens come from there
