@@ -108,7 +108,7 @@ def _recipe_losses(
     losses = {}
     for recipe in ("none", *supported_recipes(on_gpu)):
         kind = precision(on_gpu, recipe, cross_entropy="chunked")
-        curve = _train(model, kind, steps, seq_length, learning_rate)
+        curve = train_curve(model, kind, steps, seq_length, learning_rate)
         losses[recipe] = sum(row[0] for row in curve[-last:]) / len(curve[-last:])
     bf16 = losses.pop("none")
     differences = {recipe: loss / bf16 - 1 for recipe, loss in losses.items()}
@@ -117,7 +117,7 @@ def _recipe_losses(
     return Finding(worst < 0.005 if on_gpu else None, summary, {"bf16": bf16, "losses": losses, "steps": steps})
 
 
-def _train(model: ModelConfig, kind: PrecisionConfig, steps: int, s: int, learning_rate: float) -> list[list[float]]:
+def train_curve(model: ModelConfig, kind: PrecisionConfig, steps: int, s: int, learning_rate: float) -> list[list[float]]:
     """Losses by depth of every step, and the gradient's norm at the end of each row."""
     b = 4 if model.hidden_size <= NANO.hidden_size else 1
     with one_process():
@@ -265,7 +265,7 @@ def compiled(on_gpu: bool) -> Finding:
     if not on_gpu:
         return Finding(None, "runs on a GPU alone")
     model, kind = replace(NANO, num_layers=2), precision(True, backend="torch")
-    eager = _train(model, kind, 5, 256, 1e-3)
+    eager = train_curve(model, kind, 5, 256, 1e-3)
     with one_process():
         probe = Probe(model=model, precision=kind, seq_length=256, micro_batch_size=4)
         probe.chunks[0].decoder.compile()
@@ -275,7 +275,7 @@ def compiled(on_gpu: bool) -> Finding:
 
 
 def _compare(model: ModelConfig, one: PrecisionConfig, other: PrecisionConfig, seq_length: int) -> Finding:
-    first, second = (_train(model, kind, 5, seq_length, 3e-4) for kind in (one, other))
+    first, second = (train_curve(model, kind, 5, seq_length, 3e-4) for kind in (one, other))
     return _difference(first, second)
 
 
