@@ -195,7 +195,8 @@ def run_all(options: argparse.Namespace, cases: list[str], gpu: GPU) -> int:
     print(f"device: {device}\nMFU against {gpu.name}'s {gpu.bf16_tflops} TFLOP/s dense bf16, causal attention half")
     rows = []
     for seq_length in options.seq_lengths or SEQ_LENGTHS[options.size]:
-        print(f"\n{seq_length} tokens\n{'case':<42}{'layers':>7}{'tokens/s':>10}{'TFLOP/s':>9}{'MFU':>7}{'GB':>7}  36 layers")
+        print(f"\\n{seq_length} tokens; last column: all layers, extrapolated")
+        print(f"{'case':<42}{'layers':>7}{'tokens/s':>10}{'TFLOP/s':>9}{'MFU':>7}{'GB':>7}")
         for name in cases:
             row = measure_case(name, seq_length, options, gpu)
             rows.append(row)
@@ -326,9 +327,7 @@ def device_precision(case: Case, device: str) -> PrecisionConfig:
     backend: Any = case.backend if device == "cuda" else "torch"
     cross_entropy: Any = case.cross_entropy
     emulate = device == "cpu" and case.recipe != "none"
-    return PrecisionConfig(
-        fp8_recipe=case.recipe, backend=backend, cross_entropy=cross_entropy, fp8_emulation=emulate
-    )
+    return PrecisionConfig(fp8_recipe=case.recipe, backend=backend, cross_entropy=cross_entropy, fp8_emulation=emulate)
 
 
 def stock_model(job: Job, case: Case) -> Any:

@@ -53,7 +53,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", default="gpu_check.json", help="where the details go (default gpu_check.json)")
     parser.add_argument("--only", default="", help="names of checks, with commas; all when left out")
-    parser.add_argument("--dry-run", action="store_true", help="run what a CPU can: shows that the checks work, no more")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="run what a CPU can: shows that the checks work, no more"
+    )
     parser.add_argument("--run", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 

@@ -23,7 +23,7 @@ from megatron_mimo.model.torch_layers import TorchSpecProvider
 
 
 class EmulatedFP8:
-    """Mixed into a parallel linear layer: its local product by a recipe. Delayed scaling's state is not checkpointed."""
+    """A parallel linear layer's local product by a recipe. Delayed scaling's state is not checkpointed."""
 
     quantisers: Quantisers
 

@@ -73,7 +73,8 @@ def supported_recipes(on_gpu: bool) -> list[FP8Recipe]:
 def precision(on_gpu: bool, recipe: FP8Recipe = "none", **changes: Any) -> PrecisionConfig:
     """The device's backend with a recipe: Transformer Engine on a GPU, torch and emulation elsewhere."""
     settings: dict[str, Any] = {"backend": "transformer_engine" if on_gpu else "torch", "fp8_recipe": recipe}
-    return PrecisionConfig(**settings | {"fp8_emulation": not on_gpu and recipe != "none"} | changes)
+    settings["fp8_emulation"] = not on_gpu and recipe != "none"
+    return PrecisionConfig(**settings | changes)
 
 
 def environment(on_gpu: bool) -> Finding:
@@ -117,7 +118,9 @@ def _recipe_losses(
     return Finding(worst < 0.005 if on_gpu else None, summary, {"bf16": bf16, "losses": losses, "steps": steps})
 
 
-def train_curve(model: ModelConfig, kind: PrecisionConfig, steps: int, s: int, learning_rate: float) -> list[list[float]]:
+def train_curve(
+    model: ModelConfig, kind: PrecisionConfig, steps: int, s: int, learning_rate: float
+) -> list[list[float]]:
     """Losses by depth of every step, and the gradient's norm at the end of each row."""
     b = 4 if model.hidden_size <= NANO.hidden_size else 1
     with one_process():
@@ -281,7 +284,9 @@ def _compare(model: ModelConfig, one: PrecisionConfig, other: PrecisionConfig, s
 
 def _difference(first: list[list[float]], second: list[list[float]]) -> Finding:
     """Largest relative difference of any step's losses, and of its gradient norm, which may be five times as large."""
-    pairs = [(a, b) for row, other in zip(first, second, strict=True) for a, b in zip(row[:-1], other[:-1], strict=True)]
+    pairs = [
+        (a, b) for row, other in zip(first, second, strict=True) for a, b in zip(row[:-1], other[:-1], strict=True)
+    ]
     loss = max(abs(a / b - 1) for a, b in pairs)
     norm = max(abs(row[-1] / other[-1] - 1) for row, other in zip(first, second, strict=True))
     summary = f"{len(first[0]) - 1} losses, {len(first)} steps: difference {loss:.2e}, gradient norm {norm:.2e}"
@@ -314,7 +319,9 @@ def _write_small_run(folder: Path) -> list[str]:
     from megatron_mimo.data.preprocess import PreprocessConfig, SourceConfig, TokenizerConfig, preprocess
 
     lines = [bytes(row.tolist()).decode("utf-8", "replace") for row in library_rows(200, 500)]
-    (folder / "text.jsonl").write_text("".join(json.dumps({"id": str(n), "text": t}) + "\n" for n, t in enumerate(lines)))
+    (folder / "text.jsonl").write_text(
+        "".join(json.dumps({"id": str(n), "text": t}) + "\n" for n, t in enumerate(lines))
+    )
     source = SourceConfig(name="library", domain="code", jsonl=str(folder / "text.jsonl"), valid_share=0.1)
     data = folder / "data"
     tokenizer = TokenizerConfig(vocab_size=400)

@@ -71,9 +71,7 @@ class Probe:
         parallel = ParallelConfig(recompute=self.recompute)
         make = self.make_model
         self.chunks: list[Any] = (
-            [make()]
-            if make
-            else build_model(self.model, parallel, self.precision, self.seq_length, self.rotary_base)
+            [make()] if make else build_model(self.model, parallel, self.precision, self.seq_length, self.rotary_base)
         )
         if self.seed is not None:
             initialize_weights(self.chunks, self.model, self.seed)
