@@ -347,7 +347,7 @@ def stock_model(job: Job, case: Case) -> Any:
     )
     s = job.seq_length
     # The local layers want a mask, those of Transformer Engine know the causal one.
-    hidden = None if on_gpu else torch.triu(torch.ones(1, 1, s, s, dtype=torch.bool), diagonal=1)
+    hidden: Any = None if on_gpu else torch.triu(torch.ones(1, 1, s, s, dtype=torch.bool), diagonal=1)
 
     class StockModel(GPTModel):
         def forward(self, tokens, position_ids, attention_mask, labels, packed_seq_params=None):  # type: ignore[override]
@@ -375,11 +375,12 @@ def peer_runner(job: Job, rows: Any) -> tuple[Callable[[], float], Callable[[], 
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     m = job.model
+    settings: dict[str, Any] = {"attn_implementation": "sdpa"}
     config = Qwen2Config(
         vocab_size=m.vocab_size, hidden_size=m.hidden_size, intermediate_size=m.ffn_hidden_size,
         num_hidden_layers=m.num_layers, num_attention_heads=m.num_attention_heads,
         num_key_value_heads=m.num_query_groups, rms_norm_eps=m.layernorm_epsilon, tie_word_embeddings=False,
-        use_cache=False, attn_implementation="sdpa",
+        use_cache=False, **settings,
     )  # fmt: skip
     with torch.device(job.device):
         model = Qwen2ForCausalLM(config).train()

@@ -38,7 +38,7 @@ WIDE = ModelConfig(
 """A layer of MiMo-7B and its MTP layer; its vocabulary has a check of its own."""
 NARROW = replace(NANO, num_layers=1, hidden_size=128, ffn_hidden_size=256, num_attention_heads=2, vocab_size=512)
 """Stands in for both on a CPU."""
-RECIPES = tuple(FP8_CAPABILITY)
+RECIPES: list[FP8Recipe] = ["delayed", "tensorwise", "blockwise", "mxfp8"]
 LOSS_BAR = 0.01
 """Relative difference of losses that the same training in other kernels may show in a few bf16 steps."""
 
@@ -65,9 +65,9 @@ class Check:
 def supported_recipes(on_gpu: bool) -> list[FP8Recipe]:
     """Recipes of this GPU; all of them emulated."""
     if not on_gpu:
-        return list(RECIPES)
+        return RECIPES
     capability = torch.cuda.get_device_capability()
-    return [cast(FP8Recipe, name) for name, needed in FP8_CAPABILITY.items() if capability >= needed]
+    return [recipe for recipe in RECIPES if capability >= FP8_CAPABILITY[recipe]]
 
 
 def precision(on_gpu: bool, recipe: FP8Recipe = "none", **changes: Any) -> PrecisionConfig:

@@ -105,7 +105,7 @@ def test_no_tensor_as_large_as_the_logits_is_kept_or_made() -> None:
     def largest_allocation(function: Any) -> int:
         with torch.profiler.profile(profile_memory=True) as profile:
             function().sum().backward()
-        memory = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]
+        memory: list[Any] = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]
         return max(event.nbytes() for event in memory)
 
     logits_bytes = rows * vocab * 4
