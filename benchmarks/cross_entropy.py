@@ -19,6 +19,7 @@ from collections.abc import Callable
 VOCAB_SIZE = 151_680
 """MiMo-7B's."""
 MIB = 2**20
+LIMIT_SECONDS = 600
 CASES = {
     "whole": "linear, then cross_entropy in fp32",
     "in_place": "gradient in the place of the logits",
@@ -109,7 +110,11 @@ def best_of(case: str, options: argparse.Namespace) -> dict[str, float] | None:
     command += ["--tokens", str(options.tokens), "--hidden", str(options.hidden)]
     rounds = []
     for _ in range(options.rounds):
-        finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        try:
+            finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            print(f"{case}: stopped after {LIMIT_SECONDS} s", file=sys.stderr)
+            return None
         if finished.returncode:
             return None
         rounds.append(json.loads(finished.stdout.splitlines()[-1]))

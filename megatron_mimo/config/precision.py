@@ -20,9 +20,9 @@ class PrecisionConfig:
     fp8_format: Literal["hybrid", "e4m3"] = "hybrid"
     """hybrid: e4m3 forward, e5m2 gradients."""
     fp8_emulation: bool = False
-    """Compute the recipe's rounding with torch layers on any device, slowly: to study a recipe, not to train with it."""
+    """Round as the recipe does, in torch layers on any device, slowly: to study a recipe, not to train."""
     cross_entropy: Literal["whole", "chunked"] = "whole"
-    """Output heads: whole keeps all logits of a micro-batch; chunked makes a slab of the vocabulary at a time, twice."""
+    """Output heads: whole keeps a micro-batch's logits; chunked makes a slab of the vocabulary at a time, twice."""
     cross_entropy_chunk_vocab: int = 4096
     """Vocabulary entries (of a tensor-parallel rank) that a chunked head works on at once."""
 

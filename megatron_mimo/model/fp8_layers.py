@@ -23,7 +23,7 @@ from megatron_mimo.model.torch_layers import TorchSpecProvider
 
 
 class EmulatedFP8:
-    """Mixed into a parallel linear layer: its local product by a recipe. Delayed scaling's state is not checkpointed."""
+    """A parallel linear layer's local product by a recipe. Delayed scaling's state is not checkpointed."""
 
     quantisers: Quantisers
 
@@ -63,7 +63,7 @@ class EmulatedRowParallelLinear(EmulatedFP8, RowParallelLinear):
 
 def layer_quantisers(precision: PrecisionConfig) -> Quantisers:
     """One layer's quantisers; delayed scaling shares its amax over tensor-, context- and data-parallel ranks."""
-    group = parallel_state.get_amax_reduction_group(with_context_parallel=True)
+    group: Any = parallel_state.get_amax_reduction_group(with_context_parallel=True)
     return Quantisers.of(precision.fp8_recipe, precision.fp8_format, group if group.size() > 1 else None)
 
 

@@ -103,7 +103,8 @@ class MTPGPTModel(GPTModel):
 
     def _chunked_losses(self, states: Tensor, labels: Tensor, chunk_vocab: int) -> Tensor:
         """The same, without logits: the output layer's regions around the fused head."""
-        layer, group = self.output_layer, self.output_layer.tp_group
+        layer: Any = self.output_layer
+        group: Any = layer.tp_group
         if layer.sequence_parallel:
             states = gather_from_sequence_parallel_region(states, tensor_parallel_output_grad=True, group=group)
         else:

@@ -54,8 +54,8 @@ def _check_fp8(recipe: str, has_engine: bool, has_gpu: bool) -> None:
         raise ConfigError(
             "precision.fp8_recipe",
             recipe,
-            f"FP8 needs {missing}, which is missing here; set precision.fp8_recipe=none, or precision.fp8_emulation=true"
-            " to study its numerics",
+            f"FP8 needs {missing}, which is missing here; set precision.fp8_recipe=none, or"
+            " precision.fp8_emulation=true to study its numerics",
         )
     capability = torch.cuda.get_device_capability()
     if capability < FP8_CAPABILITY[recipe]:

@@ -38,7 +38,7 @@ WIDE = ModelConfig(
 """A layer of MiMo-7B and its MTP layer; its vocabulary has a check of its own."""
 NARROW = replace(NANO, num_layers=1, hidden_size=128, ffn_hidden_size=256, num_attention_heads=2, vocab_size=512)
 """Stands in for both on a CPU."""
-RECIPES = tuple(FP8_CAPABILITY)
+RECIPES: list[FP8Recipe] = ["delayed", "tensorwise", "blockwise", "mxfp8"]
 LOSS_BAR = 0.01
 """Relative difference of losses that the same training in other kernels may show in a few bf16 steps."""
 
@@ -65,15 +65,16 @@ class Check:
 def supported_recipes(on_gpu: bool) -> list[FP8Recipe]:
     """Recipes of this GPU; all of them emulated."""
     if not on_gpu:
-        return list(RECIPES)
+        return RECIPES
     capability = torch.cuda.get_device_capability()
-    return [cast(FP8Recipe, name) for name, needed in FP8_CAPABILITY.items() if capability >= needed]
+    return [recipe for recipe in RECIPES if capability >= FP8_CAPABILITY[recipe]]
 
 
 def precision(on_gpu: bool, recipe: FP8Recipe = "none", **changes: Any) -> PrecisionConfig:
     """The device's backend with a recipe: Transformer Engine on a GPU, torch and emulation elsewhere."""
     settings: dict[str, Any] = {"backend": "transformer_engine" if on_gpu else "torch", "fp8_recipe": recipe}
-    return PrecisionConfig(**settings | {"fp8_emulation": not on_gpu and recipe != "none"} | changes)
+    settings["fp8_emulation"] = not on_gpu and recipe != "none"
+    return PrecisionConfig(**settings | changes)
 
 
 def environment(on_gpu: bool) -> Finding:
@@ -108,7 +109,7 @@ def _recipe_losses(
     losses = {}
     for recipe in ("none", *supported_recipes(on_gpu)):
         kind = precision(on_gpu, recipe, cross_entropy="chunked")
-        curve = _train(model, kind, steps, seq_length, learning_rate)
+        curve = train_curve(model, kind, steps, seq_length, learning_rate)
         losses[recipe] = sum(row[0] for row in curve[-last:]) / len(curve[-last:])
     bf16 = losses.pop("none")
     differences = {recipe: loss / bf16 - 1 for recipe, loss in losses.items()}
@@ -117,7 +118,9 @@ def _recipe_losses(
     return Finding(worst < 0.005 if on_gpu else None, summary, {"bf16": bf16, "losses": losses, "steps": steps})
 
 
-def _train(model: ModelConfig, kind: PrecisionConfig, steps: int, s: int, learning_rate: float) -> list[list[float]]:
+def train_curve(
+    model: ModelConfig, kind: PrecisionConfig, steps: int, s: int, learning_rate: float
+) -> list[list[float]]:
     """Losses by depth of every step, and the gradient's norm at the end of each row."""
     b = 4 if model.hidden_size <= NANO.hidden_size else 1
     with one_process():
@@ -265,7 +268,7 @@ def compiled(on_gpu: bool) -> Finding:
     if not on_gpu:
         return Finding(None, "runs on a GPU alone")
     model, kind = replace(NANO, num_layers=2), precision(True, backend="torch")
-    eager = _train(model, kind, 5, 256, 1e-3)
+    eager = train_curve(model, kind, 5, 256, 1e-3)
     with one_process():
         probe = Probe(model=model, precision=kind, seq_length=256, micro_batch_size=4)
         probe.chunks[0].decoder.compile()
@@ -275,7 +278,7 @@ def compiled(on_gpu: bool) -> Finding:
 
 
 def _compare(model: ModelConfig, one: PrecisionConfig, other: PrecisionConfig, seq_length: int) -> Finding:
-    first, second = (_train(model, kind, 5, seq_length, 3e-4) for kind in (one, other))
+    first, second = (train_curve(model, kind, 5, seq_length, 3e-4) for kind in (one, other))
     return _difference(first, second)
 
 

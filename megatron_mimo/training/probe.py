@@ -4,10 +4,11 @@ Shapes: `s`equence, `b`atch (micro-batch), `D` MTP layers.
 """
 
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -63,10 +64,15 @@ class Probe:
     rotary_base: int = 10000
     learning_rate: float = 1e-3
     seed: int | None = 0
+    make_model: Callable[[], Any] | None = None
+    """Makes another model of the same signature on the device, to be trained in this one's place."""
 
     def __post_init__(self) -> None:
         parallel = ParallelConfig(recompute=self.recompute)
-        self.chunks = build_model(self.model, parallel, self.precision, self.seq_length, self.rotary_base)
+        make = self.make_model
+        self.chunks: list[Any] = (
+            [make()] if make else build_model(self.model, parallel, self.precision, self.seq_length, self.rotary_base)
+        )
         if self.seed is not None:
             initialize_weights(self.chunks, self.model, self.seed)
         self.wrapped = wrap_data_parallel(self.chunks)

@@ -1,6 +1,7 @@
 """The fused, chunked head against a plain linear layer and torch's cross entropy."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,11 +31,17 @@ def inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return torch.randn(R, H, **draw), torch.randn(V, H, **draw), labels, grad
 
 
+def chunked(chunk_vocab: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    return lambda hidden, weight, labels: chunked_cross_entropy(hidden, weight, labels, chunk_vocab)
+
+
 def naive(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(F.linear(hidden, weight), labels, reduction="none")
 
 
-def with_gradients(function: Any, hidden: Tensor, weight: Tensor, labels: Tensor, grad: Tensor) -> list[Tensor]:
+def with_gradients(
+    function: Callable[..., Tensor], hidden: Tensor, weight: Tensor, labels: Tensor, grad: Tensor
+) -> list[Tensor]:
     """Losses, gradient of hidden, gradient of weight."""
     hidden, weight = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
     losses = function(hidden, weight, labels)
@@ -44,7 +51,7 @@ def with_gradients(function: Any, hidden: Tensor, weight: Tensor, labels: Tensor
 
 @pytest.mark.parametrize("chunk_vocab", CHUNKS)
 def test_float64_is_exact_whatever_the_chunk(inputs, chunk_vocab: int) -> None:
-    results = with_gradients(lambda h, w, y: chunked_cross_entropy(h, w, y, chunk_vocab), *inputs)
+    results = with_gradients(chunked(chunk_vocab), *inputs)
     for actual, expected in zip(results, with_gradients(naive, *inputs), strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
@@ -53,13 +60,13 @@ def test_float64_is_exact_whatever_the_chunk(inputs, chunk_vocab: int) -> None:
 def test_bfloat16_rounds_hardly_more_than_the_whole_head(inputs, chunk_vocab: int) -> None:
     hidden, weight, labels, grad = inputs
     low = (0.3 * hidden.bfloat16(), weight.bfloat16())
-    exact = with_gradients(naive, *(tensor.double() for tensor in low), labels, grad)
+    exact = with_gradients(naive, low[0].double(), low[1].double(), labels, grad)
     whole = with_gradients(
         lambda h, w, y: F.cross_entropy((h @ w.t()).float(), y, reduction="none"), *low, labels, grad
     )
-    chunked = with_gradients(lambda h, w, y: chunked_cross_entropy(h, w, y, chunk_vocab), *low, labels, grad)
-    assert [tensor.dtype for tensor in chunked] == [torch.float32, torch.bfloat16, torch.bfloat16]
-    for actual, peer, expected in zip(chunked, whole, exact, strict=True):
+    slabs = with_gradients(chunked(chunk_vocab), *low, labels, grad)
+    assert [tensor.dtype for tensor in slabs] == [torch.float32, torch.bfloat16, torch.bfloat16]
+    for actual, peer, expected in zip(slabs, whole, exact, strict=True):
         error, peer_error = ((tensor.double() - expected).norm() for tensor in (actual, peer))
         # The sum over slabs of the gradient of hidden states adds products that are each rounded.
         assert error <= 1.25 * peer_error < 0.02 * expected.norm()
@@ -67,7 +74,7 @@ def test_bfloat16_rounds_hardly_more_than_the_whole_head(inputs, chunk_vocab: in
 
 def test_extreme_logits_stay_finite(inputs) -> None:
     hidden, weight, labels, grad = inputs
-    results = with_gradients(lambda h, w, y: chunked_cross_entropy(h, w, y, 100), 300 * hidden, weight, labels, grad)
+    results = with_gradients(chunked(100), 300 * hidden, weight, labels, grad)
     expected = with_gradients(naive, 300 * hidden, weight, labels, grad)
     torch.testing.assert_close(results, expected, rtol=1e-10, atol=1e-10)
 
@@ -98,7 +105,7 @@ def test_no_tensor_as_large_as_the_logits_is_kept_or_made() -> None:
     def largest_allocation(function: Any) -> int:
         with torch.profiler.profile(profile_memory=True) as profile:
             function().sum().backward()
-        memory = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]
+        memory: list[Any] = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]
         return max(event.nbytes() for event in memory)
 
     logits_bytes = rows * vocab * 4
@@ -130,8 +137,8 @@ def losses_and_gradients(precision: PrecisionConfig) -> tuple[Tensor, dict[str, 
 def test_model_with_mtp_has_the_losses_and_gradients_of_whole_heads() -> None:
     whole = PrecisionConfig(dtype="fp32")
     expected, expected_gradients = losses_and_gradients(whole)
-    chunked = dataclasses.replace(whole, cross_entropy="chunked", cross_entropy_chunk_vocab=128)
-    losses, gradients = losses_and_gradients(chunked)
+    in_slabs = dataclasses.replace(whole, cross_entropy="chunked", cross_entropy_chunk_vocab=128)
+    losses, gradients = losses_and_gradients(in_slabs)
     torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-5)
     assert gradients.keys() == expected_gradients.keys()
     for name, gradient in gradients.items():

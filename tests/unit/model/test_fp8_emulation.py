@@ -69,7 +69,7 @@ def test_scales_in_closed_form() -> None:
 def test_delayed_scaling_by_hand() -> None:
     history = AmaxHistory("e4m3", length=3, margin=1)
     amaxes = [2.0, 8.0, 4.0, 0.0, 1.0, 0.5, 0.25]
-    # In use before each tensor: first 1, then 448 / (largest of the last three) / 2; a history of zeros changes nothing.
+    # In use before each tensor: first 1, then 448 / (largest of the last three) / 2.
     expected = [1.0] + [448 / largest / 2 for largest in (2, 8, 8, 8, 4, 1)]
     used = []
     for amax in amaxes:
@@ -132,7 +132,8 @@ def test_all_three_products_see_quantised_operands(recipe: Any, fp8_format: Lite
     expected = along(x, 1, "e4m3") @ along(weight, 1, "e4m3", True).t()
     expected_x = along(grad, 1, gradient) @ along(weight, 0, "e4m3", True)
     expected_weight = along(grad, 0, gradient).t() @ along(x, 0, "e4m3")
-    for actual, wanted in zip((output, leaves[0].grad, leaves[1].grad), (expected, expected_x, expected_weight)):
+    found = output, leaves[0].grad, leaves[1].grad
+    for actual, wanted in zip(found, (expected, expected_x, expected_weight), strict=True):
         torch.testing.assert_close(actual, wanted)
     assert not torch.allclose(output, x @ weight.t(), rtol=1e-3, atol=1e-3)
 

@@ -1,0 +1,115 @@
+"""The GPU check and the GPU benchmark, as far as a machine without a GPU goes."""
+
+import argparse
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from megatron_mimo.model.hardware import find_gpu
+
+ROOT = Path(__file__).parents[3]
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+
+
+def load_script(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    return load_script("benchmarks/gpu_pretrain.py")
+
+
+@without_gpu
+def test_both_say_that_there_is_no_gpu(bench: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    check = load_script("tools/gpu_check.py")
+    for script in (check, bench):
+        assert script.main([]) == 2
+        assert "no CUDA device is visible" in capsys.readouterr().err
+
+
+def test_check_that_fails_is_a_row_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One real check in its own process, between one whose process dies and one that hangs."""
+    check = load_script("tools/gpu_check.py")
+    real = check.subprocess.run
+
+    def run(command: list[str], **options: object) -> object:
+        if "kernels" in command:
+            return real([sys.executable, "-c", "raise SystemExit('the device is lost')"], **options)
+        if "mtp" in command:
+            raise check.subprocess.TimeoutExpired(command, 1)
+        return real(command, **options)
+
+    monkeypatch.setattr(check.subprocess, "run", run)
+    arguments = ["--dry-run", "--only", "kernels,heads,mtp", "--json", str(tmp_path / "found.json")]
+    assert check.main(arguments) == 1
+    report = json.loads((tmp_path / "found.json").read_text())
+    assert not report["ran_on_gpu"]
+    assert [row["passed"] for row in report["checks"]] == [False, True, False]
+    assert "the device is lost" in report["checks"][0]["summary"]
+    assert "No GPU was used" in capsys.readouterr().out
+
+
+@without_gpu
+def test_plan_claims_no_measurement(bench: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["--dry-run"]) == 0
+    text = capsys.readouterr().out
+    # The full model's FLOPs a token as the planner has them, with the convention.
+    assert "54.45 GFLOP a token (causal attention counted half)" in text
+    assert "76.79" in text
+    rows = [line for line in text.splitlines() if line.startswith(("bf16", "FP8", "megatron-core", "Transformers"))]
+    assert len(rows) == 2 * len(bench.CASES)
+    assert all(line.endswith((bench.NOT_RUN, "none fits")) for line in rows)
+
+
+def test_layers_that_fit_are_the_last_ones_that_do(bench: ModuleType) -> None:
+    from megatron_mimo.model.memory import peak_memory
+
+    gpu, case = find_gpu("h100"), bench.CASES["bf16"]
+    layers = bench.layers_that_fit(case, "7b", 8192, gpu)
+    needs = [peak_memory(bench.workload(case, "7b", 8192, count)).total for count in (layers, layers + 1)]
+    assert needs[0] <= gpu.usable_memory_bytes < needs[1]
+    assert bench.layers_that_fit(bench.CASES["bf16_whole"], "7b", 32768, gpu) < bench.layers_that_fit(
+        case, "7b", 32768, gpu
+    )
+
+
+def test_full_model_is_extrapolated_layer_by_layer(bench: ModuleType) -> None:
+    jobs = [bench.Job(case="bf16", size="7b", seq_length=8, num_layers=n, device="cpu") for n in (10, 5)]
+    seconds = bench.full_model_seconds(jobs, {"step_seconds": 2 + 10 * 0.3}, {"step_seconds": 2 + 5 * 0.3}, 36)
+    assert seconds == pytest.approx(2 + 36 * 0.3)
+
+
+@without_gpu
+@pytest.mark.parametrize("case", ["bf16", "blockwise", "bf16_full", "stock", "peer"])
+def test_measuring_code_runs_on_a_cpu(bench: ModuleType, case: str) -> None:
+    """Untrained models of 320 entries, random tokens: the loss is ln 320 whatever runs them."""
+    pytest.importorskip("megatron.core")
+    found = bench.measure(bench.Job(case=case, size="nano", seq_length=64, num_layers=1, device="cpu"))
+    assert found["loss"] == pytest.approx(5.77, abs=0.15)
+    assert found["step_seconds"] == pytest.approx(found["backward_seconds"] + found["update_seconds"])
+    assert found["step_seconds"] > found["backward_seconds"] > 0
+
+
+@without_gpu
+def test_a_case_that_fails_is_a_row(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(job: object) -> dict:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(bench, "run_apart", fail)
+    options = argparse.Namespace(size="nano", layers=None, device="cpu")
+    row = bench.measure_case("bf16", 64, options, find_gpu("h100"))
+    assert row["error"] == "CUDA out of memory"
+    assert "out of memory" in bench.row_text(row)
