@@ -301,7 +301,15 @@ NUM_ROWS, BATCH, SAMPLES = 40, 4, 2
 
 @pytest.fixture(scope="module")
 def transfer_queue() -> Any:
-    ray.init(num_cpus=8, include_dashboard=False, ignore_reinit_error=True, log_to_driver=False)
+    for attempt in range(3):
+        # Ray gives its own processes 30 seconds to start, which a busy machine can exceed.
+        try:
+            ray.init(num_cpus=8, include_dashboard=False, ignore_reinit_error=True, log_to_driver=False)
+            break
+        except Exception:
+            ray.shutdown()
+            if attempt == 2:
+                raise
     tq.init(verl_config("transfer_queue.backend.SimpleStorage.num_data_storage_units=1").transfer_queue)
     yield
     tq.close()
