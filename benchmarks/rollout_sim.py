@@ -154,6 +154,8 @@ def run_case(setup: Setup) -> tuple[dict[str, tuple[float, ...]], tuple[float, f
     results = {name: measure(setup, policy) for name, policy in chosen_policies(setup).items()}
     columns = {name: result.columns(results["naive"]) for name, result in results.items()}
     print_table({name: [values] for name, values in columns.items()})
+    instant = measure(setup.with_latency(0.0), policies.SEAMLESS)
+    print(f"seamless with an instant judge: idle {instant.idle:.1%}")
     checked = validation(setup)
     print_validation([checked])
     return columns, checked

@@ -7,6 +7,7 @@ policy, ledger and estimate decide as in rl/scheduler.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
@@ -168,8 +169,9 @@ class SeamlessReplayBuffer(ReplayBuffer):
         fields = ["rm_scores", "extra_fields"]
         data = tq.kv_batch_get(keys=list(sessions.values()), partition_id=TRAIN, select_fields=fields)
         samples: dict[str, list[Sample]] = {}
-        for (uid, _), scores, extra in zip(sessions, data["rm_scores"], data["extra_fields"], strict=True):
-            extra = getattr(extra, "data", extra)
+        for (uid, _), scores, stored in zip(sessions, data["rm_scores"], data["extra_fields"], strict=True):
+            # TensorDict hands plain values out bare or wrapped, by how many there are.
+            extra: Any = getattr(stored, "data", stored)
             accuracy = extra["reward_extra_info"]["acc"]
             sample = Sample(tokens=(), rollout_logprobs=(), reward=float(scores.sum()), solved=float(accuracy) >= 1)
             samples.setdefault(uid, []).append(sample)

@@ -55,6 +55,7 @@ class MimoRewardManager(RewardManagerBase):
 
     def __init__(self, config: DictConfig, tokenizer: Any, compute_score: Any = None, **_: Any) -> None:
         super().__init__(config, tokenizer, compute_score)
+        self.tokenizer: Any = tokenizer
         tree = OmegaConf.to_container(OmegaConf.create(config.reward.get("reward_kwargs") or {}))
         assert isinstance(tree, dict)
         settings = from_tree(RewardConfig, {str(name): value for name, value in tree.items()}, "reward.reward_kwargs")

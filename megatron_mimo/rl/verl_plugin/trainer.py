@@ -25,6 +25,9 @@ class SeamlessTrainer(PPOTrainerSync):
     """Hooks of verl's trainer; nothing of its step is repeated here."""
 
     replay_buffer: SeamlessReplayBuffer
+    train_dataset: Any
+    # Its methods are coroutines that verl runs to their end where no loop runs.
+    checkpoint_manager: Any
 
     def __init__(self, config: DictConfig) -> None:
         with open_dict(config):
@@ -59,7 +62,7 @@ class SeamlessTrainer(PPOTrainerSync):
         return {}
 
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
-        uids = list(batch["uid"])
+        uids = [str(uid) for uid in batch["uid"]]
         self.replay_buffer.add(uids, self.prompt_feed.take_draws(len(uids)))
         return super()._submit_batch_to_rollout(batch)
 
