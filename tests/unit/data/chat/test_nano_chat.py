@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 
+from megatron_mimo.data.chat.conversation import read_conversation
 from megatron_mimo.data.chat.filters import incomplete_response
 from megatron_mimo.data.chat.nano import (
     CARELESS_SHARE,
@@ -12,7 +13,6 @@ from megatron_mimo.data.chat.nano import (
     start_conversations,
     train_conversations,
 )
-from megatron_mimo.data.chat.conversation import read_conversation
 from megatron_mimo.data.corpus import embedded_documents
 from megatron_mimo.data.nano_programs import Program, programs
 from megatron_mimo.reward.router import last_code_block
