@@ -84,7 +84,7 @@ def model_card(run: dict[str, Any], model: ModelConfig, stage_name: str, record:
 
 def _history(run: dict[str, Any], stage_name: str, record: RunRecord) -> str:
     """Which tokens the weights have seen, as far as this project knows."""
-    if run.get("weights_only"):
+    if "imported_from" in run:
         return _IMPORTED.format(name=Path(run["imported_from"]).name)
     start = (run["config"].get("start") or {}).get("checkpoint", "")
     started_from = "/".join(Path(start).parts[-3:])  # a published card does not name this machine's folders
