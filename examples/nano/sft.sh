@@ -44,17 +44,14 @@ step "3/5 export of base and tuned model to Hugging Face format"
 export_to "$(newest "$base/pretrain")" "$run/base_hf"
 export_to "$(newest "$run/sft")" "$run/sft_hf"
 
-step "4/5 evaluation on held-out questions: the base in its corpus' form and in the chat template, the tuned model in chat"
-evaluate base_corpus "$run/base_hf" heldout_corpus.jsonl generation.template=plain
-evaluate base_chat "$run/base_hf" heldout.jsonl
-evaluate tuned_chat "$run/sft_hf" heldout.jsonl
+step "4/5 evaluation on held-out questions: the base in the form of its corpus, the tuned model in the chat template"
+evaluate base "$run/base_hf" heldout_corpus.jsonl generation.template=plain
+evaluate tuned "$run/sft_hf" heldout.jsonl
 
 step "5/5 paired comparison, question by question"
-for before in base_corpus base_chat; do
-    $bin/python tools/evaluate.py compare "$run/evaluation/$before" "$run/evaluation/tuned_chat" \
-        --output "$run/evaluation/$before-tuned.html"
-done
+$bin/python tools/evaluate.py compare "$run/evaluation/base" "$run/evaluation/tuned" \
+    --output "$run/evaluation/base-tuned.html"
 
 step "done"
-echo "answers: $run/evaluation/tuned_chat/report/index.html"
+echo "answers: $run/evaluation/tuned/report/index.html"
 echo "model:   $run/sft_hf"
