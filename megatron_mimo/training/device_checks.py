@@ -300,16 +300,12 @@ def checkpoints(on_gpu: bool) -> Finding:
         settings = _write_small_run(folder)
         crossed = {}
         for start, rest in (("cpu", "device"), ("device", "cpu")):
-            saved, stayed, moved = (folder / f"{start}_{part}" for part in ("saved", "stayed", "moved"))
-            _pretrain(settings, saved, start, steps=4)
-            for copy in (stayed, moved):
-                shutil.copytree(saved, copy)
-            crossed[f"{start} -> {rest}"] = max(
-                abs(a / b - 1)
-                for a, b in zip(
-                    _pretrain(settings, moved, rest, steps=8), _pretrain(settings, stayed, start, steps=8), strict=True
-                )
-            )
+            stayed, moved = folder / f"from_{start}", folder / f"from_{start}_on_{rest}"
+            expected = _pretrain(settings, stayed, start, resumes=False)
+            shutil.copytree(stayed, moved)
+            shutil.rmtree(moved / "checkpoints" / "step_00000008")
+            found = _pretrain(settings, moved, rest, resumes=True)
+            crossed[f"{start} -> {rest}"] = max(abs(a / b - 1) for a, b in zip(found, expected, strict=True))
     summary = ", ".join(f"{way} {value:.1e}" for way, value in crossed.items())
     return Finding(max(crossed.values()) < 0.01, f"largest relative difference of 4 losses: {summary}", crossed)
 
@@ -349,14 +345,15 @@ def _small_run(data: Path) -> dict[str, Any]:
     }
 
 
-def _pretrain(settings: list[str], output_dir: Path, where: str, steps: int) -> list[float]:
-    """Train to `steps` on the CPU or on this machine's device; losses of the last four steps."""
-    command = [sys.executable, "-m", "megatron_mimo.pretrain", *settings]
-    command += [f"output_dir={output_dir}", f"max_steps={steps}"]
+def _pretrain(settings: list[str], output_dir: Path, where: str, resumes: bool) -> list[float]:
+    """Train eight steps, or what is left of them, on the CPU or on this machine's device; losses of the last four."""
+    command = [sys.executable, "-m", "megatron_mimo.pretrain", *settings, f"output_dir={output_dir}"]
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if where == "cpu" else {}
-    finished = subprocess.run(command, env=os.environ | hidden, capture_output=True, text=True)
+    finished = subprocess.run(command, env=os.environ | hidden, capture_output=True, text=True, timeout=300)
     if finished.returncode:
         raise RuntimeError(f"pre-training on {where} failed:\n{finished.stdout[-1500:]}{finished.stderr[-1500:]}")
+    if "resumed from" not in finished.stdout and resumes:
+        raise RuntimeError(f"the run on {where} began anew instead of resuming:\n{finished.stdout[-1500:]}")
     rows = [json.loads(line) for line in (output_dir / "metrics.jsonl").read_text().splitlines()]
     return [row["loss"] for row in rows if "loss" in row][-4:]
 
