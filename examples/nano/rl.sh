@@ -26,7 +26,7 @@ $bin/torchrun --nproc-per-node 2 --master-port "${MASTER_PORT:-29500}" -m megatr
 
 step "3/3 RL: one trainer rank, one vLLM engine, Math-Verify and the judge"
 $bin/python -m megatron_mimo.rl examples/nano/rl.yaml output_dir="$run/rl" start.checkpoint="$run/rl_start/checkpoints" \
-    data.tokenizer="$tokenizer" data.train="[$run/problems/train_math.jsonl, $run/problems/train_code.jsonl]" \
+    data.tokenizer="$tokenizer" data.train="[$run/problems/train_math.jsonl#500, $run/problems/train_code.jsonl]" \
     data.valid="[$run/problems/valid_math.jsonl, $run/problems/valid_code.jsonl]"
 
 step "done"

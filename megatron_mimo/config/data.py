@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from megatron_mimo.config.errors import require_at_least
+from megatron_mimo.config.errors import ConfigError, require_at_least
 from megatron_mimo.config.eval import TaskScoresConfig
 
 
@@ -40,3 +40,13 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         require_at_least(0, "evaluation", sequences=self.sequences)
         require_at_least(1, "evaluation", every_tokens=self.every_tokens)
+
+
+def split_record_count(key: str, path: str) -> tuple[str, int | None]:
+    """`FILE#1000` -> (FILE, 1000), `FILE` -> (FILE, None). Raises ConfigError for anything else behind the mark."""
+    file, mark, number = path.rpartition("#")
+    if not mark:
+        return path, None
+    if not (number.isdigit() and int(number) > 0):
+        raise ConfigError(key, path, "write a number of records behind '#': PATH#1000")
+    return file, int(number)

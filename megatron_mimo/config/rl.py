@@ -117,6 +117,7 @@ class RLDataConfig:
     """Problems in this project's form (rl/problems), one JSON a line."""
 
     train: list[str]
+    """Files; `PATH#1000` takes 1000 of its problems, chosen by the hash of their ids."""
     valid: list[str] = field(default_factory=list)
     tokenizer: str = ""
     """Folder of a Hugging Face tokenizer."""

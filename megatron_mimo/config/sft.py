@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from megatron_mimo.config.data import DataConfig, EvaluationConfig
+from megatron_mimo.config.data import DataConfig, EvaluationConfig, split_record_count
 from megatron_mimo.config.errors import ConfigError, require_at_least
 from megatron_mimo.config.pretrain import PretrainConfig
 from megatron_mimo.config.run import LoRAConfig, RunConfig, StartConfig
@@ -22,19 +22,17 @@ class ChatSourceConfig:
     def __post_init__(self) -> None:
         if self.weight <= 0:
             raise ConfigError("data.sources: weight", self.weight, "must be above 0; leave out unused sources")
-        _, mark, number = self.path.rpartition("#")
-        if mark and not (number.isdigit() and int(number) > 0):
-            raise ConfigError("data.sources: path", self.path, "write a number of records behind '#': PATH#1000")
+        split_record_count("data.sources: path", self.path)
 
     @property
     def file(self) -> str:
         """The path alone."""
-        return self.path.rpartition("#")[0] if "#" in self.path else self.path
+        return split_record_count("data.sources: path", self.path)[0]
 
     @property
     def records(self) -> int | None:
         """Records to take of it; None takes all."""
-        return int(self.path.rpartition("#")[2]) if "#" in self.path else None
+        return split_record_count("data.sources: path", self.path)[1]
 
 
 @dataclass(kw_only=True)

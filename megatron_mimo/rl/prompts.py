@@ -1,10 +1,12 @@
 """Problem files -> the prompts of a run, in the tokens the engines get."""
 
+import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import UserError
+from megatron_mimo.config.data import split_record_count
 from megatron_mimo.config.rl import RLDataConfig
 from megatron_mimo.rl.problems.problem import Problem, read_problems
 from megatron_mimo.rl.sample import Prompt
@@ -43,10 +45,17 @@ class PromptEncoder:
 
 
 def load_problems(paths: list[str]) -> dict[str, Problem]:
-    """All problems by id. Raises UserError for a broken line and for an id that stands twice."""
+    """Problems of the files by id; `PATH#1000` takes 1000 of one, the same ones whatever stands beside them.
+
+    Raises UserError for a broken line and for an id that stands twice.
+    """
     problems: dict[str, Problem] = {}
     for path in paths:
-        for problem in read_problems(Path(path)):
+        file, count = split_record_count("data: problem file", path)
+        found = list(read_problems(Path(file)))
+        if count is not None:
+            found = sorted(found, key=lambda problem: hashlib.sha256(problem.id.encode()).digest())[:count]
+        for problem in found:
             if problem.id in problems:
                 raise UserError(f"{path}: problem id {problem.id!r} stands twice; give every problem an id of its own")
             problems[problem.id] = problem

@@ -62,6 +62,15 @@ def test_an_id_that_stands_twice_is_refused(tmp_path: Path) -> None:
         load_problems([str(tmp_path / "a"), str(tmp_path / "b")])
 
 
+def test_a_number_of_problems_of_a_file(tmp_path: Path) -> None:
+    write_problems(tmp_path / "p", [Problem(id=f"{n}", prompt="p", kind="math", answer="1") for n in range(50)])
+    some = load_problems([f"{tmp_path / 'p'}#10"])
+    assert len(some) == 10 and some.keys() <= load_problems([f"{tmp_path / 'p'}#11"]).keys()
+    assert list(some) != [f"{n}" for n in range(10)]
+    with pytest.raises(UserError, match="number of records"):
+        load_problems([f"{tmp_path / 'p'}#all"])
+
+
 def test_no_tokenizer_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="data.tokenizer"):
         PromptEncoder(data(str(tmp_path)))
