@@ -1,13 +1,11 @@
 """Rollout engines in processes of their own: a Ray actor around each `VLLMRolloutEngine`, and the driver's end."""
 
-from __future__ import annotations
-
 import asyncio
 import multiprocessing
 import os
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from megatron_mimo.config import UserError
 from megatron_mimo.config.rl import EngineConfig
@@ -15,7 +13,7 @@ from megatron_mimo.rl.engine_protocol import EngineDied, Generation, GenerationR
 from megatron_mimo.rl.vllm_engine import DraftCounters, VLLMRolloutEngine, engine_environment
 
 if TYPE_CHECKING:
-    from ray.actor import ActorHandle
+    pass
 
 SPARE_CALLS = 16
 """Of an actor, beyond its requests: weights, counters."""
@@ -51,7 +49,7 @@ class RayRolloutEngine:
         """Nothing is started yet: `await start()`. Ray must be running then."""
         self.name, self.max_concurrent_requests = name, config.max_concurrent_requests
         self._config, self._folder, self.policy_version = config, folder, policy_version
-        self._actor: ActorHandle | None = None
+        self._actor: Any = None
         self._process_ids: list[int] = []
         self._changing = asyncio.Lock()
 
@@ -103,7 +101,7 @@ class RayRolloutEngine:
         if self._actor is not None:
             self._bury(self._actor)
 
-    def _live_actor(self) -> ActorHandle:
+    def _live_actor(self) -> Any:
         if self._actor is None:
             raise EngineDied(f"{self.name} is not running")
         return self._actor
@@ -132,7 +130,7 @@ class RayRolloutEngine:
             self._bury(actor)
             raise
 
-    async def _call(self, actor: ActorHandle, result: Any) -> Any:
+    async def _call(self, actor: Any, result: Any) -> Any:
         """The result of a call, with Ray's errors as the scheduler's; cancelled here, it is cancelled there."""
         import ray
         from ray.exceptions import RayActorError, RayTaskError
@@ -152,7 +150,7 @@ class RayRolloutEngine:
                 raise error.cause from None
             raise
 
-    def _bury(self, actor: ActorHandle) -> None:
+    def _bury(self, actor: Any) -> None:
         """Kill what is left of a life. News of an earlier life change nothing in the present one."""
         import ray
 

@@ -1,6 +1,7 @@
 """One RL run: data, trainer, weights, engines and rewards brought up in that order, the loop, and down again."""
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -102,7 +103,7 @@ def ray_session() -> Iterator[None]:
     # Ray gives its workers low priority: on a shared machine the judge's programs would starve engines and trainer.
     os.environ.setdefault("RAY_worker_niceness", "0")
     local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": RAY_CPUS, "include_dashboard": False}
-    ray.init(log_to_driver=True, logging_level="warning", **local)
+    ray.init(log_to_driver=True, logging_level=logging.WARNING, **local)
     try:
         yield
     finally:

@@ -9,8 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.config.rl import RLConfig
 from megatron_mimo.rl.sample import SampleGroup
@@ -99,8 +97,8 @@ class TrainerGroup:
         """Start the ranks under Ray, which must be initialised. Raises UserError for what PolicyTrainer refuses."""
         import ray
 
-        resources = {"num_gpus": 1} if torch.cuda.is_available() else {"num_cpus": 0}
-        actor = ray.remote(**resources)(TrainerRank)
+        on_gpu = ray.cluster_resources().get("GPU", 0) > 0
+        actor = ray.remote(TrainerRank).options(num_cpus=0, num_gpus=int(on_gpu))
         self._ranks = [actor.remote(self._config, rank) for rank in range(self._config.trainer_world_size)]
         (address,) = await self._call("address", ranks=self._ranks[:1])
         await self._call("start", address)

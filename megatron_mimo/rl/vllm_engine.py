@@ -66,7 +66,6 @@ class VLLMRolloutEngine:
             skip_tokenizer_init=True,
             trust_remote_code=True,
             dtype=config.dtype,
-            max_model_len=config.seq_length or None,
             max_num_seqs=config.max_concurrent_requests,
             tensor_parallel_size=config.tensor_model_parallel_size,
             enforce_eager=not on_gpu,  # compiling takes longer than it gains on the CPU
@@ -78,6 +77,8 @@ class VLLMRolloutEngine:
             worker_extension_cls=WORKER_EXTENSION,
             disable_log_stats=False,  # the counters of drafted tokens come from there
         )
+        if config.seq_length:
+            arguments.max_model_len = config.seq_length
         return AsyncLLM.from_engine_args(arguments)
 
     async def generate(self, request: GenerationRequest) -> Generation:
