@@ -12,9 +12,6 @@ from megatron_mimo.config.rl import EngineConfig
 from megatron_mimo.rl.engine_protocol import EngineDied, Generation, GenerationRequest, RolloutFault
 from megatron_mimo.rl.vllm_engine import DraftCounters, VLLMRolloutEngine, engine_environment
 
-if TYPE_CHECKING:
-    pass
-
 SPARE_CALLS = 16
 """Of an actor, beyond its requests: weights, counters."""
 
