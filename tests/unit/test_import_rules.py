@@ -40,7 +40,7 @@ FORBIDDEN = {
     "data": ("vllm",),
     "eval": ("megatron.core", "ray"),
     "judge": ("torch", "transformers", "megatron.core", "ray", "vllm"),
-    "rl": ("transformers",),
+    "rl/problems": ("torch", "transformers", "megatron.core", "ray", "vllm"),
     "rl/scheduler": ("megatron.core", "ray", "vllm"),
     "reward": ("torch", "transformers", "megatron.core", "ray", "vllm"),
     "serve": ("megatron.core", "ray"),

@@ -153,7 +153,7 @@ def test_settings_are_checked(tmp_path: Path) -> None:
         TaskScoresConfig(every_tokens=1, evaluate=EvaluateConfig())
     with pytest.raises(ConfigError, match="it is the run's"):
         TaskScoresConfig(every_tokens=1, evaluate=EvaluateConfig(model="folder", tasks=ASKED.tasks))
-    path = Path(__file__).parents[2] / "examples" / "nano" / "pretrain.yaml"
+    path = Path(__file__).parents[3] / "examples" / "nano" / "pretrain.yaml"
     scores = "evaluation.scores={every_tokens: 1, limit_seconds: 300, evaluate: {tasks: [{task: questions}]}}"
     with pytest.raises(UserError, match="hang_timeout_seconds"):
         load(PretrainConfig, [str(path), scores])
