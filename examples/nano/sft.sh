@@ -35,10 +35,10 @@ evaluate() { # NAME MODEL QUESTIONS [key=value ...]
 step "1/5 conversations: arithmetic in many wordings, worked in a think block; held-out problems apart"
 $bin/python -m megatron_mimo.data.chat.nano "$run/chat"
 
-step "2/5 fine-tuning: one epoch over 4,000 conversations, two processes"
+step "2/5 fine-tuning: one epoch over 6,000 conversations, two processes"
 $bin/torchrun --nproc-per-node 2 --master-port "${MASTER_PORT:-29500}" -m megatron_mimo.sft examples/nano/sft.yaml \
     output_dir="$run/sft" start.checkpoint="$base/pretrain/checkpoints" \
-    data.sources.0.path="$run/chat/train.jsonl#4000" data.tokenizer="$tokenizer" data.prepared="$run/chat/prepared"
+    data.sources.0.path="$run/chat/train.jsonl#6000" data.tokenizer="$tokenizer" data.prepared="$run/chat/prepared"
 
 step "3/5 export of base and tuned model to Hugging Face format"
 export_to "$(newest "$base/pretrain")" "$run/base_hf"

@@ -154,6 +154,7 @@ class LocalEngine:
         from megatron_mimo.serve.vllm_plugin import register
 
         register()
+        on_gpu = torch.cuda.is_available()
         max_model_len: Any = self._config.max_model_len  # None: the model's own; vLLM's annotation forgets it
         self._engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(
@@ -161,7 +162,8 @@ class LocalEngine:
                 trust_remote_code=True,
                 max_num_seqs=self._config.max_concurrent_requests,
                 max_model_len=max_model_len,
-                enforce_eager=not torch.cuda.is_available(),  # compiling takes longer than it gains on the CPU
+                enforce_eager=not on_gpu,  # compiling takes longer than it gains on the CPU
+                enable_chunked_prefill=on_gpu,  # on CPU a prompt cut in two and a request's own seed end in an error
                 speculative_config=mtp_speculative_config(self._folder, self._config.num_drafts),
             )
         )

@@ -72,6 +72,7 @@ class VLLMRolloutEngine:
             kv_cache_memory_bytes=None if on_gpu else config.memory_bytes,
             gpu_memory_utilization=config.gpu_memory_ratio,
             enable_prefix_caching=True,
+            enable_chunked_prefill=on_gpu,  # on CPU a prompt cut in two and a request's own seed end in an error
             use_tqdm_on_load=False,
             speculative_config=self._speculative_config,
             worker_extension_cls=WORKER_EXTENSION,

@@ -112,6 +112,17 @@ def test_responses_follow_their_seed_and_carry_log_probabilities(engines) -> Non
     asyncio.run(run())
 
 
+def test_long_prompts_with_seeds_of_their_own_at_the_same_time(engines) -> None:
+    """Together longer than what vLLM computes at once by default: on CPU a prompt must not be cut in two."""
+
+    async def run() -> None:
+        asked = [request(f"both {n}", seed=n, prompt=Prompt(id=f"{n}", tokens=(5 + n,) * 1500)) for n in range(2)]
+        answers = await asyncio.gather(*(engines[0].generate(each) for each in asked))
+        assert [len(answer.tokens) for answer in answers] == [40, 40]
+
+    asyncio.run(run())
+
+
 def test_a_cancelled_request_gives_its_seat_back(engines) -> None:
     """Two requests that would take minutes hold both seats of the engine."""
 
