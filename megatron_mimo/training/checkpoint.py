@@ -182,6 +182,8 @@ class Checkpointer:
             try:
                 write_json(temporary / "checksums.json", {k: v for part in hashes for k, v in sorted(part.items())})
                 write_json(temporary / "run.json", run)
+                # What stands there is a damaged checkpoint of this step, which was passed over.
+                shutil.rmtree(final, ignore_errors=True)
                 os.replace(temporary, final)
                 remove_superseded(
                     self.folder, self.config.checkpoint.keep_last, self.config.checkpoint.keep_every_tokens

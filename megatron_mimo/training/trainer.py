@@ -70,6 +70,8 @@ class Trainer:
         self.checkpoints = Checkpointer(config, self.chunks, self.optimizer, self._facts())
         self.evaluator = Evaluator(config, data, self.backend, self.step)
         self.progress = Progress()
+        self.saved_step = 0
+        """Steps of the newest checkpoint."""
 
     def fit(self) -> str:
         """Resume from the newest good checkpoint, or start; train to the end. Returns FINISHED or PREEMPTED.
@@ -161,6 +163,7 @@ class Trainer:
             self._save()
 
     def _save(self) -> None:
+        self.saved_step = self.progress.step
         self.callbacks.on_checkpoint(self.checkpoints.save(self.progress, self.guard.state_dict()))
 
     def save_weights(self, folder: Path) -> None:
@@ -179,6 +182,7 @@ class Trainer:
 
     def _restore(self, path: Path) -> None:
         self.progress, guard_state = self.checkpoints.load(path)
+        self.saved_step = self.progress.step
         self.guard.load_state_dict(guard_state)
         if dist.get_rank() == 0:
             print(
@@ -192,7 +196,7 @@ class Trainer:
     def _finish(self, reason: str, watchdog: Watchdog) -> None:
         """The last save, if it is not already there, and the callbacks' farewell."""
         wanted = reason == PREEMPTED or self.config.checkpoint.save_at_end
-        if wanted and self.progress.step > 0 and self.progress.step % self.config.checkpoint.every_steps != 0:
+        if wanted and self.progress.step != self.saved_step:
             self._save()
         self.checkpoints.finish_pending()
         watchdog.beat()

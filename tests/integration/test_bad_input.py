@@ -108,6 +108,29 @@ def test_port_in_use(tree: dict[str, Any], tmp_path: Path) -> None:
     fails_with(run, f"127.0.0.1:{port}", "--master-port")
 
 
+def test_a_finished_run_started_again_changes_nothing(tree: dict[str, Any], tmp_path: Path) -> None:
+    config = str(write_run(tmp_path, tree | {"checkpoint": {"every_steps": 100}}))
+    assert pretrain(config).returncode == 0
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    written = (checkpoint / "run.json").stat().st_mtime_ns
+    again = pretrain(config)
+    assert again.returncode == 0, again.stderr
+    assert (checkpoint / "run.json").stat().st_mtime_ns == written
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_replaced(tree: dict[str, Any], tmp_path: Path) -> None:
+    config = str(write_run(tmp_path, tree | {"checkpoint": {"every_steps": 100}}))
+    assert pretrain(config).returncode == 0
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    victim = next(checkpoint.glob("*.distcp"))
+    victim.write_bytes(victim.read_bytes()[:-1])
+    again = pretrain(config)
+    assert again.returncode == 0, again.stderr
+    assert checkpoint.name in again.stdout + again.stderr
+    assert victim.stat().st_size == len(victim.read_bytes()) and pretrain(config).returncode == 0
+    assert "resumed from" in pretrain(config).stdout
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MiB: room for one checkpoint of the tiny model, not for two."""
