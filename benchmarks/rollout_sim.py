@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import statistics
 import time
-from collections import defaultdict
 from dataclasses import dataclass, replace
 
 from rollout_model import SURVIVAL, Case, Setup
@@ -21,6 +20,7 @@ from rollout_model import SURVIVAL, Case, Setup
 from megatron_mimo.rl.sample import Prompt
 from megatron_mimo.rl.scheduler import policy as policies
 from megatron_mimo.rl.scheduler.group_runner import Span
+from megatron_mimo.rl.scheduler.idle_time import busy_seconds, idle_ratio
 from megatron_mimo.rl.scheduler.policy import SchedulingPolicy
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch
 from megatron_mimo.rl.scheduler.validation import stream_groups
@@ -73,24 +73,9 @@ class Result:
 def measure(setup: Setup, policy: SchedulingPolicy) -> Result:
     batches = setup.run(policy)
     seconds = sum(batch.seconds for batch in batches)
-    busy = sum(busy_seconds(batch) for batch in batches)
+    busy = sum(busy_seconds(batch.spans) for batch in batches)
     waste = statistics.mean(batch.waste_ratio for batch in batches)
     return Result(seconds / len(batches), 1 - busy / (setup.num_engines * seconds), waste)
-
-
-def busy_seconds(batch: RolloutBatch) -> float:
-    """Union a engine of the times of finished generations, summed: what was aborted counts as idle."""
-    by_engine: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for span in batch.spans:
-        if span.kind == "generation" and span.finished:
-            by_engine[span.where].append((span.start_seconds, span.end_seconds))
-    total = 0.0
-    for spans in by_engine.values():
-        reached = float("-inf")
-        for start, end in sorted(spans):
-            total += max(0.0, end - max(start, reached))
-            reached = max(reached, end)
-    return total
 
 
 def fit_latency(setup: Setup, policy: SchedulingPolicy, idle: float, rounds: float) -> Setup:
@@ -124,7 +109,7 @@ def validation(setup: Setup, num_sets: int = 4) -> tuple[float, float, float]:
         return RolloutBatch(selected=groups, groups=groups, start_seconds=0, end_seconds=end, survival=1, spans=spans)
 
     streamed = run_in_virtual_time(main())
-    idle = [1 - busy_seconds(batch) / (setup.num_engines * batch.seconds) for batch in (by_sets, streamed)]
+    idle = [idle_ratio(batch.spans, setup.num_engines, batch.seconds) for batch in (by_sets, streamed)]
     return num_sets * by_sets.seconds / streamed.seconds, idle[0], idle[1]
 
 

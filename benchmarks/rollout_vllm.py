@@ -37,6 +37,7 @@ from megatron_mimo.rl.problems.nano import nano_code
 from megatron_mimo.rl.problems.problem import Problem
 from megatron_mimo.rl.prompt_sampling import PromptSampler
 from megatron_mimo.rl.sample import Prompt, Sample
+from megatron_mimo.rl.scheduler.idle_time import idle_ratio
 from megatron_mimo.rl.scheduler.policy import FIRST_FINISHED, NAIVE, SEAMLESS, STATIC, SchedulingPolicy
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch, RolloutScheduler
 from megatron_mimo.serve.speculative import read_model_config
@@ -182,23 +183,8 @@ def describe(batch: RolloutBatch, reward: JudgedCode, args: argparse.Namespace) 
 
 def summary(batch: RolloutBatch, num_engines: int) -> Result:
     lengths = [len(sample.tokens) for group in batch.selected for sample in group.finished]
-    idle = 1 - busy_seconds(batch) / (num_engines * batch.seconds)
+    idle = idle_ratio(batch.spans, num_engines, batch.seconds)
     return Result(batch.seconds, idle, batch.waste_ratio, statistics.mean(lengths), len(batch.groups))
-
-
-def busy_seconds(batch: RolloutBatch) -> float:
-    """Union an engine of the times of finished generations, summed: what was aborted counts as idle."""
-    by_engine: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for span in batch.spans:
-        if span.kind == "generation" and span.finished:
-            by_engine[span.where].append((span.start_seconds, span.end_seconds))
-    total = 0.0
-    for spans in by_engine.values():
-        reached = float("-inf")
-        for start, end in sorted(spans):
-            total += max(0.0, end - max(start, reached))
-            reached = max(reached, end)
-    return total
 
 
 def print_table(results: dict[str, list[Result]]) -> int:

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from megatron_mimo.rl.scheduler.group_runner import Span
 
 
-def engine_busy_seconds(spans: Iterable[Span]) -> dict[str, float]:
-    """By engine, the time with at least one generation running that was finished; what was aborted counts as idle."""
+def busy_seconds(spans: Iterable[Span]) -> float:
+    """Time an engine had a generation running that was finished, over all engines; what was aborted counts as idle."""
     by_engine: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for span in spans:
         if span.kind == "generation" and span.finished:
             by_engine[span.where].append((span.start_seconds, span.end_seconds))
-    return {name: union_seconds(intervals) for name, intervals in by_engine.items()}
+    return sum(union_seconds(intervals) for intervals in by_engine.values())
 
 
 def union_seconds(intervals: Iterable[tuple[float, float]]) -> float:
@@ -26,4 +26,4 @@ def union_seconds(intervals: Iterable[tuple[float, float]]) -> float:
 
 def idle_ratio(spans: Iterable[Span], num_engines: int, seconds: float) -> float:
     """Share of the engines' time in `seconds` that no finished generation used."""
-    return 1 - sum(engine_busy_seconds(spans).values()) / (num_engines * seconds) if seconds > 0 else 0.0
+    return 1 - busy_seconds(spans) / (num_engines * seconds) if seconds > 0 else 0.0
