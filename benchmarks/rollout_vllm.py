@@ -3,9 +3,9 @@
     python benchmarks/rollout_vllm.py --model MODEL_DIR             # about 5 minutes on two free cores
 
 MODEL_DIR is an exported nano model that solves some of the nano code problems some of the time, asked as a chat: the
-start of the nano RL run. With two samples a prompt about half of its groups have different rewards, near the report's 41 %;
-where nearly all have, one round is enough and there is nothing to gain. One that solves none, or all, gives no groups to
-train on, and the run ends with that message.
+start of the nano RL run. With two samples a prompt about half of its groups have different rewards, near the report's
+41 %; where nearly all have, one round is enough and there is nothing to gain. One that solves none, or all, gives no
+groups to train on, and the run ends with that message.
 
 vLLM engines behind Ray actors generate programs for nano code problems at temperature 1, the local judge runs every
 program on the problem's tests. Tests of nano problems take milliseconds where those of real ones take seconds, so each
