@@ -85,6 +85,7 @@ class RolloutConfig:
     """Prompts a batch."""
     samples_per_prompt: int = 16
     seed: int = 1234
+    """Of the requests; a run puts its own `seed` here."""
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     retry: RetryConfig = field(default_factory=RetryConfig)
     max_concurrent_rewards: int = 256
