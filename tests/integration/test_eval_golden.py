@@ -75,10 +75,10 @@ def test_golden_answers_are_right(name: str, file: str, count: int, share: float
         ("mbpp_all", "mbpp.jsonl"),
         ("amc23", "amc23.jsonl"),
         ("cruxeval_o", "cruxeval.jsonl"),
-        ("cruxeval_i", "cruxeval.jsonl"),
     ],
 )
 def test_answers_of_other_problems_are_rejected(name: str, file: str) -> None:
+    """Not CRUXEval's inputs: any that gives the output is right, and another problem's does now and then."""
     task, problems = load(name, file)
     pairs = exchanged(problems)
     scores = asyncio.run(grade_all(task, pairs))
