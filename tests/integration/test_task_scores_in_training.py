@@ -21,7 +21,8 @@ def test_the_answers_are_those_of_the_weights_of_the_step(tmp_path: Path) -> Non
     questions = [{"id": i, "prompt": f"{i} the token", "answer": str(i)} for i in range(NUM_QUESTIONS)]
     (tmp_path / "questions.jsonl").write_text("".join(json.dumps(question) + "\n" for question in questions))
     tree = tiny_tree(data, output, steps=8)
-    tree["model"]["kv_channels"] = 32
+    # vLLM takes hidden_size / num_attention_heads for the head size, and its CPU attention wants 32 of it.
+    tree["model"] |= {"num_attention_heads": 2, "num_query_groups": 2, "kv_channels": 32}
     tree["parallel"] = {"tensor_model_parallel_size": 2}
     tree["checkpoint"]["save_at_end"] = True
     tree["guard"]["hang_timeout_seconds"] = 400
