@@ -1,6 +1,8 @@
 """A process that answers questions one at a time: one that hangs is killed, one that is gone is replaced when asked."""
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -81,3 +83,15 @@ def _serve(pipe: Connection, prepare: Callable[[], Callable[[Any], Any]]) -> Non
         except EOFError:
             return
         pipe.send(answer(question))
+
+
+def end_with_parent() -> None:
+    """Called in a spawned process: makes it end as soon as the process that started it has, however that one ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()

@@ -4,10 +4,13 @@ A save goes to `step_N.tmp/` and is renamed once every file is written, hashed a
 save leaves the previous checkpoint alone. Loading works from any parallel layout into any other.
 """
 
+import multiprocessing
 import os
+import queue
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import torch
 import torch.distributed as dist
 from megatron.core import dist_checkpointing, parallel_state
 from megatron.core.dist_checkpointing.mapping import ShardedObject
+from megatron.core.dist_checkpointing.strategies import filesystem_async
 from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
 from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
@@ -23,6 +27,7 @@ from megatron_mimo.config import ModelConfig, PretrainConfig, UserError
 from megatron_mimo.model.gpt import MTPGPTModel
 from megatron_mimo.model.initialize import sharded_tensors
 from megatron_mimo.platform.files import write_json
+from megatron_mimo.platform.worker_process import end_with_parent
 from megatron_mimo.training.checkpoint_files import (
     complete_checkpoints,
     file_hashes,
@@ -56,6 +61,7 @@ class Checkpointer:
         self.optimizer = optimizer
         self.facts = facts
         self._queue = AsyncCallsQueue(persistent=False) if config.checkpoint.asynchronous else None
+        self._write_results = None
 
     def save(self, progress: Progress, guard_state: dict[str, Any], driver_state: dict[str, Any] | None = None) -> Path:
         """Write the checkpoint of `progress`; raises UserError on a full disk, with earlier checkpoints untouched.
@@ -164,6 +170,8 @@ class Checkpointer:
         return run | {"model": asdict(self.config.model), "config": asdict(self.config)}
 
     def _prepare_folder(self, temporary: Path, state: dict[str, Any]) -> None:
+        self._write_results = self._write_results or _results_queue(self.config.checkpoint.asynchronous)
+        filesystem_async._results_queue = self._write_results
         needed = torch.tensor(_bytes_to_write(sharded_tensors(state)), dtype=torch.float64)
         dist.all_reduce(needed)
         error: list[str | None] = [None]
@@ -240,6 +248,19 @@ class _write_errors:
             f"the checkpoint {self.temporary} could not be written: {error}\n"
             "Earlier checkpoints are untouched. Free some space or mend the file system, then run the command again."
         ) from error
+
+
+def _results_queue(asynchronous: bool) -> Any:
+    """The queue by which megatron-core's writers tell what they wrote.
+
+    Its own belongs to a process that takes seconds to start and stays behind when the rank is killed. A save within
+    this process needs no other process, and one in the background gets a process that ends with the rank.
+    """
+    if not asynchronous:
+        return queue.SimpleQueue()
+    manager = SyncManager(ctx=multiprocessing.get_context("spawn"))
+    manager.start(end_with_parent)
+    return manager.Queue()
 
 
 def _make_empty(temporary: Path, needed_bytes: float) -> str | None:

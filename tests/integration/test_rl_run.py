@@ -88,11 +88,13 @@ def test_a_policy_learns_through_a_kill_and_a_stop(config: Path) -> None:
     first.wait_for("checkpoint after step 1")
     family = psutil.Process(first.process.pid).children(recursive=True)
     # Ray's agents look for their parent from time to time only; engines, trainer and verifiers must be gone.
-    family = [process for process in family if "Agent" not in process.name()]
-    first.process.send_signal(signal.SIGKILL)
+    commands = {process: process.cmdline() for process in family if "Agent" not in process.name()}
+    for process in [first.process, *(process for process in commands if "TrainerRank" in process.name())]:
+        process.send_signal(signal.SIGKILL)
     first.ended()
-    _, alive = psutil.wait_procs(family, timeout=60)
-    assert not [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    _, alive = psutil.wait_procs(commands, timeout=60)
+    zombie = psutil.STATUS_ZOMBIE
+    assert not [commands[process] for process in alive if process.is_running() and process.status() != zombie]
 
     second = Run(config, 2)
     second.wait_for("resumes after step")

@@ -1,13 +1,17 @@
 """A worker process answers, and what ends it costs one question."""
 
+import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 
+import psutil
 import pytest
 
 from megatron_mimo.platform import worker_process
-from megatron_mimo.platform.worker_process import StartFailed, StartTimedOut, WorkerDied, WorkerProcess
+from megatron_mimo.platform.worker_process import StartFailed, StartTimedOut, WorkerDied, WorkerProcess, end_with_parent
 
 
 def obey(question: str) -> str:
@@ -45,3 +49,35 @@ def test_a_start_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_process, "START_SECONDS", 0.0)
     with pytest.raises(StartTimedOut):
         WorkerProcess(prepare).answer("a", 60.0)
+
+
+def sleep_as_child(pipe: Connection) -> None:
+    end_with_parent()
+    pipe.send(os.getpid())
+    time.sleep(600)
+
+
+def start_a_child(pipe: Connection) -> None:
+    multiprocessing.get_context("spawn").Process(target=sleep_as_child, args=(pipe,)).start()
+    time.sleep(600)
+
+
+def test_a_child_ends_with_a_parent_that_is_killed() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    parent = multiprocessing.get_context("spawn").Process(target=start_a_child, args=(theirs,))
+    parent.start()
+    child = psutil.Process(ours.recv())
+    os.kill(parent.pid or 0, signal.SIGKILL)
+    parent.join()
+    end = time.monotonic() + 30
+    while is_alive(child) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not is_alive(child)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """In a container whose first process reaps nobody, an ended orphan stays as a zombie."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
