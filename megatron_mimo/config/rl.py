@@ -1,9 +1,10 @@
 """The root of an RL configuration file, and its parts. Numbers of the report (section 3) are the defaults."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from megatron_mimo.config.errors import ConfigError, require_at_least
+from megatron_mimo.config.judge import JudgeConfig
 from megatron_mimo.config.run import RunConfig, StartConfig
 
 
@@ -112,6 +113,10 @@ class RolloutConfig:
     def launch_limit(self) -> int:
         return self.max_launched_groups or 20 * self.num_groups
 
+    def with_max_new_tokens(self, max_new_tokens: int) -> "RolloutConfig":
+        """The same with another response budget."""
+        return replace(self, generation=replace(self.generation, max_new_tokens=max_new_tokens))
+
 
 @dataclass(kw_only=True)
 class RLDataConfig:
@@ -153,6 +158,10 @@ class RewardConfig:
     def __post_init__(self) -> None:
         require_at_least(1, "reward", math_workers=self.math_workers, judge_slots=self.judge_slots)
         require_at_least(0, "reward", language_penalty=self.language_penalty)
+
+    @property
+    def local_judge(self) -> JudgeConfig:
+        return JudgeConfig(num_slots=self.judge_slots)
 
 
 @dataclass(kw_only=True)

@@ -27,9 +27,8 @@ from megatron_mimo.convert.shards import (
     write_safetensors,
 )
 from megatron_mimo.convert.weights import Weights, WeightsInMemory
+from megatron_mimo.data.tokenizer import EOD_TOKEN, TURN_END_TOKEN
 
-END_OF_DOCUMENT = "<|endoftext|>"
-END_OF_TURN = "<|im_end|>"
 REMOTE_CODE_FILES = ("configuration_mimo.py", "modeling_mimo.py")
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -147,14 +146,14 @@ def check_tokenizer(folder: Path, model: ModelConfig, sha256: str | None = None)
             f"{path} has token ids up to {max(ids.values())}, the model only {model.vocab_size} rows;"
             " name the tokenizer it was trained with by --tokenizer"
         )
-    if END_OF_DOCUMENT not in ids:
-        raise UserError(f"{path} has no {END_OF_DOCUMENT} token, which ends every training document")
-    own_end = settings.get("eos_token") or END_OF_DOCUMENT
+    if EOD_TOKEN not in ids:
+        raise UserError(f"{path} has no {EOD_TOKEN} token, which ends every training document")
+    own_end = settings.get("eos_token") or EOD_TOKEN
     own_end = own_end["content"] if isinstance(own_end, dict) else own_end
-    ends = [own_end, END_OF_TURN] if END_OF_TURN in _chat_template(folder, settings) else [own_end]
+    ends = [own_end, TURN_END_TOKEN] if TURN_END_TOKEN in _chat_template(folder, settings) else [own_end]
     return TokenizerFiles(
         folder,
-        [*dict.fromkeys(ids[end] for end in ends if end in ids and end != END_OF_DOCUMENT), ids[END_OF_DOCUMENT]],
+        [*dict.fromkeys(ids[end] for end in ends if end in ids and end != EOD_TOKEN), ids[EOD_TOKEN]],
     )
 
 

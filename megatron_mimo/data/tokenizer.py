@@ -14,8 +14,9 @@ from megatron_mimo.config import UserError
 from megatron_mimo.platform.files import write_text
 
 EOD_TOKEN = "<|endoftext|>"
+TURN_END_TOKEN = "<|im_end|>"
 SPECIAL_TOKENS = [
-    EOD_TOKEN, "<|im_start|>", "<|im_end|>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>",
+    EOD_TOKEN, "<|im_start|>", TURN_END_TOKEN, "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>",
     "<|repo_name|>", "<|file_sep|>",
 ]  # fmt: skip
 _PRE_TOKENIZATION = (

@@ -9,10 +9,10 @@ from typing import Any, Protocol, Self
 from megatron_mimo.config import UserError
 from megatron_mimo.config.eval import EvaluateConfig, GenerationConfig
 from megatron_mimo.data.endpoint import Completion, Endpoint, EndpointConfig, Message, RequestFailed, Sampling
+from megatron_mimo.data.tokenizer import TURN_END_TOKEN
 from megatron_mimo.platform.files import file_sha256
 
 IDENTITY_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "*.safetensors")
-TURN_END = "<|im_end|>"
 
 
 class Engine(Protocol):
@@ -140,7 +140,7 @@ class LocalEngine:
     @property
     def _stops(self) -> list[int]:
         """A turn's end ends an answer even where generation_config.json forgets it."""
-        turn_end = self._tokenizer.get_vocab().get(TURN_END)
+        turn_end = self._tokenizer.get_vocab().get(TURN_END_TOKEN)
         return [] if turn_end is None or self._config.template == "plain" else [turn_end]
 
     async def __aenter__(self) -> Self:

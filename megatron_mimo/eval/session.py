@@ -18,8 +18,7 @@ from megatron_mimo.eval.registry import HARNESS
 from megatron_mimo.eval.run import Pipeline, Say, TaskRun, prepare
 from megatron_mimo.eval.samples_report import write_report
 from megatron_mimo.eval.summary import summarize
-from megatron_mimo.judge.client import JudgeClient
-from megatron_mimo.judge.pool import JudgePool
+from megatron_mimo.judge.opening import open_judge
 from megatron_mimo.platform.files import write_json
 from megatron_mimo.reward.math_answer import MathVerifier
 
@@ -80,10 +79,8 @@ async def make_graders(config: EvaluateConfig, needs: Iterable[str]) -> AsyncIte
     async with AsyncExitStack() as stack:
         math = stack.enter_context(MathVerifier(config.num_math_workers)) if "math" in needs else None
         judge = None
-        if "judge" in needs and config.judge_urls:
-            judge = await stack.enter_async_context(JudgeClient(config.judge_urls))
-        elif "judge" in needs:
-            judge = stack.enter_context(JudgePool(config.judge))
+        if "judge" in needs:
+            judge = await stack.enter_async_context(open_judge(config.judge_urls, config.judge))
         yield Graders(math=math, judge=judge)
 
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 from megatron_mimo.config import ConfigError, UserError
+from megatron_mimo.judge.client import JudgeUnavailable
 from megatron_mimo.judge.request import Limits, Solution, Test
 from megatron_mimo.judge.result import JudgeResult, Verdict
 from megatron_mimo.reward import code_difficulty, language_mixing
+from megatron_mimo.reward.math_answer import MathFault
 
 DEFAULT_LIMITS = Limits()
 Scheme = Literal["strict", "soft", "all_or_nothing"]
@@ -91,10 +93,13 @@ class RewardRouter:
     async def reward(self, problem: MathProblem | CodeProblem, response: str) -> Reward:
         """Reward of a response. Raises RewardFault when judge or verifier failed."""
         penalty = self._language_penalty * language_mixing.minority_share(response) if self._language_penalty else 0.0
-        if isinstance(problem, MathProblem):
+        try:
+            if isinstance(problem, CodeProblem):
+                return await self._code(problem, response, penalty)
             accuracy = await self._math.reward(response, problem.answer)
-            return Reward(value=accuracy - penalty, accuracy=accuracy, language_penalty=penalty)
-        return await self._code(problem, response, penalty)
+        except (MathFault, JudgeUnavailable) as error:
+            raise RewardFault(str(error)) from error
+        return Reward(value=accuracy - penalty, accuracy=accuracy, language_penalty=penalty)
 
     async def _code(self, problem: CodeProblem, response: str, penalty: float) -> Reward:
         source = last_code_block(response)

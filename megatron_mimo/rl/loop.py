@@ -115,9 +115,8 @@ class RLLoop:
             self._trace.on_validation(record)
 
     def _validation_settings(self) -> RolloutConfig:
-        rollout = self.config.rollout
-        generation = replace(rollout.generation, max_new_tokens=self.config.max_new_tokens(self.step))
-        return replace(rollout, samples_per_prompt=self.config.validation_samples, generation=generation)
+        rollout = self.config.rollout.with_max_new_tokens(self.config.max_new_tokens(self.step))
+        return replace(rollout, samples_per_prompt=self.config.validation_samples)
 
     def _is_due(self, interval_steps: int) -> bool:
         return self.step % interval_steps == 0 or self.step == self.config.num_steps

@@ -49,20 +49,10 @@ def policy_run(config: RLConfig, start: RunSettings) -> PretrainConfig:
         global_batch_size=config.data_parallel_size,
     )
     return PretrainConfig(
-        name=config.name,
-        output_dir=config.output_dir,
-        seed=config.seed,
-        num_threads=config.num_threads,
-        model=config.model,
+        **config.shared_settings(),
         start=config.start,
         stages=[stage],
         data=DataConfig(path="", tokenizer=str(tokenizer_folder(config, start))),
-        optimizer=config.optimizer,
-        parallel=config.parallel,
-        precision=config.precision,
-        checkpoint=config.checkpoint,
-        guard=config.guard,
-        logging=config.logging,
     )
 
 

@@ -3,12 +3,10 @@
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from megatron_mimo.config.judge import JudgeConfig
 from megatron_mimo.config.rl import RewardConfig
-from megatron_mimo.judge.client import JudgeClient, JudgeUnavailable
-from megatron_mimo.judge.pool import JudgePool
-from megatron_mimo.reward.math_answer import MathFault, MathVerifier
-from megatron_mimo.reward.router import Judge, Reward, RewardFault, RewardRouter
+from megatron_mimo.judge.opening import open_judge
+from megatron_mimo.reward.math_answer import MathVerifier
+from megatron_mimo.reward.router import Reward, RewardFault, RewardRouter
 from megatron_mimo.rl.engine_protocol import Score, ScoringFailed
 from megatron_mimo.rl.problems.problem import Problem
 from megatron_mimo.rl.sample import Prompt, Sample
@@ -27,7 +25,7 @@ class ProblemReward:
         problem = self._problems[prompt.id]
         try:
             reward = await self._router.reward(problem.for_reward(), self._decode(sample.tokens))
-        except (RewardFault, MathFault, JudgeUnavailable) as error:
+        except RewardFault as error:
             raise ScoringFailed(str(error)) from error
         return Score(reward=reward.value, solved=reward.accuracy == 1.0, parts=reward_parts(reward))
 
@@ -50,10 +48,8 @@ async def open_rewards(
     run without a sandbox."""
     async with AsyncExitStack() as stack:
         math = stack.enter_context(MathVerifier(config.math_workers, config.math_limit_seconds))
-        judge: Judge | None = None
-        if config.judge_urls:
-            judge = await stack.enter_async_context(JudgeClient(config.judge_urls))
-        elif any(problem.kind == "code" for problem in problems.values()):
-            judge = stack.enter_context(JudgePool(JudgeConfig(num_slots=config.judge_slots)))
+        judge = None
+        if any(problem.kind == "code" for problem in problems.values()):
+            judge = await stack.enter_async_context(open_judge(config.judge_urls, config.local_judge))
         router = RewardRouter(math, judge, scheme=config.scheme, language_penalty=config.language_penalty)
         yield ProblemReward(router, problems, decode)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
@@ -79,7 +79,6 @@ class Timings:
 
     train: float = 0.0
     weights: float = 0.0
-    parts: dict[str, float] = field(default_factory=dict)
 
 
 def step_record(

@@ -1,7 +1,6 @@
 """A rollout engine on vLLM's `AsyncLLM`: this process talks, a process of vLLM's computes."""
 
 import asyncio
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from megatron_mimo.rl.engine_protocol import (
 )
 from megatron_mimo.serve.speculative import mtp_speculative_config, read_model_config, vllm_environment
 
-TURN_END = "<|im_end|>"
 WORKER_EXTENSION = "megatron_mimo.rl.vllm_worker.FolderReload"
 
 
@@ -179,16 +177,13 @@ def rollout_fault(error: Exception, engine: str) -> RolloutFault:
 
 
 def stop_token_ids(folder: Path) -> list[int]:
-    """What ends a response: `eos_token_id` of config.json, and the end of a chat turn where the tokenizer has one."""
+    """What ends a response: `eos_token_id` of config.json, which lists the end of a chat turn too."""
     end = read_model_config(folder).get("eos_token_id")
     if end is None:
         raise UserError(
             f"{folder}/config.json names no eos_token_id: responses would never end; export the model again"
         )
-    tokenizer = folder / "tokenizer.json"
-    added = json.loads(tokenizer.read_text(encoding="utf-8"))["added_tokens"] if tokenizer.is_file() else []
-    turn_ends = [token["id"] for token in added if token["content"] == TURN_END]
-    return list(dict.fromkeys([*(end if isinstance(end, list) else [end]), *turn_ends]))
+    return end if isinstance(end, list) else [end]
 
 
 def engine_environment(config: EngineConfig) -> dict[str, str]:

@@ -138,17 +138,18 @@ def test_reward_loop_scores_code_by_test_difficulty(tmp_path: Path, scheme: str,
 
 
 def test_a_dead_judge_is_no_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from megatron_mimo.judge.client import JudgeUnavailable
     from megatron_mimo.rl.verl_plugin import reward_manager
 
     class DeadJudge:
         async def judge(self, *_: Any, **__: Any) -> Any:
-            raise reward_manager.JudgeUnavailable("gone")
+            raise JudgeUnavailable("gone")
 
     monkeypatch.setattr(reward_manager, "LazyJudge", lambda settings: DeadJudge())
     monkeypatch.setattr(reward_manager.RetryConfig, "pause_seconds", lambda self, failures: 0.0)
     tokenizer = write_tokenizer(tmp_path)
     worker = RewardLoopWorker(reward_config(tmp_path))
-    with pytest.raises(reward_manager.JudgeUnavailable):
+    with pytest.raises(reward_manager.RewardFault):
         asyncio.run(worker.compute_score_batch(as_data(tokenizer, [adder()], [GOOD_PROGRAM])))
 
 

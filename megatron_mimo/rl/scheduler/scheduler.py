@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from megatron_mimo.config import UserError
@@ -89,8 +89,7 @@ class RolloutScheduler:
 
     def set_max_new_tokens(self, max_new_tokens: int) -> None:
         """The response budget from the next `collect` on."""
-        generation = replace(self._settings.generation, max_new_tokens=max_new_tokens)
-        self._settings = replace(self._settings, generation=generation)
+        self._settings = self._settings.with_max_new_tokens(max_new_tokens)
 
     async def collect(self) -> RolloutBatch:
         """Fill one batch. Raises BatchNotFilled, NoEngines, or what a broken engine or reward raised."""

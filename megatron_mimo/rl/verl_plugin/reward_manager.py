@@ -8,16 +8,14 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
-from megatron_mimo.config.judge import JudgeConfig
 from megatron_mimo.config.load import from_tree
 from megatron_mimo.config.rl import RetryConfig, RewardConfig
-from megatron_mimo.judge.client import JudgeClient, JudgeUnavailable
+from megatron_mimo.judge.client import JudgeClient
+from megatron_mimo.judge.opening import make_judge
 from megatron_mimo.judge.pool import JudgePool
-from megatron_mimo.reward.math_answer import MathFault, MathVerifier
+from megatron_mimo.reward.math_answer import MathVerifier
 from megatron_mimo.reward.router import Judge, Reward, RewardFault, RewardRouter
 from megatron_mimo.rl.verl_plugin.problem_rows import from_ground_truth
-
-FAULTS = (RewardFault, MathFault, JudgeUnavailable)
 
 
 class LazyJudge:
@@ -29,8 +27,7 @@ class LazyJudge:
 
     async def judge(self, *arguments: Any, **options: Any) -> Any:
         if self._judge is None:
-            urls = self._settings.judge_urls
-            self._judge = JudgeClient(urls) if urls else JudgePool(JudgeConfig(num_slots=self._settings.judge_slots))
+            self._judge = make_judge(self._settings.judge_urls, self._settings.local_judge)
         return await self._judge.judge(*arguments, **options)
 
 
@@ -75,7 +72,7 @@ class MimoRewardManager(RewardManagerBase):
         for attempt in range(1, self._retry.max_reward_attempts + 1):
             try:
                 return await self._router.reward(problem, text)
-            except FAULTS:
+            except RewardFault:
                 if attempt == self._retry.max_reward_attempts:
                     raise
             await asyncio.sleep(self._retry.pause_seconds(attempt))

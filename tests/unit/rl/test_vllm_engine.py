@@ -56,14 +56,6 @@ def test_end_tokens_are_the_models(tmp_path: Path, value: object, ids: list[int]
     assert stop_token_ids(tmp_path) == ids
 
 
-def test_the_end_of_a_chat_turn_ends_a_response_too(tmp_path: Path) -> None:
-    """A base model's tokenizer names the end of a document alone; fine-tuned, it ends its turns with another token."""
-    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": 7}))
-    added = [{"id": 7, "content": "<|endoftext|>"}, {"id": 9, "content": "<|im_end|>"}]
-    (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
-    assert stop_token_ids(tmp_path) == [7, 9]
-
-
 def test_a_model_without_end_token_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="eos_token_id"):
