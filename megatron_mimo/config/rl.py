@@ -175,8 +175,12 @@ class EngineConfig:
     """Drafted by the MTP layer; 0 switches speculation off."""
     memory_bytes: int = 1 << 30
     """For keys and values, on CPU."""
+    weight_transfer: Literal["folder", "broadcast"] = "folder"
+    """How new weights travel after every step: by weights_folder, or from memory to memory over NCCL (gloo on CPUs),
+    which needs a GPU for every trainer rank and every engine worker."""
     weights_folder: str = "/dev/shm"
-    """Where the trainer leaves new weights for the engines: a tmpfs that both see."""
+    """Where the trainer leaves weights for engines that start, and with `folder` all others: seen by both. A tmpfs on
+    one machine, a shared file system on several."""
     gpu_memory_ratio: float = 0.85
     """Of a GPU's memory: weights, keys and values, work space."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"

@@ -3,7 +3,7 @@
 import asyncio
 import multiprocessing
 import os
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from megatron_mimo.config import UserError
 from megatron_mimo.config.rl import EngineConfig
 from megatron_mimo.rl.engine_protocol import EngineDied, Generation, GenerationRequest, RolloutFault
 from megatron_mimo.rl.vllm_engine import DraftCounters, VLLMRolloutEngine, engine_environment
+from megatron_mimo.rl.weight_broadcast import MeetingPoint
 
 SPARE_CALLS = 16
 """Of an actor, beyond its requests: weights, counters."""
@@ -27,6 +28,9 @@ class EngineActor:
 
     async def update_weights(self, folder: Path, policy_version: int) -> None:
         await self._engine.update_weights(folder, policy_version)
+
+    async def receive_weights(self, point: MeetingPoint, first_rank: int, policy_version: int) -> None:
+        await self._engine.receive_weights(point, first_rank, policy_version)
 
     async def counters(self) -> DraftCounters:
         return await self._engine.counters()
@@ -45,7 +49,9 @@ class RayRolloutEngine:
     def __init__(self, name: str, folder: Path, config: EngineConfig, policy_version: int = 0) -> None:
         """Nothing is started yet: `await start()`. Ray must be running then."""
         self.name, self.max_concurrent_requests = name, config.max_concurrent_requests
-        self._config, self._folder, self.policy_version = config, folder, policy_version
+        self.num_workers = config.tensor_model_parallel_size
+        self._config, self.policy_version = config, policy_version
+        self._folder: Path | Callable[[], Awaitable[Path]] = folder
         self._actor: Any = None
         self._process_ids: list[int] = []
         self._changing = asyncio.Lock()
@@ -83,6 +89,16 @@ class RayRolloutEngine:
                 self._folder, self.policy_version = before
                 raise
 
+    async def receive_weights(
+        self, point: MeetingPoint, first_rank: int, policy_version: int, folder: Callable[[], Awaitable[Path]]
+    ) -> None:
+        """As `VLLMRolloutEngine.receive_weights`. folder: writes the same weights out, should this engine have to come
+        back with them. Raises EngineDied, and leaves the restart to the caller."""
+        async with self._changing:
+            actor = self._live_actor()
+            self._folder, self.policy_version = folder, policy_version
+            await self._call(actor, actor.receive_weights.remote(point, first_rank, policy_version))
+
     async def counters(self) -> DraftCounters:
         """Drafted and accepted tokens of this life."""
         actor = self._live_actor()
@@ -92,6 +108,10 @@ class RayRolloutEngine:
     def process_ids(self) -> list[int]:
         """Of the present life: the actor's first, then vLLM's. Empty for a dead engine."""
         return list(self._process_ids)
+
+    @property
+    def is_running(self) -> bool:
+        return self._actor is not None
 
     def close(self) -> None:
         """End the engine's processes. Requests in flight raise EngineDied."""
@@ -107,6 +127,7 @@ class RayRolloutEngine:
         import ray
 
         self.close()
+        folder = self._folder = self._folder if isinstance(self._folder, Path) else await self._folder()
         environment = {k: v for k, v in engine_environment(self._config).items() if os.environ.get(k) != v}
         on_gpu = ray.cluster_resources().get("GPU", 0) > 0
         actor = (
@@ -121,7 +142,7 @@ class RayRolloutEngine:
         )
         self._actor = actor
         try:
-            await self._call(actor, actor.start.remote(self.name, self._folder, self._config, self.policy_version))
+            await self._call(actor, actor.start.remote(self.name, folder, self._config, self.policy_version))
             self._process_ids = await self._call(actor, actor.process_ids.remote())
         except BaseException:
             self._bury(actor)

@@ -15,7 +15,8 @@ from megatron_mimo.rl.policy_run import policy_run, resolve_start, run_facts, st
 from megatron_mimo.rl.policy_step import PolicyStep
 from megatron_mimo.rl.train_batch import Row, TrainBatch
 from megatron_mimo.rl.update_metrics import Update, step_metrics
-from megatron_mimo.rl.weight_export import write_weights
+from megatron_mimo.rl.weight_broadcast import MeetingPoint
+from megatron_mimo.rl.weight_export import broadcast_weights, write_weights
 from megatron_mimo.training.checkpoint import Checkpointer
 from megatron_mimo.training.checkpoint_files import read_run_json
 from megatron_mimo.training.guards import LossGuard, TrainingStopped
@@ -106,6 +107,10 @@ class PolicyTrainer:
     def write_weights(self, folder: Path) -> None:
         """The present weights as a Hugging Face folder, written by rank 0; see `weight_export.write_weights`."""
         write_weights(self.chunks, self._folder_settings, self.config.model.vocab_size, folder)
+
+    def send_weights(self, point: MeetingPoint) -> str | None:
+        """The same to the engines that come to `point`; see `weight_export.broadcast_weights`."""
+        return broadcast_weights(self.chunks, self._folder_settings, self.config.model.vocab_size, point)
 
     def save(self, step: int, driver_state: dict[str, Any]) -> Path:
         """One checkpoint, all or nothing: weights, optimizer, RNG, and `driver_state` (JSON values)."""

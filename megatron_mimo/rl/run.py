@@ -13,7 +13,7 @@ from megatron_mimo.config import RLConfig, UserError, to_yaml
 from megatron_mimo.platform.files import write_text
 from megatron_mimo.rl.engine_actor import RayRolloutEngine, start_all
 from megatron_mimo.rl.loop import PREEMPTED, RLLoop, restored_scheduler_state
-from megatron_mimo.rl.policy_weights import PolicyWeights
+from megatron_mimo.rl.policy_weights import BroadcastWeights, PolicyWeights
 from megatron_mimo.rl.problem_reward import open_rewards
 from megatron_mimo.rl.problems.problem import Problem
 from megatron_mimo.rl.prompt_sampling import PromptSampler
@@ -24,6 +24,7 @@ from megatron_mimo.rl.scheduler.scheduler import RolloutScheduler
 from megatron_mimo.rl.trace import Trace
 from megatron_mimo.rl.trainer_actors import TrainerGroup
 
+WEIGHTS = {"folder": PolicyWeights, "broadcast": BroadcastWeights}
 RAY_CPUS = 64
 """What a Ray of our own counts with. Its actors share the real ones; with those counted, some would never start."""
 
@@ -67,7 +68,7 @@ async def train(config: RLConfig, command: str) -> str:
         trace = Trace(output_dir, config.num_steps, step)
         stack.callback(trace.close)
         trace.say(f"{config.name} {f'resumes after step {step}' if step else 'starts'} -> {output_dir}")
-        weights = PolicyWeights(Path(config.engine.weights_folder), config.name)
+        weights = WEIGHTS[config.engine.weight_transfer](Path(config.engine.weights_folder), config.name)
         stack.callback(weights.close)
         folder = await weights.write(trainer, step)
         engines = await stack.enter_async_context(started_engines(config, folder, step))

@@ -13,6 +13,7 @@ from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.config.rl import RLConfig
 from megatron_mimo.rl.sample import SampleGroup
 from megatron_mimo.rl.train_batch import TrainBatch
+from megatron_mimo.rl.weight_broadcast import MeetingPoint
 
 
 class TrainerFailed(UserError):
@@ -67,6 +68,9 @@ class TrainerRank:
     def write_weights(self, folder: Path) -> None:
         self._trainer.write_weights(folder)
 
+    def send_weights(self, point: MeetingPoint) -> str | None:
+        return self._trainer.send_weights(point)
+
     def save(self, step: int, driver_state: dict[str, Any]) -> None:
         self._trainer.save(step, driver_state)
 
@@ -113,6 +117,15 @@ class TrainerGroup:
     async def write_weights(self, folder: Path) -> None:
         """The present weights as a Hugging Face folder, complete once this returns."""
         await self._call("write_weights", folder)
+
+    async def meeting_point(self, num_receivers: int) -> MeetingPoint:
+        """Where `send_weights` and its receivers can meet."""
+        ((host, port),) = await self._call("address", ranks=self._ranks[:1])
+        return MeetingPoint(host, port, 1 + num_receivers)
+
+    async def send_weights(self, point: MeetingPoint) -> str | None:
+        """The present weights to the receivers; what went wrong on the way, or None."""
+        return (await self._call("send_weights", point))[0]
 
     async def save(self, step: int, driver_state: dict[str, Any]) -> None:
         """One checkpoint of everything, `driver_state` (JSON values) included."""

@@ -16,9 +16,10 @@ from megatron_mimo.rl.engine_protocol import (
     RequestRejected,
     RolloutFault,
 )
+from megatron_mimo.rl.weight_broadcast import MeetingPoint
 from megatron_mimo.serve.speculative import mtp_speculative_config, read_model_config, vllm_environment
 
-WORKER_EXTENSION = "megatron_mimo.rl.vllm_worker.FolderReload"
+WORKER_EXTENSION = "megatron_mimo.rl.vllm_worker.PolicyUpdates"
 
 
 @dataclass(frozen=True)
@@ -137,15 +138,22 @@ class VLLMRolloutEngine:
         which the engine holds parts of both and must be replaced.
         """
         read_model_config(folder)
+        await self._update("reload_folder", (str(folder),), policy_version)
+
+    async def receive_weights(self, point: MeetingPoint, first_rank: int, policy_version: int) -> None:
+        """The same with weights that the trainer broadcasts; this engine's workers are first_rank and following."""
+        await self._update("receive_weights", (point.host, point.port, point.size, first_rank), policy_version)
+
+    async def _update(self, method: str, arguments: tuple[Any, ...], policy_version: int) -> None:
         async with self._updating:
             self._open.clear()
             try:
                 await self._idle.wait()
-                await self._llm.collective_rpc("reload_folder", args=(str(folder),))
+                await self._llm.collective_rpc(method, args=arguments)
                 if not await self._llm.reset_prefix_cache():
                     raise RuntimeError("the prefix cache is in use")
             except Exception as error:
-                raise EngineDied(f"{self.name}: cannot load {folder}: {error}") from error
+                raise EngineDied(f"{self.name}: {method} failed: {error}") from error
             finally:
                 self._open.set()
             self.policy_version = policy_version

@@ -1,4 +1,4 @@
-"""The present weights of all ranks as a Hugging Face folder, for the rollout engines."""
+"""The present weights of all ranks under Hugging Face names, for the rollout engines: as a folder, or broadcast."""
 
 import os
 import shutil
@@ -16,8 +16,11 @@ from torch import Tensor
 from megatron_mimo.config import UserError
 from megatron_mimo.convert.huggingface import FolderSettings, convert_to_hugging_face
 from megatron_mimo.convert.mimo import mimo_ops
+from megatron_mimo.convert.ops import Op, to_hugging_face
+from megatron_mimo.convert.shards import check_finite
 from megatron_mimo.convert.weights import WeightsInMemory
 from megatron_mimo.model.initialize import sharded_tensors
+from megatron_mimo.rl.weight_broadcast import MeetingPoint, WeightBroadcast
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,35 @@ def write_weights(chunks: list[Any], settings: FolderSettings, padded_vocab_size
         raise UserError(error[0])
 
 
+def broadcast_weights(
+    chunks: list[Any], settings: FolderSettings, padded_vocab_size: int, point: MeetingPoint
+) -> str | None:
+    """Every rank calls it; rank 0 sends what `write_weights` would write to the receivers that come to `point`.
+
+    Returns what went wrong on the way to them, or None. Raises UserError on rank 0 for a value that is not finite.
+    """
+    weights = gather_weights(chunk.module for chunk in chunks)
+    if dist.get_rank() != 0:
+        return None
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    named = to_hugging_face(_ops(settings, padded_vocab_size), check_finite(WeightsInMemory(weights).read))
+    try:
+        WeightBroadcast(point, 0, device).send(named)
+    except RuntimeError as error:  # torch's distributed errors among them
+        return str(error)
+    return None
+
+
+def _ops(settings: FolderSettings, padded_vocab_size: int) -> list[Op]:
+    return mimo_ops(replace(settings.model, vocab_size=padded_vocab_size), settings.model.vocab_size)
+
+
 def _write(folder: Path, settings: FolderSettings, padded_vocab_size: int, weights: dict[str, Tensor]) -> str | None:
     """What went wrong, or None."""
-    rows = settings.model.vocab_size
-    model = replace(settings.model, vocab_size=padded_vocab_size)
     fresh = folder.with_name(f"{folder.name}.new")
     try:
         shutil.rmtree(fresh, ignore_errors=True)
-        convert_to_hugging_face(fresh, settings, mimo_ops(model, rows), WeightsInMemory(weights))
+        convert_to_hugging_face(fresh, settings, _ops(settings, padded_vocab_size), WeightsInMemory(weights))
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(fresh, folder)
     except (OSError, UserError) as failure:

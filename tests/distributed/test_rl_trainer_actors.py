@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from megatron_mimo.config import UserError
 from megatron_mimo.rl.trainer_actors import TrainerFailed, TrainerGroup
+from megatron_mimo.rl.weight_broadcast import WeightBroadcast
 from support.launch import environment
 from support.rl_tiny import make_groups, make_start, rl_config, rl_tree
 
@@ -31,6 +32,24 @@ def start(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
     return make_start(tmp_path_factory.mktemp("start"), tiny_data / "tokenizer")
 
 
+async def broadcast(group: TrainerGroup) -> dict[str, torch.Tensor]:
+    """What a receiver in this process gets."""
+    point = await group.meeting_point(1)
+    receiver = asyncio.to_thread(lambda: dict(WeightBroadcast(point, 1, torch.device("cpu")).receive()))
+    failure, received = await asyncio.gather(group.send_weights(point), receiver)
+    assert failure is None
+    return received
+
+
+def load_folder(folder: Path) -> dict[str, torch.Tensor]:
+    (shard,) = folder.glob("*.safetensors")
+    return load_file(shard)
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
 def ranks() -> list[psutil.Process]:
     """Of this test's own cluster."""
     return [p for p in psutil.Process().children(recursive=True) if "TrainerRank" in " ".join(p.cmdline())]
@@ -46,6 +65,7 @@ async def first_life(config: Any, folder: Path) -> None:
     await group.save(1, {"pool": ["a"]})
     await group.train(make_groups(2))
     await group.write_weights(folder / "whole")
+    assert_same(await broadcast(group), load_folder(folder / "whole"))
     victim, *others = ranks()
     victim.kill()
     with pytest.raises(TrainerFailed, match="resumes from its last checkpoint"):
@@ -70,10 +90,7 @@ def test_a_killed_rank_ends_the_trainer_and_a_new_one_goes_on(start: Path, tmp_p
     config = rl_config(rl_tree(start, tmp_path / "run", data_parallel_size=2))
     asyncio.run(first_life(config, tmp_path))
     asyncio.run(second_life(config, tmp_path))
-    (whole,), (resumed,) = (list((tmp_path / name).glob("*.safetensors")) for name in ("whole", "resumed"))
-    expected, actual = load_file(whole), load_file(resumed)
-    assert expected.keys() == actual.keys()
-    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    assert_same(load_folder(tmp_path / "whole"), load_folder(tmp_path / "resumed"))
 
 
 def test_what_a_rank_refuses_reaches_the_user(start: Path, tmp_path: Path) -> None:

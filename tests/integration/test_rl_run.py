@@ -47,7 +47,12 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         "reward": {"math_workers": 1},
         "rollout": {"num_groups": 4, "samples_per_prompt": 8, "generation": {"max_new_tokens": 16}},
-        "engine": {"num_engines": 1, "max_concurrent_requests": 32, "memory_bytes": 1 << 26},
+        "engine": {
+            "num_engines": 1,
+            "weight_transfer": "broadcast",
+            "max_concurrent_requests": 32,
+            "memory_bytes": 1 << 26,
+        },
         "num_steps": NUM_STEPS,
         "mini_batch_groups": 2,
         "micro_batch_tokens": 512,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from megatron_mimo.config import ModelConfig, UserError
 from megatron_mimo.config.rl import EngineConfig, GenerationConfig, RetryConfig, RolloutConfig
@@ -21,6 +23,7 @@ from megatron_mimo.rl.engine_protocol import EngineDied, Generation, GenerationR
 from megatron_mimo.rl.prompt_sampling import PromptSampler
 from megatron_mimo.rl.sample import Outcome, Prompt, Sample
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch, RolloutScheduler
+from megatron_mimo.rl.weight_broadcast import MeetingPoint, WeightBroadcast
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("vllm")
@@ -144,17 +147,36 @@ def test_a_cancelled_request_gives_its_seat_back(engines) -> None:
     asyncio.run(run())
 
 
-def test_new_weights_reach_target_and_draft(engines, folders) -> None:
+async def update(engine: RayRolloutEngine, folder: Path, version: int, how: str) -> None:
+    """The weights of `folder`, read by the engine, or sent by this process."""
+    if how == "folder":
+        await engine.update_weights(folder, version)
+        return
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        point = MeetingPoint("127.0.0.1", listener.getsockname()[1], 2)
+    weights = load_file(next(folder.glob("*.safetensors")))
+    sending = asyncio.to_thread(lambda: WeightBroadcast(point, 0, torch.device("cpu")).send(weights.items()))
+
+    async def written() -> Path:
+        return folder
+
+    await asyncio.gather(sending, engine.receive_weights(point, 1, version, written))
+
+
+@pytest.mark.parametrize("how", ["folder", "broadcast"])
+def test_new_weights_reach_target_and_draft(engines, folders, how: str) -> None:
     """Against an engine that was started on the new weights; and the comparison can fail."""
 
     async def run() -> None:
+        await engines[0].update_weights(folders[0], policy_version=0)
         old, fresh = await probe(engines[0]), await probe(engines[1])
         assert not equal(old[0], fresh[0])
         assert old[1] != fresh[1]
         in_flight = asyncio.create_task(engines[0].generate(request("in flight", max_new_tokens=2000)))
         await asyncio.sleep(0.2)
         assert not in_flight.done()
-        await engines[0].update_weights(folders[1], policy_version=5)
+        await update(engines[0], folders[1], 5, how)
         assert in_flight.done() and in_flight.result().policy_version == 0, "drained with the old weights"
         updated = await probe(engines[0])
         print(f"drafts: old {old[1]}, fresh {fresh[1]}, updated {updated[1]}")
