@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 BUCKET_BYTES = 1 << 28
-"""Of one broadcast: the work space on either side."""
+"""Of one broadcast, the work space on either side; a larger tensor travels alone."""
 ALIGNMENT_BYTES = 16
 LIMIT = timedelta(minutes=5)
 """For a process to appear, and for each broadcast."""

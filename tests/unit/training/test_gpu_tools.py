@@ -74,6 +74,17 @@ def test_plan_claims_no_measurement(bench: ModuleType, capsys: pytest.CaptureFix
     assert all(line.endswith((bench.NOT_RUN, "none fits")) for line in rows)
 
 
+@without_gpu
+def test_weight_update_knows_what_travels(capsys: pytest.CaptureFixture[str]) -> None:
+    bench = load_script("benchmarks/gpu_weight_update.py")
+    assert bench.main(["--dry-run"]) == 0
+    text = capsys.readouterr().out
+    # MiMo-7B has 7,833,409,536 parameters of 2 bytes.
+    assert f"{7_833_409_536 * 2 / 2**30:.2f} GiB" in text
+    assert bench.main([]) == 2
+    assert "two GPUs are needed" in capsys.readouterr().err
+
+
 def test_layers_that_fit_are_the_last_ones_that_do(bench: ModuleType) -> None:
     from megatron_mimo.model.memory import peak_memory
 
