@@ -21,10 +21,10 @@ test-unit: install ## fast tests, no process groups
 	$(PYTEST) tests/unit
 
 test-distributed: install ## several processes over gloo, golden losses
-	$(PYTEST) tests/distributed
+	$(PYTEST) tests/distributed --durations=10
 
 test-slow: install ## end to end: nano chain, vLLM, bad input, Slurm where it is installed
-	$(PYTEST) tests/integration
+	$(PYTEST) tests/integration --durations=20
 
 test: lint test-unit test-distributed test-slow ## lint, then every test, fast ones first
 
