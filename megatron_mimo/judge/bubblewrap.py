@@ -1,5 +1,6 @@
 """The bubblewrap command line: what a sandbox sees of the host, and which rights its supervisor has."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "HOME": "/tmp",
     "PYTHONHASHSEED": "0",
+    # Symbols are looked up once by the supervisor, not by every child again.
+    "LD_BIND_NOW": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
@@ -98,6 +101,7 @@ def rights(host: Host) -> list[str]:
     return ["--cap-drop", "ALL", *(word for name in kept for word in ("--cap-add", name))]
 
 
+@functools.cache
 def mounts(host: Host, scratch_bytes: int, with_compiler: bool) -> list[str]:
     """Read-only libraries, interpreter and devices; a private /tmp if any; no /proc, /sys, /etc or home."""
     words = open_folders("/usr", "/judge", "/dev", *map(os.path.dirname, (host.python, host.python_prefix)))

@@ -4,6 +4,7 @@ Two filters apply to a judged program, one over the other: `sandbox_filter` (bub
 sandbox) and `program_filter` (the supervisor installs it in the child that becomes the program). Both are allow-lists.
 """
 
+import functools
 import platform
 import struct
 
@@ -28,12 +29,14 @@ Instruction = tuple[int, int, int, int]
 """(code, jump if true, jump if false, constant)."""
 
 
+@functools.cache
 def sandbox_filter(machine: str = platform.machine()) -> bytes:
     """The filter of the whole sandbox: may fork, may not make namespaces or sockets."""
     numbers = numbers_of(PROGRAM | SUPERVISOR, machine)
     return assemble(numbers, argument_rules(numbers, may_fork=True), machine)
 
 
+@functools.cache
 def program_filter(may_fork: bool, machine: str = platform.machine()) -> bytes:
     """The filter of a judged program: threads always, processes only if `may_fork`."""
     allowed = PROGRAM | ({name: SUPERVISOR[name] for name in ("fork", "vfork")} if may_fork else {})
@@ -84,10 +87,10 @@ def returns(action: int) -> Instruction:
 
 
 def assemble(numbers: dict[str, int], rules: dict[int, list[Instruction]], machine: str) -> bytes:
-    """The program as `struct sock_filter[]`: architecture, calls with argument rules, then ranges of allowed numbers.
+    """The program as `struct sock_filter[]`: architecture, calls with argument rules, then a binary search.
 
-    Short on purpose: whenever a filter is installed the kernel runs it once for every call to learn which it allows
-    whatever the arguments, and skips it for those from then on.
+    Short on purpose: installing it, once a test, the kernel translates it to machine code and runs it for every number
+    to learn which calls it allows whatever the arguments; it skips it for those from then on.
     """
     _, architecture = ARCHITECTURES[machine]
     program: list[Instruction] = [
@@ -101,19 +104,23 @@ def assemble(numbers: dict[str, int], rules: dict[int, list[Instruction]], machi
     ]
     for number, rule in rules.items():
         program += [(JUMP_EQUAL, 0, len(rule), number), *rule]
-    for first, last in ranges(set(numbers.values()) - set(rules)):
-        program += [(JUMP_GREATER_EQUAL, 1, 0, first), returns(ENOSYS)]
-        program += [(JUMP_GREATER_EQUAL, 1, 0, last + 1), returns(ALLOW)]
-    program.append(returns(ENOSYS))
+    program += [*search(runs(set(numbers.values()) - set(rules)), 0), returns(ALLOW), returns(ENOSYS)]
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
 
 
-def ranges(numbers: set[int]) -> list[tuple[int, int]]:
-    """Runs of consecutive numbers as (first, last), ascending."""
-    found: list[tuple[int, int]] = []
-    for number in sorted(numbers):
-        if found and number == found[-1][1] + 1:
-            found[-1] = (found[-1][0], number)
-        else:
-            found.append((number, number))
-    return found
+def search(ascending: list[tuple[int, bool]], after: int) -> list[Instruction]:
+    """Binary search in runs. `after` instructions stand between these and the two returns: allowed, not allowed."""
+    if len(ascending) == 1:
+        return []
+    middle = len(ascending) // 2
+    above = search(ascending[middle:], after)
+    below = search(ascending[:middle], len(above) + after)
+    to_above = len(below) + (0 if above else after + (not ascending[middle][1]))
+    to_below = 0 if below else len(above) + after + (not ascending[0][1])
+    return [(JUMP_GREATER_EQUAL, to_above, to_below, ascending[middle][0]), *below, *above]
+
+
+def runs(allowed: set[int]) -> list[tuple[int, bool]]:
+    """Runs of numbers that are all allowed or all not, as (first number, allowed); ascending from 0, the last open."""
+    bounds = {0} | (allowed ^ {number + 1 for number in allowed})
+    return [(number, number in allowed) for number in sorted(bounds)]

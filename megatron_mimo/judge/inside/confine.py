@@ -1,7 +1,7 @@
 """Giving up rights: the sandbox's limits, and the last steps of a child before it becomes a judged program."""
 
 import _ctypes
-import os
+import posix
 import resource
 import sys
 
@@ -33,9 +33,9 @@ def confine(setup: dict, fds: list[int], keep: int = -1) -> None:
     seconds = int(setup["limits"]["cpu_seconds"]) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     if setup["uid"] is not None:
-        os.setgroups([])
-        os.setresgid(setup["uid"], setup["uid"], setup["uid"])
-        os.setresuid(setup["uid"], setup["uid"], setup["uid"])
+        posix.setgroups([])
+        posix.setresgid(setup["uid"], setup["uid"], setup["uid"])
+        posix.setresuid(setup["uid"], setup["uid"], setup["uid"])
     install_filter(setup["filter"])
 
 
@@ -43,9 +43,9 @@ def take_descriptors(fds: list[int], keep: int) -> None:
     # The supervisor's own descriptors fill the low numbers, so none of `fds` is overwritten before it is copied.
     assert min(fds) >= len(fds)
     for target, fd in enumerate(fds):
-        os.dup2(fd, target)
+        posix.dup2(fd, target)
     for first, last in ((len(fds), 256),) if keep < 0 else ((len(fds), keep), (keep + 1, 256)):
-        os.closerange(first, last)
+        posix.closerange(first, last)
 
 
 def install_filter(program: bytes) -> None:
@@ -58,5 +58,5 @@ def install_filter(program: bytes) -> None:
     # struct sock_fprog of linux/filter.h: a 16-bit count, padding, the address.
     argument = (len(program) // 8).to_bytes(8, sys.byteorder) + address.to_bytes(8, sys.byteorder)
     if _ctypes.call_function(_prctl, (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, argument)) != 0:
-        os.write(2, b"the program filter was refused")
-        os._exit(97)
+        posix.write(2, b"the program filter was refused")
+        posix._exit(97)

@@ -3,7 +3,7 @@
 import atexit
 import gc
 import marshal
-import os
+import posix
 import sys
 
 ModuleType = type(sys)
@@ -18,8 +18,8 @@ def compile_source() -> None:
         write_all(STDOUT, marshal.dumps(code))
     except BaseException as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        os._exit(1)
-    os._exit(0)
+        posix._exit(1)
+    posix._exit(0)
 
 
 def run(code: bytes, message: dict) -> None:
@@ -28,7 +28,7 @@ def run(code: bytes, message: dict) -> None:
         # Without /proc, /dev/stdin is a link to this file.
         with open("/tmp/stdin", "wb") as file:
             file.write(read_all(STDIN))
-        os.lseek(STDIN, 0, os.SEEK_SET)
+        posix.lseek(STDIN, 0, 0)
     if message["kind"] == "call":
         finish(lambda namespace: call(code, namespace, message["function"]))
     finish(lambda namespace: execute(code, namespace))
@@ -78,7 +78,7 @@ def finish(body, name: str = "__main__") -> None:
     sys.setrecursionlimit(sys.getrecursionlimit() + HARNESS_FRAMES)
     code = exit_code(lambda: body(module.__dict__))
     code = wind_down(module.__dict__) or code
-    os._exit(code & 0xFF)
+    posix._exit(code & 0xFF)
 
 
 def exit_code(body) -> int:
@@ -113,10 +113,10 @@ def wind_down(namespace: dict) -> int:
 
 
 def read_all(fd: int) -> bytes:
-    return os.pread(fd, os.fstat(fd).st_size, 0)
+    return posix.pread(fd, posix.fstat(fd).st_size, 0)
 
 
 def write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        view = view[posix.write(fd, view) :]

@@ -10,7 +10,7 @@ import _signal
 import _socket
 import gc
 import marshal
-import os
+import posix
 import select
 import sys
 import time
@@ -45,7 +45,7 @@ class Supervisor:
             reply = getattr(self, "do_" + message["do"])(message, fds)
             for fd in fds:
                 if fd != self.binary:
-                    os.close(fd)
+                    posix.close(fd)
             self.channel.send(" ".join(map(str, reply)).encode())
 
     def do_setup(self, message: dict, fds: list[int]) -> tuple:
@@ -55,28 +55,27 @@ class Supervisor:
         confine.limit_all(self.limits)
         preload.add_site_builtins()
         preload.import_modules(message["preload"])
-        gc.collect()
         gc.freeze()
-        self.scratch_changed = os.stat(SCRATCH).st_ctime_ns if self.limits["scratch_bytes"] else 0
-        return (os.getpid(),)
+        self.scratch_changed = posix.stat(SCRATCH).st_ctime_ns if self.limits["scratch_bytes"] else 0
+        return (posix.getpid(),)
 
     def do_load(self, message: dict, fds: list[int]) -> tuple:
         """Compile a Python solution in a child: the parser must not meet the solution in this process."""
         source, errors = fds
-        out = os.memfd_create("code")
+        out = posix.memfd_create("code")
 
         def child() -> None:
             confine.confine(self.setup, [source, out, errors])
             program.compile_source()
 
         reply = self.watch([fork(child)])
-        self.code = os.pread(out, os.fstat(out).st_size, 0)
-        os.close(out)
+        self.code = posix.pread(out, posix.fstat(out).st_size, 0)
+        posix.close(out)
         return reply
 
     def do_load_binary(self, message: dict, fds: list[int]) -> tuple:
         self.binary = fds[0]
-        os.set_inheritable(self.binary, False)
+        posix.set_inheritable(self.binary, False)
         return (0,)
 
     def do_compile(self, message: dict, fds: list[int]) -> tuple:
@@ -85,7 +84,7 @@ class Supervisor:
 
         def child() -> None:
             confine.confine(self.setup, [source, messages, messages])
-            os.execv(message["arguments"][0], message["arguments"])
+            posix.execv(message["arguments"][0], message["arguments"])
 
         reply = self.watch([fork(child)])
         if reply[0] == 0:
@@ -104,7 +103,7 @@ class Supervisor:
                 # Python ignores these, and ignored signals stay so across exec.
                 for number in (_signal.SIGXFSZ, _signal.SIGPIPE):
                     _signal.signal(number, _signal.SIG_DFL)
-                os.execve(keep, ["program"], dict(os.environ))
+                posix.execve(keep, ["program"], posix.environ)
             program.run(self.code, message)
 
         return self.watch([fork(child)])
@@ -113,7 +112,7 @@ class Supervisor:
         """The solution serves its functions in one child; another, which has none of its code, runs the asserts."""
         test, output, errors = fds
         near, far = _socket.socketpair()
-        empty = os.open("/dev/null", os.O_RDONLY)
+        empty = posix.open("/dev/null", posix.O_RDONLY)
 
         def solution() -> None:
             inherited = [empty, output, errors, far.fileno()]
@@ -131,7 +130,7 @@ class Supervisor:
         pids = [fork(examiner), served]
         for end in (near, far):
             end.close()
-        os.close(empty)
+        posix.close(empty)
         return self.watch(pids)
 
     def watch(self, pids: list[int]) -> tuple:
@@ -149,7 +148,7 @@ class Supervisor:
         return (status, int(processor * 1e6), int(wall * 1e6), peak, reason, int(self.scratch_dirty()))
 
     def wait(self, pids: list[int], start: float) -> int:
-        descriptor = os.pidfd_open(pids[0])
+        descriptor = posix.pidfd_open(pids[0])
         poller = select.poll()
         poller.register(descriptor, select.POLLIN)
         try:
@@ -162,30 +161,30 @@ class Supervisor:
                     return REASON_FILES
             return REASON_NONE
         finally:
-            os.close(descriptor)
+            posix.close(descriptor)
 
     def scratch_dirty(self) -> bool:
         """Whether anything was made, renamed, removed or relabelled in /tmp: the next test needs a new sandbox."""
-        return bool(self.scratch_changed) and os.stat(SCRATCH).st_ctime_ns != self.scratch_changed
+        return bool(self.scratch_changed) and posix.stat(SCRATCH).st_ctime_ns != self.scratch_changed
 
 
 def fork(body) -> int:
     """Fork; the child runs `body`, which must not return, and never comes back into the supervisor's loop."""
-    pid = os.fork()
+    pid = posix.fork()
     if pid:
         return pid
     try:
         body()
     except BaseException as error:
-        os.write(2, f"{type(error).__name__}: {error}".encode())
+        posix.write(2, f"{type(error).__name__}: {error}".encode())
     finally:
-        os._exit(98)
+        posix._exit(98)
 
 
 def sweep() -> None:
     """Kill every other process of the namespace. The kernel does it against forks in flight; PID 1 is exempt."""
     try:
-        os.kill(-1, _signal.SIGKILL)
+        posix.kill(-1, _signal.SIGKILL)
     except ProcessLookupError:
         return
 
@@ -195,7 +194,7 @@ def reap(main_pid: int) -> tuple[int, float, int]:
     status, processor, peak = 0, 0.0, 0
     while True:
         try:
-            pid, result, usage = os.wait4(-1, 0)
+            pid, result, usage = posix.wait4(-1, 0)
         except ChildProcessError:
             return status, processor, peak
         processor += usage.ru_utime + usage.ru_stime
@@ -213,15 +212,15 @@ def processor_seconds(pid: int) -> float:
 
 
 def files_in_scratch() -> int:
-    usage = os.statvfs(SCRATCH)
+    usage = posix.statvfs(SCRATCH)
     return usage.f_files - usage.f_ffree
 
 
 def copy_file(path: str, target: int) -> None:
-    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    while os.sendfile(target, source, None, 1 << 24):
+    source = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW)
+    while posix.sendfile(target, source, None, 1 << 24):
         pass
-    os.close(source)
+    posix.close(source)
 
 
 def received_descriptors(ancillary: list) -> list[int]:
@@ -231,10 +230,10 @@ def received_descriptors(ancillary: list) -> list[int]:
 
 def main() -> None:
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    channel = _socket.socket(fileno=os.dup(0))
-    os.set_inheritable(channel.fileno(), False)
+    channel = _socket.socket(fileno=posix.dup(0))
+    posix.set_inheritable(channel.fileno(), False)
     Supervisor(channel).run()
-    os._exit(0)
+    posix._exit(0)
 
 
 if __name__ == "__main__":
