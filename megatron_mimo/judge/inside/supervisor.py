@@ -4,6 +4,8 @@ It holds no expected output and no test's text: the judge passes both as memory 
 (a forked child could find them in its copy of this memory). Being PID 1 of the PID namespace it takes no signal that it
 has no handler for, so children cannot kill or stop it; there is no /proc and seccomp denies ptrace and its kin.
 It handles data from the judge alone; from children it takes only what `wait4` says.
+
+`posix` and not `os`, here and in what this imports: importing `os` takes almost as long as a test.
 """
 
 import _signal
