@@ -95,14 +95,18 @@ class BroadcastWeights(PolicyWeights):
                     return self.current
                 return await self.write(trainer, version)
 
-        receivers = [engine for engine in engines if engine.is_running]
+        previous, receivers = self.current, [engine for engine in engines if engine.is_running]
         failure = await self._broadcast(trainer, receivers, version, folder) if receivers else None
         if failure is not None:
             logger.warning("broadcasting the weights failed, they go by way of a folder: %s", failure)
             await super().send(trainer, engines, version)
-        elif len(receivers) < len(engines):
+            return
+        if len(receivers) < len(engines):
             written = await folder()
             await asyncio.gather(*(update(engine, written, version) for engine in engines if not engine.is_running))
+        if previous is not None:
+            shutil.rmtree(previous, ignore_errors=True)
+            self.current = None if self.current == previous else self.current
 
     async def _broadcast(
         self,

@@ -97,6 +97,17 @@ def test_an_engine_that_dies_later_comes_back_with_the_same_weights(weights: Bro
     assert trainer.folders == ["version_3"]
 
 
+def test_a_folder_goes_when_newer_weights_have_arrived(weights: BroadcastWeights) -> None:
+    trainer, engines = Trainer(), [Engine(), Engine()]
+    folders = [asyncio.run(weights.write(trainer, 0))]
+    engines[0].is_running = False
+    send(weights, trainer, engines, version=1)
+    assert weights.current is not None and weights.current.is_dir() and not folders[0].exists()
+    folders.append(weights.current)
+    send(weights, trainer, engines, version=2)
+    assert weights.current is None and not folders[1].exists()
+
+
 @pytest.mark.parametrize("whose", ["trainer", "engine"])
 def test_a_broadcast_that_fails_is_made_good_by_a_folder(
     weights: BroadcastWeights, whose: str, caplog: pytest.LogCaptureFixture
