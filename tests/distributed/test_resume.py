@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -41,6 +42,14 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> 
     folder = tmp_path_factory.mktemp("uninterrupted")
     train(folder, run_tree(tiny_data, folder), 2)
     return curve(folder)
+
+
+@pytest.fixture(scope="module")
+def twelve_steps(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
+    """A folder with a run that two ranks took to step 12; its newest checkpoints are of steps 8 and 12."""
+    folder = tmp_path_factory.mktemp("twelve")
+    train(folder, run_tree(tiny_data, folder, max_steps=12), 2)
+    return folder
 
 
 def steps_logged(folder: Path) -> int:
@@ -126,10 +135,15 @@ def test_signals_to_every_process_of_a_run_that_is_saving(
     ids=["one process", "TP2", "PP2"],
 )
 def test_resume_in_another_layout(
-    processes: int, parallel: dict[str, Any], uninterrupted: list[dict[str, Any]], tmp_path: Path, tiny_data: Path
+    processes: int,
+    parallel: dict[str, Any],
+    uninterrupted: list[dict[str, Any]],
+    twelve_steps: Path,
+    tmp_path: Path,
+    tiny_data: Path,
 ) -> None:
     """Trained on DP2 to step 12, continued elsewhere: several steps, because a wrong Adam step shows late."""
-    train(tmp_path, run_tree(tiny_data, tmp_path, max_steps=12), 2)
+    shutil.copytree(twelve_steps / "run", tmp_path / "run")
     train(tmp_path, run_tree(tiny_data, tmp_path, parallel=parallel), processes)
     resumed = [line for line in curve(tmp_path) if line["kind"] == "step"]
     expected = [line for line in uninterrupted if line["kind"] == "step"]
@@ -141,15 +155,15 @@ def test_resume_in_another_layout(
         assert line["learning_rate"] == other["learning_rate"]
 
 
-def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, tiny_data: Path) -> None:
+def test_a_damaged_checkpoint_is_passed_over(twelve_steps: Path, tmp_path: Path, tiny_data: Path) -> None:
     """One flipped byte in the newest checkpoint: the run says so and continues from the one before."""
-    train(tmp_path, run_tree(tiny_data, tmp_path, max_steps=9), 1)
-    newest = tmp_path / "run" / "checkpoints" / "step_00000009"
+    shutil.copytree(twelve_steps / "run", tmp_path / "run")
+    newest = tmp_path / "run" / "checkpoints" / "step_00000012"
     victim = max(newest.glob("*.distcp"), key=lambda path: path.stat().st_size)
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
-    run = torchrun(1, *MODULE, str(write_run(tmp_path, run_tree(tiny_data, tmp_path, max_steps=11))))
+    run = torchrun(1, *MODULE, str(write_run(tmp_path, run_tree(tiny_data, tmp_path, max_steps=14))))
     assert run.returncode == 0, run.stderr[-3000:]
     assert "passing over the damaged checkpoint" in run.stderr
     assert "does not match its checksum" in run.stderr
