@@ -11,77 +11,52 @@ a request after each, which is not timed.
 
 import argparse
 import asyncio
-import multiprocessing
 import os
 import shutil
-import socket
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from megatron_mimo.config import ModelConfig, UserError
+from megatron_mimo.config import ModelConfig, PretrainConfig, UserError, load
 from megatron_mimo.config.rl import EngineConfig, GenerationConfig
 from megatron_mimo.convert import huggingface, mimo
 from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
+from megatron_mimo.platform.network import free_port
+from megatron_mimo.platform.worker_process import WorkerProcess
 from megatron_mimo.rl.engine_protocol import GenerationRequest
 from megatron_mimo.rl.sample import Prompt
 from megatron_mimo.rl.vllm_engine import VLLMRolloutEngine, engine_environment
 from megatron_mimo.rl.vllm_worker import DRAFT_NAMES
 from megatron_mimo.rl.weight_broadcast import BUCKET_BYTES, MeetingPoint, WeightBroadcast
 
-SIZES = {
-    "7b": ModelConfig(
-        num_layers=36, hidden_size=4096, ffn_hidden_size=11008, num_attention_heads=32, num_query_groups=8,
-        kv_channels=128, vocab_size=151680,
-    ),
-    "nano": ModelConfig(
-        num_layers=4, hidden_size=256, ffn_hidden_size=640, num_attention_heads=4, num_query_groups=2, kv_channels=64,
-        vocab_size=2048,
-    ),
-}  # fmt: skip
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SIZES = {"7b": EXAMPLES / "mimo_7b" / "pretrain.yaml", "nano": EXAMPLES / "nano" / "pretrain.yaml"}
 SEQ_LENGTH = 2048
 GIB = 1 << 30
+LIMIT_SECONDS = 600.0
 
 
-class Sender:
-    """The trainer's end: a process that holds the weights and, when asked, broadcasts or writes them."""
-
-    def __init__(self, model: ModelConfig, device: str, folder: Path) -> None:
-        self._pipe, far_end = multiprocessing.get_context("spawn").Pipe()
-        arguments = (far_end, model, device, folder)
-        self._process = multiprocessing.get_context("spawn").Process(target=hold_weights, args=arguments, daemon=True)
-        self._process.start()
-
-    async def ask(self, what: MeetingPoint | Path | None) -> None:
-        """Returns when it is done: `None` is the first start."""
-        if what is not None:
-            self._pipe.send(what)
-        await asyncio.to_thread(self._pipe.recv)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.join()
-
-
-def hold_weights(pipe: Connection, model: ModelConfig, device: str, tokenizer: Path) -> None:
+def hold_weights(model: ModelConfig, device: str, tokenizer: Path) -> Callable[[MeetingPoint | Path], bool]:
+    """The trainer's end, in a process of its own: weights that are broadcast to a meeting point, or written."""
     place = torch.device(device, 1) if device == "cuda" else torch.device("cpu")
     shapes = mimo.hugging_face_shapes(model)
     weights = {name: 0.02 * torch.randn(shape, dtype=torch.bfloat16, device=place) for name, shape in shapes.items()}
-    pipe.send("ready")
-    while True:
-        what = pipe.recv()
-        if isinstance(what, MeetingPoint):
-            WeightBroadcast(what, 0, place).send(weights.items())
+
+    def send(target: MeetingPoint | Path) -> bool:
+        if isinstance(target, MeetingPoint):
+            WeightBroadcast(target, 0, place).send(weights.items())
         else:
-            write_model(what, model, {name: tensor.cpu() for name, tensor in weights.items()}, tokenizer)
-        pipe.send("done")
+            write_model(target, model, {name: tensor.cpu() for name, tensor in weights.items()}, tokenizer)
+        return True
+
+    return send
 
 
 def write_model(folder: Path, model: ModelConfig, weights: dict[str, torch.Tensor], tokenizer: Path) -> None:
@@ -94,20 +69,23 @@ def write_model(folder: Path, model: ModelConfig, weights: dict[str, torch.Tenso
 async def measure(model: ModelConfig, device: str, rounds: int, root: Path) -> dict[str, list[float]]:
     """Way -> seconds of each round."""
     save_tokenizer(train_tokenizer(["some words"], vocab_size=268), root / "tokenizer")
-    with sending(Sender(model, device, root / "tokenizer")) as sender:
-        await sender.ask(None)
-        await sender.ask(root / "start")
+    with closing(WorkerProcess(partial(hold_weights, model, device, root / "tokenizer"))) as trainer:
+
+        async def send(target: MeetingPoint | Path) -> None:
+            assert await asyncio.to_thread(trainer.answer, target, LIMIT_SECONDS), f"not sent in {LIMIT_SECONDS:.0f} s"
+
+        await send(root / "start")
         config = EngineConfig(max_concurrent_requests=4, seq_length=SEQ_LENGTH, dtype="bfloat16")
         os.environ |= engine_environment(config)
         engine = VLLMRolloutEngine("engine", root / "start", config, 0)
 
         async def by_folder(version: int) -> None:
-            await sender.ask(root / f"version_{version}")
+            await send(root / f"version_{version}")
             await engine.update_weights(root / f"version_{version}", version)
 
         async def by_broadcast(version: int) -> None:
             point = MeetingPoint("127.0.0.1", free_port(), 2)
-            await asyncio.gather(sender.ask(point), engine.receive_weights(point, 1, version))
+            await asyncio.gather(send(point), engine.receive_weights(point, 1, version))
 
         ways: dict[str, Callable[[int], Awaitable[None]]] = {"folder in tmpfs": by_folder, "broadcast": by_broadcast}
         seconds: dict[str, list[float]] = {way: [] for way in ways}
@@ -129,20 +107,6 @@ async def measure(model: ModelConfig, device: str, rounds: int, root: Path) -> d
         return seconds
 
 
-@contextmanager
-def sending(sender: Sender) -> Iterator[Sender]:
-    try:
-        yield sender
-    finally:
-        sender.close()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def sizes_text(model: ModelConfig) -> str:
     """What travels, in bf16."""
     sizes = {name: 2 * torch.Size(shape).numel() for name, shape in mimo.hugging_face_shapes(model).items()}
@@ -162,7 +126,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="a tmpfs with room for two models")
     parser.add_argument("--dry-run", action="store_true", help="print what would travel")
     options = parser.parse_args(arguments)
-    print(sizes_text(SIZES[options.size]))
+    model = load(PretrainConfig, [str(SIZES[options.size])]).model
+    print(sizes_text(model))
     if options.dry_run:
         return 0
     if options.device == "cuda" and torch.cuda.device_count() < 2:
@@ -170,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     with tempfile.TemporaryDirectory(dir=options.folder) as root:
         try:
-            seconds = asyncio.run(measure(SIZES[options.size], options.device, options.rounds, Path(root)))
+            seconds = asyncio.run(measure(model, options.device, options.rounds, Path(root)))
         except UserError as error:
             print(error, file=sys.stderr)
             return 2

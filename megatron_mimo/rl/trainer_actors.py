@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from typing import Any
 
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.config.rl import RLConfig
+from megatron_mimo.platform.network import free_port
 from megatron_mimo.rl.sample import SampleGroup
 from megatron_mimo.rl.train_batch import TrainBatch
 from megatron_mimo.rl.weight_broadcast import MeetingPoint
@@ -32,9 +32,7 @@ class TrainerRank:
         """Host and a free port of this rank, where the ranks can meet."""
         import ray
 
-        with socket.socket() as listener:
-            listener.bind(("", 0))
-            return ray.util.get_node_ip_address(), listener.getsockname()[1]
+        return ray.util.get_node_ip_address(), free_port(host="")
 
     def start(self, address: tuple[str, int]) -> None:
         """Meet the other ranks; build model and optimizer from start.checkpoint."""

@@ -45,6 +45,7 @@ class PolicyUpdates:
         def received() -> Iterator[tuple[str, Tensor]]:
             for name, tensor in broadcast.receive():
                 if name.startswith(DRAFT_NAMES):
+                    # A copy: the tensor itself would keep all that arrived with it.
                     for_draft.append((name, tensor.clone()))
                 yield name, tensor
 

@@ -94,7 +94,7 @@ def in_buckets(tensors: Iterable[tuple[str, Tensor]], limit_bytes: int) -> Itera
 def packed(tensors: list[Tensor], device: torch.device) -> Tensor:
     """Their bytes one after another, each at a multiple of ALIGNMENT_BYTES."""
     ends = list(itertools.accumulate(_aligned(tensor.nbytes) for tensor in tensors))
-    buffer = torch.zeros(ends[-1], dtype=torch.uint8, device=device)
+    buffer = torch.empty(ends[-1], dtype=torch.uint8, device=device)
     for tensor, start in zip(tensors, [0, *ends], strict=False):
         buffer[start : start + tensor.nbytes] = tensor.contiguous().view(-1).view(torch.uint8)
     return buffer

@@ -59,7 +59,7 @@ def broadcast_weights(
     weights = gather_weights(chunk.module for chunk in chunks)
     if dist.get_rank() != 0:
         return None
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    device = torch.device(torch.cuda.current_device())
     named = to_hugging_face(_ops(settings, padded_vocab_size), check_finite(WeightsInMemory(weights).read))
     try:
         WeightBroadcast(point, 0, device).send(named)

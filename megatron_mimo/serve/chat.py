@@ -6,7 +6,6 @@ megatron-mimo chat --url http://127.0.0.1:8000   chat with a running server
 
 import argparse
 import json
-import socket
 import sys
 import tempfile
 import urllib.error
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from megatron_mimo.config import UserError
+from megatron_mimo.platform.network import free_port
 from megatron_mimo.serve.openai_server import running_server
 
 DIM, PLAIN = "\033[2m", "\033[0m"
@@ -127,12 +127,9 @@ def _ask(source: TextIO, sink: TextIO) -> str | None:
 def _server(options: argparse.Namespace) -> AbstractContextManager[str]:
     if options.url:
         return nullcontext(options.url.rstrip("/").removesuffix("/v1"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     log_path = Path(tempfile.mkdtemp(prefix="chat_")) / "vllm.log"
     print(f"starting vLLM on {options.model} (log: {log_path})", flush=True)
-    return running_server(options.model, "127.0.0.1", port, [], log_path)
+    return running_server(options.model, "127.0.0.1", free_port(), [], log_path)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from megatron_mimo.config.rl import RLConfig
 from megatron_mimo.convert.export import export_checkpoint
 from megatron_mimo.model.reference import ReferenceMiMo
 from megatron_mimo.rl.sample import SampleGroup
 from support.launch import torchrun
-from support.rl_tiny import MODEL, ROTARY_BASE, make_groups, make_start, rl_config, rl_tree
+from support.rl_tiny import MODEL, ROTARY_BASE, load_weights, make_groups, make_start, rl_config, rl_tree
 
 PROGRAM = str(Path(__file__).parent / "programs" / "rl_updates.py")
 TP, PP = "tensor_model_parallel_size", "pipeline_model_parallel_size"
@@ -31,18 +30,11 @@ def run_jobs(folder: Path, processes: int, jobs: list[dict[str, Any]]) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    tensors: dict[str, torch.Tensor] = {}
-    for path in folder.glob("*.safetensors"):
-        tensors |= load_file(path)
-    return tensors
-
-
 def naive_training(start: Path, config: RLConfig, seeds: list[int]) -> tuple[dict[str, torch.Tensor], list[float]]:
     """Eq. 1 sample by sample on the plain model in float64, plain AdamW; final weights, loss of every update."""
     torch.manual_seed(0)
     model = ReferenceMiMo(MODEL, ROTARY_BASE)
-    model.load_state_dict(weights(start.parents[1] / "hf"))
+    model.load_state_dict(load_weights(start.parents[1] / "hf"))
     model.double()
     trained = {name: p for name, p in model.named_parameters() if "mtp_layers" not in name}
     optimizer = torch.optim.AdamW(
@@ -92,7 +84,7 @@ def naive_loss(model: ReferenceMiMo, groups: list[SampleGroup], old: dict[int, A
 def naive_entropy(start: Path, groups: list[SampleGroup], config: RLConfig) -> float:
     """Of the starting policy, mean over the tokens that are trained on."""
     model = ReferenceMiMo(MODEL, ROTARY_BASE)
-    model.load_state_dict(weights(start.parents[1] / "hf"))
+    model.load_state_dict(load_weights(start.parents[1] / "hf"))
     found = []
     for group in groups:
         for sample in group.finished:
@@ -130,7 +122,7 @@ def test_updates_are_those_of_a_naive_program(
     name = request.node.callspec.id
     config = rl_config(rl_tree(start, plain, **changes))
     expected, losses = naive_training(start, config, [1, 2])
-    before, after = weights(start.parents[1] / "hf"), weights(plain / name)
+    before, after = load_weights(start.parents[1] / "hf"), load_weights(plain / name)
     assert all((after[n] - before[n]).abs().max() > 1e-3 for n in before if "mtp_layers" not in n), "all is trained"
     close(after, expected, 1e-5)
     close({n: t for n, t in after.items() if "mtp_layers" in n}, {n: t for n, t in before.items() if "mtp" in n}, 0)
@@ -146,7 +138,7 @@ def test_updates_are_those_of_a_naive_program(
 
 @pytest.mark.parametrize("name", ["long_rows", "one_sample_a_row"])
 def test_packing_changes_nothing(name: str, plain: Path) -> None:
-    close(weights(plain / name), weights(plain / "plain"), 1e-5)
+    close(load_weights(plain / name), load_weights(plain / "plain"), 1e-5)
     for row, expected in zip(metrics_of(plain / f"{name}.json"), metrics_of(plain / "plain.json"), strict=True):
         assert row == pytest.approx(expected, abs=1e-4, rel=1e-4)
 
@@ -187,7 +179,7 @@ def metrics_of(path: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_layouts_change_nothing(name: str, plain: Path, two_ranks: Path) -> None:
-    close(weights(two_ranks / name), weights(plain / "plain"), 1e-5)
+    close(load_weights(two_ranks / name), load_weights(plain / "plain"), 1e-5)
     expected = metrics_of(plain / "plain.json")
     for row, other in zip(metrics_of(two_ranks / f"{name}.json"), expected, strict=True):
         assert row == pytest.approx(other, abs=1e-4, rel=1e-4)
@@ -196,7 +188,7 @@ def test_layouts_change_nothing(name: str, plain: Path, two_ranks: Path) -> None
 @pytest.mark.parametrize("name", RESUMED)
 def test_a_resumed_run_goes_on_bit_for_bit(name: str, two_ranks: Path) -> None:
     folder = two_ranks / f"resumed {name}"
-    close(weights(folder / "second"), weights(folder / "whole"), 0)
+    close(load_weights(folder / "second"), load_weights(folder / "whole"), 0)
     parts = [*metrics_of(folder / "first.json"), *metrics_of(folder / "second.json")]
     assert parts == metrics_of(folder / "whole.json")
 

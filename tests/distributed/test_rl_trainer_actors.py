@@ -8,13 +8,12 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from megatron_mimo.config import UserError
 from megatron_mimo.rl.trainer_actors import TrainerFailed, TrainerGroup
 from megatron_mimo.rl.weight_broadcast import WeightBroadcast
 from support.launch import environment
-from support.rl_tiny import make_groups, make_start, rl_config, rl_tree
+from support.rl_tiny import load_weights, make_groups, make_start, rl_config, rl_tree
 
 ray = pytest.importorskip("ray")
 
@@ -41,11 +40,6 @@ async def broadcast(group: TrainerGroup) -> dict[str, torch.Tensor]:
     return received
 
 
-def load_folder(folder: Path) -> dict[str, torch.Tensor]:
-    (shard,) = folder.glob("*.safetensors")
-    return load_file(shard)
-
-
 def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
@@ -65,7 +59,7 @@ async def first_life(config: Any, folder: Path) -> None:
     await group.save(1, {"pool": ["a"]})
     await group.train(make_groups(2))
     await group.write_weights(folder / "whole")
-    assert_same(await broadcast(group), load_folder(folder / "whole"))
+    assert_same(await broadcast(group), load_weights(folder / "whole"))
     victim, *others = ranks()
     victim.kill()
     with pytest.raises(TrainerFailed, match="resumes from its last checkpoint"):
@@ -90,7 +84,7 @@ def test_a_killed_rank_ends_the_trainer_and_a_new_one_goes_on(start: Path, tmp_p
     config = rl_config(rl_tree(start, tmp_path / "run", data_parallel_size=2))
     asyncio.run(first_life(config, tmp_path))
     asyncio.run(second_life(config, tmp_path))
-    assert_same(load_folder(tmp_path / "whole"), load_folder(tmp_path / "resumed"))
+    assert_same(load_weights(tmp_path / "whole"), load_weights(tmp_path / "resumed"))
 
 
 def test_what_a_rank_refuses_reaches_the_user(start: Path, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from megatron_mimo.judge import JudgeConfig, JudgePool, JudgeResult, Solution, S
 from megatron_mimo.judge import TestResult as Result
 from megatron_mimo.judge.client import JudgeClient, JudgeUnavailable, RequestRefused
 from megatron_mimo.judge.server import JudgeServer
+from megatron_mimo.platform.network import free_port
 
 needs_sandbox = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
 ROOT = Path(__file__).parents[2]
@@ -179,9 +179,7 @@ def test_without_any_server_it_gives_up_with_an_error() -> None:
 
 
 def start_server() -> tuple[subprocess.Popen, str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, str(ROOT / "tools/judge_server.py"), "--port", str(port), "--slots", "1"]
     process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
     return process, f"http://127.0.0.1:{port}"

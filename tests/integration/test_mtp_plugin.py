@@ -4,7 +4,6 @@ Each vLLM runs in a process of its own (programs/record_drafts.py), where every 
 """
 
 import json
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -19,6 +18,7 @@ from megatron_mimo.config import ModelConfig
 from megatron_mimo.convert import huggingface, mimo
 from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
 from megatron_mimo.model.reference import ReferenceMiMo
+from megatron_mimo.platform.network import free_port
 from megatron_mimo.serve.openai_server import complete, running_server
 from megatron_mimo.serve.speculative import PLUGIN, vllm_environment
 
@@ -152,10 +152,7 @@ def test_server_asks_a_layer_of_its_own_for_each_draft(tmp_path: Path) -> None:
     """Layers 1 and 2 propose what the model says, layer 3 something else; stock vLLM would ask layer 1 three times."""
     folder = tmp_path / "model"
     constant_model(folder, right_layers=(0, 1))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with running_server(folder, "127.0.0.1", port, [], tmp_path / "log") as url:
+    with running_server(folder, "127.0.0.1", free_port(), [], tmp_path / "log") as url:
         answer = complete(url, "mimo", "some words", max_tokens=31)
         metrics = urllib.request.urlopen(f"{url}/metrics").read().decode()
     assert len(set(answer["choices"][0]["text"])) == 1

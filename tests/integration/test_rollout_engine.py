@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,18 +11,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from megatron_mimo.config import ModelConfig, UserError
 from megatron_mimo.config.rl import EngineConfig, GenerationConfig, RetryConfig, RolloutConfig
 from megatron_mimo.convert import huggingface, mimo
 from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
+from megatron_mimo.platform.network import free_port
 from megatron_mimo.rl.engine_actor import RayRolloutEngine, start_all
 from megatron_mimo.rl.engine_protocol import EngineDied, Generation, GenerationRequest, RequestRejected, Score
 from megatron_mimo.rl.prompt_sampling import PromptSampler
 from megatron_mimo.rl.sample import Outcome, Prompt, Sample
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch, RolloutScheduler
 from megatron_mimo.rl.weight_broadcast import MeetingPoint, WeightBroadcast
+from support.processes import is_alive
+from support.rl_tiny import load_weights
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("vllm")
@@ -152,10 +153,7 @@ async def update(engine: RayRolloutEngine, folder: Path, version: int, how: str)
     if how == "folder":
         await engine.update_weights(folder, version)
         return
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        point = MeetingPoint("127.0.0.1", listener.getsockname()[1], 2)
-    weights = load_file(next(folder.glob("*.safetensors")))
+    point, weights = MeetingPoint("127.0.0.1", free_port(), 2), load_weights(folder)
     sending = asyncio.to_thread(lambda: WeightBroadcast(point, 0, torch.device("cpu")).send(weights.items()))
 
     async def written() -> Path:
@@ -189,13 +187,6 @@ def test_new_weights_reach_target_and_draft(engines, folders, how: str) -> None:
         assert (await engines[0].generate(request("after"))).policy_version == 5
 
     asyncio.run(run())
-
-
-def is_running(pid: int) -> bool:
-    """Zombies, whose parent has not looked yet, are not."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 class ParityReward:
@@ -241,4 +232,4 @@ def test_a_killed_engine_comes_back_and_no_group_is_lost(engines, folders, victi
     lost = [span for span in batch.spans if span.kind == "generation" and not span.finished]
     print(f"{len(lost)} requests ended early, {len(retried)} samples came from a second attempt")
     assert not set(before) & set(engine.process_ids)
-    assert not any(is_running(pid) for pid in before)
+    assert not any(is_alive(pid) for pid in before)

@@ -1,7 +1,6 @@
 """vLLM on models whose every token and draft is known: counters of drafts, the answer's reasoning part."""
 
 import json
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from megatron_mimo.platform.network import free_port
 from megatron_mimo.serve.openai_server import complete, running_server
 from megatron_mimo.serve.speculative import vllm_environment
 from megatron_mimo.serve.vllm_engine import PromptGroup, generate
@@ -50,16 +50,9 @@ def test_sampling_with_drafts_keeps_the_distribution(tmp_path: Path) -> None:
     assert greedy == {ANSWER: 1.0}
 
 
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def test_server_answers_and_rejects_drafts_that_are_always_wrong(tmp_path: Path, free_port: int) -> None:
+def test_server_answers_and_rejects_drafts_that_are_always_wrong(tmp_path: Path) -> None:
     folder = constant_model(tmp_path / "model", draft_agrees=False)
-    with running_server(folder, "127.0.0.1", free_port, [], tmp_path / "log") as url:
+    with running_server(folder, "127.0.0.1", free_port(), [], tmp_path / "log") as url:
         answer = complete(url, "mimo", "some words", max_tokens=8)
         metrics = urllib.request.urlopen(f"{url}/metrics").read().decode()
     assert answer["usage"]["completion_tokens"] == 8
@@ -68,10 +61,10 @@ def test_server_answers_and_rejects_drafts_that_are_always_wrong(tmp_path: Path,
     assert counter(metrics, "vllm:spec_decode_num_accepted_tokens_total") == 0
 
 
-def test_the_reasoning_is_told_apart_from_the_answer(tmp_path: Path, free_port: int) -> None:
+def test_the_reasoning_is_told_apart_from_the_answer(tmp_path: Path) -> None:
     folder = reciting_model(tmp_path / "model", ["<think>", "m", "o", "</think>", "w", "d"])
     body = {"model": "mimo", "messages": [{"role": "user", "content": "some"}], "max_tokens": 16, "temperature": 0}
-    with running_server(folder, "127.0.0.1", free_port, [], tmp_path / "log", reasoning_parser="mimo") as url:
+    with running_server(folder, "127.0.0.1", free_port(), [], tmp_path / "log", reasoning_parser="mimo") as url:
         request = urllib.request.Request(
             f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )

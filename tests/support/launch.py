@@ -1,10 +1,11 @@
 """Start the project's programs as a user does, in processes of their own."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from megatron_mimo.platform.network import free_port
 
 ROOT = Path(__file__).parents[2]
 SUPPORT = Path(__file__).parents[1]
@@ -15,12 +16,6 @@ def environment(**extra: str) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "MASTER_PORT")}
     path = os.pathsep.join([str(ROOT), str(SUPPORT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return kept | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"} | extra
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def torchrun_command(processes: int, *program: str) -> list[str]:

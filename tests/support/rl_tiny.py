@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from megatron_mimo.config import ModelConfig
 from megatron_mimo.config.load import from_tree
@@ -24,6 +25,14 @@ MODEL = ModelConfig(
     kv_channels=8,
     vocab_size=320,
 )
+
+
+def load_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Of an exported model, by name."""
+    tensors: dict[str, torch.Tensor] = {}
+    for path in folder.glob("*.safetensors"):
+        tensors |= load_file(path)
+    return tensors
 
 
 def make_start(folder: Path, tokenizer: Path) -> Path:

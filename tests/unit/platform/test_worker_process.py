@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-import psutil
 import pytest
 
 from megatron_mimo.platform import worker_process
 from megatron_mimo.platform.worker_process import StartFailed, StartTimedOut, WorkerDied, WorkerProcess, end_with_parent
+from support.processes import is_alive
 
 
 def obey(question: str) -> str:
@@ -66,18 +66,10 @@ def test_a_child_ends_with_a_parent_that_is_killed() -> None:
     ours, theirs = multiprocessing.Pipe()
     parent = multiprocessing.get_context("spawn").Process(target=start_a_child, args=(theirs,))
     parent.start()
-    child = psutil.Process(ours.recv())
+    child = ours.recv()
     os.kill(parent.pid or 0, signal.SIGKILL)
     parent.join()
     end = time.monotonic() + 30
     while is_alive(child) and time.monotonic() < end:
         time.sleep(0.05)
     assert not is_alive(child)
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """In a container whose first process reaps nobody, an ended orphan stays as a zombie."""
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

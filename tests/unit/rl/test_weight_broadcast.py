@@ -1,11 +1,11 @@
 """Weights by broadcast over gloo: what arrives is what was sent, whatever the types, shapes and buckets."""
 
-import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
+from megatron_mimo.platform.network import free_port
 from megatron_mimo.rl import weight_broadcast
 from megatron_mimo.rl.weight_broadcast import MeetingPoint, WeightBroadcast, in_buckets
 
@@ -21,9 +21,7 @@ SENT = {
 
 
 def point(size: int) -> MeetingPoint:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return MeetingPoint("127.0.0.1", listener.getsockname()[1], size)
+    return MeetingPoint("127.0.0.1", free_port(), size)
 
 
 @pytest.mark.parametrize("bucket_bytes", [1, 100, 1 << 20])
