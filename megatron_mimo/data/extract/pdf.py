@@ -11,7 +11,8 @@ import pypdfium2
 
 from megatron_mimo.config import UserError
 from megatron_mimo.data.extract.pdf_blocks import to_markdown
-from megatron_mimo.data.extract.pdf_glyphs import form_runs, read_glyphs
+from megatron_mimo.data.extract.pdf_characters import read_sides
+from megatron_mimo.data.extract.pdf_glyphs import form_runs
 from megatron_mimo.data.extract.pdf_layout import PageLines, drop_running_lines, order_lines
 
 
@@ -58,7 +59,7 @@ def _read_pages(document: pypdfium2.PdfDocument, deadline: float) -> list[PageLi
     pages = []
     for index in range(len(document)):
         try:
-            pages.append(_read_page(document[index]))
+            pages += _read_page(document[index])
         except pypdfium2.PdfiumError:
             continue
         if time.process_time() > deadline:
@@ -68,10 +69,12 @@ def _read_pages(document: pypdfium2.PdfDocument, deadline: float) -> list[PageLi
     return pages
 
 
-def _read_page(page: pypdfium2.PdfPage) -> PageLines:
+def _read_page(page: pypdfium2.PdfPage) -> list[PageLines]:
+    """The lines of a page; text in another direction than most of it follows as a page of its own."""
     text_page = page.get_textpage()
     try:
-        return PageLines(order_lines(form_runs(read_glyphs(text_page))), page.get_height())
+        sides = read_sides(text_page, page.get_bbox())
+        return [order_lines(form_runs(side.glyphs), side.height) for side in sides] or [PageLines([], 0.0)]
     finally:
         text_page.close()
         page.close()

@@ -1,28 +1,28 @@
-"""Characters of a PDF page with their places, and the runs of text they form.
+"""Runs of text on a PDF page, and how they are written.
 
-Coordinates are PDF points from the page's lower left corner. A run is text on one baseline without a wide gap: a line
-of a column, a table's cell. Runs keep sub- and superscripts (smaller glyphs off the baseline) as `x^2` and `x_{ij}`.
+Coordinates are PDF points from the lower left corner of the page as its text is read (a sideways text is turned upright
+first). A run is text on one baseline without a wide gap: a line of a column, a table's cell. Words are the file's own:
+pdfium knows the spaces that the file holds and those that its letter positions imply. Runs keep sub- and superscripts
+(smaller glyphs off the baseline) as `x^2` and `x_{ij}`. Where pdfium gives right-to-left text, its order is logical.
 """
 
-import ctypes
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from itertools import pairwise
+from statistics import median
 
-import pypdfium2.raw as pdfium
-
-FIXED_PITCH_FLAG = 1
-_MONOSPACED_NAMES = re.compile(r"cour|mono|consol|menlo|typewriter|fixed|cmtt|terminal|source ?code", re.I)
-_LIGATURES = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFB00, 0xFB07)}
 HYPHENS = "-\u00ad\u2010\x02"
 """Characters that can end a broken word; pdfium writes U+0002 for a hyphen it takes for one."""
 
 WIDE_GAP_EM = 1.5
 """A gap from which on text belongs to another run; in monospaced text, gaps are alignment and stay."""
-FAR_POINTS = 20_000.0
-"""Characters further out than any page is large come from broken files."""
+GUTTER_EM = 0.6
+"""A gutter is wider than a word space. Pieces of text written apart in the file join a run across narrower gaps."""
 SPACE_GAP_EM = 0.14
+"""A gap that is a space where the file does not say: between pieces that were written apart."""
+LETTER_SPACED_SHARE = 0.8
 MOST_SPACES = 200
 SCRIPT_SIZE_RATIO = 0.85
 SCRIPT_SHIFT_EM = 0.12
@@ -37,104 +37,80 @@ class Glyph:
     right: float
     baseline: float
     size: float
-    is_mono: bool
+    is_mono: bool = False
+    after_space: bool = False
+    """The file has a space before it."""
+    after_break: bool = False
+    """pdfium begins a new line with it: whether a space precedes it is to be seen from the gap."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Run:
-    """Glyphs on one baseline, from left to right."""
+    """Glyphs on one baseline, in reading order; not changed once a property was asked for."""
 
     glyphs: list[Glyph] = field(default_factory=list)
 
-    @property
+    @cached_property
     def left(self) -> float:
-        return self.glyphs[0].left
+        return min(glyph.left for glyph in self.glyphs)
 
-    @property
+    @cached_property
     def right(self) -> float:
         return max(glyph.right for glyph in self.glyphs)
 
-    @property
+    @cached_property
     def size(self) -> float:
         """Font size of the run's body: the largest one that a fair share of its glyphs has."""
         sizes = sorted(glyph.size for glyph in self.glyphs)
         return sizes[(len(sizes) * 7) // 10]
 
-    @property
+    @cached_property
     def baseline(self) -> float:
         """Baseline of the first glyph of body size."""
         size = self.size * SCRIPT_SIZE_RATIO
         return next(glyph.baseline for glyph in self.glyphs if glyph.size >= size)
 
-    @property
+    @cached_property
     def is_mono(self) -> bool:
         """Whether (nearly) all glyphs are monospaced."""
         return sum(glyph.is_mono for glyph in self.glyphs) > 0.8 * len(self.glyphs)
 
-    @property
+    @cached_property
+    def solid_parts(self) -> list[tuple[float, float]]:
+        """The run's extent, without gaps that are as wide as a gutter."""
+        glyphs = sorted(self.glyphs, key=lambda glyph: glyph.left)
+        parts = [(glyphs[0].left, glyphs[0].right)]
+        for glyph in glyphs[1:]:
+            start, right = parts[-1]
+            if glyph.left - right > GUTTER_EM * self.size:
+                parts.append((glyph.left, glyph.right))
+            else:
+                parts[-1] = (start, max(right, glyph.right))
+        return parts
+
+    @cached_property
+    def is_right_to_left(self) -> bool:
+        """Whether most of its letters belong to a script that is written from right to left."""
+        directions = [unicodedata.bidirectional(glyph.text[0]) for glyph in self.glyphs]
+        return sum(direction in ("R", "AL") for direction in directions) > directions.count("L")
+
+    @cached_property
     def advance(self) -> float:
         """Width of one character cell of monospaced text."""
-        steps = [b.left - a.left for a, b in zip(self.glyphs, self.glyphs[1:], strict=False)]
-        steps = sorted(step for step in steps if step > 0.2 * self.size)
-        return steps[len(steps) // 4] if steps else 0.6 * self.size
+        steps = sorted(step for a, b in pairwise(self.glyphs) if (step := b.left - a.left) > 0.2 * self.size)
+        cell = median(glyph.right - glyph.left for glyph in self.glyphs)
+        narrowest = steps[len(steps) // 4] if steps else 0.6 * self.size
+        # A row of dashes with a space between each has no two neighbours one cell apart: then the box of a glyph tells.
+        return cell if 0.3 * self.size < cell < 0.75 * narrowest else narrowest
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The run's text with spaces where gaps are."""
         return _mono_text(self) if self.is_mono else _prose_text(self)
 
 
-def read_glyphs(text_page: Any) -> list[Glyph]:
-    """Every visible character of a `pypdfium2` text page, in the order of the page's content.
-
-    pdfium gives the letters of a ligature one by one at the same place: they become one glyph.
-    """
-    raw = text_page.raw
-    glyphs, fonts = [], _FontCache(raw)
-    box, x, y = pdfium.FS_RECTF(), ctypes.c_double(), ctypes.c_double()
-    for index in range(pdfium.FPDFText_CountChars(raw)):
-        code = pdfium.FPDFText_GetUnicode(raw, index)
-        if (code <= 32 and code != 2) or code in (0xA0, 0xFFFE, 0xFFFF):
-            continue
-        text = _LIGATURES.get(code) or chr(code)
-        pdfium.FPDFText_GetCharOrigin(raw, index, x, y)
-        if glyphs and glyphs[-1].left == x.value and glyphs[-1].baseline == y.value:
-            glyphs[-1].text += text
-            continue
-        if not (abs(x.value) < FAR_POINTS and abs(y.value) < FAR_POINTS):
-            continue
-        pdfium.FPDFText_GetLooseCharBox(raw, index, box)
-        size = abs(pdfium.FPDFText_GetFontSize(raw, index)) * _scale(raw, index)
-        glyphs.append(Glyph(text, x.value, box.right, y.value, size or 1.0, fonts.is_mono(index)))
-    return glyphs
-
-
-def _scale(raw: Any, index: int) -> float:
-    """Height that the text matrix gives to a font of size 1."""
-    matrix = pdfium.FS_MATRIX()
-    return abs(matrix.d) or 1.0 if pdfium.FPDFText_GetMatrix(raw, index, matrix) else 1.0
-
-
-class _FontCache:
-    """Whether a character's font is monospaced, asked once a font."""
-
-    def __init__(self, raw: Any) -> None:
-        self._raw = raw
-        self._buffer = ctypes.create_string_buffer(256)
-        self._known: dict[tuple[bytes, int], bool] = {}
-
-    def is_mono(self, index: int) -> bool:
-        flags = ctypes.c_int()
-        length = pdfium.FPDFText_GetFontInfo(self._raw, index, self._buffer, 256, flags)
-        key = (self._buffer.raw[: min(length, 256)], flags.value)
-        if key not in self._known:
-            name = key[0].decode("utf-8", "replace")
-            self._known[key] = bool(key[1] & FIXED_PITCH_FLAG) or bool(_MONOSPACED_NAMES.search(name))
-        return self._known[key]
-
-
 def form_runs(glyphs: list[Glyph]) -> list[Run]:
-    """Cut the glyphs of a page, in content order, into runs."""
+    """Cut the glyphs of a page, in content order, into runs; joins runs of one baseline that were written apart."""
     runs: list[Run] = []
     for glyph in glyphs:
         if runs and _continues(runs[-1].glyphs[-1], runs[-1].glyphs[0], glyph):
@@ -145,11 +121,14 @@ def form_runs(glyphs: list[Glyph]) -> list[Run]:
 
 
 def _continues(last: Glyph, first: Glyph, glyph: Glyph) -> bool:
-    """Whether `glyph` stands on the line of `last`, close behind it."""
+    """Whether `glyph` stands on the line of `last`, close to it on the side where its script goes on."""
     size = max(last.size, glyph.size, first.size)
-    gap = glyph.left - last.right
-    if abs(glyph.baseline - last.baseline) > 0.5 * size or gap < -0.5 * size:
+    if abs(glyph.baseline - last.baseline) > 0.5 * size:
         return False
+    gap = glyph.left - last.right
+    if gap < -0.5 * size:
+        # Right-to-left text in logical order, or figures inside it.
+        return not glyph.after_break and -WIDE_GAP_EM * size < glyph.right - last.left < 0.5 * size
     return gap < WIDE_GAP_EM * size or (glyph.is_mono and last.is_mono)
 
 
@@ -157,20 +136,32 @@ def _join_neighbours(runs: list[Run]) -> list[Run]:
     """Join runs of one baseline that stand close although other text came between them in the file."""
     joined: list[Run] = []
     for run in sorted(runs, key=lambda run: (-round(run.baseline), run.left)):
-        if (
-            joined
-            and abs(joined[-1].baseline - run.baseline) < 1
-            and _continues(joined[-1].glyphs[-1], joined[-1].glyphs[0], run.glyphs[0])
-        ):
-            joined[-1].glyphs += run.glyphs
+        if joined and abs(joined[-1].baseline - run.baseline) < 1 and _is_close(joined[-1], run):
+            joined[-1] = join_row([joined[-1], run])
         else:
             joined.append(run)
     return joined
 
 
+def _is_close(run: Run, following: Run) -> bool:
+    size, gap = max(run.size, following.size), following.left - run.right
+    is_mono = run.is_mono and following.is_mono
+    return -0.5 * size < gap and (gap < GUTTER_EM * size or is_mono)
+
+
 def join_row(runs: list[Run]) -> Run:
-    """One run of several on the same baseline."""
-    return Run(sorted((glyph for run in runs for glyph in run.glyphs), key=lambda glyph: glyph.left))
+    """One run of several on the same baseline, from left to right or, in right-to-left text, from right to left."""
+    is_right_to_left = sum(run.is_right_to_left for run in runs) * 2 > len(runs)
+    ordered = sorted(runs, key=lambda run: run.left, reverse=is_right_to_left)
+    for run in ordered[1:]:
+        run.glyphs[0].after_break = True
+    return Run([glyph for run in ordered for glyph in run.glyphs])
+
+
+def cut_run(run: Run, x: float) -> list[Run]:
+    """The parts of a left-to-right run on both sides of `x`."""
+    sides = [[glyph for glyph in run.glyphs if (glyph.left < x) == is_left] for is_left in (True, False)]
+    return [Run(side) for side in sides if side]
 
 
 def _mono_text(run: Run) -> str:
@@ -184,20 +175,38 @@ def _mono_text(run: Run) -> str:
 
 def _prose_text(run: Run) -> str:
     pieces: list[str] = []
-    level, previous = "", None
+    level = ""
     size, baseline = run.size, run.baseline
-    for glyph in run.glyphs:
+    for glyph, is_spaced in zip(run.glyphs, _spaces(run), strict=True):
         script = _script(glyph, size, baseline)
         if script != level:
             pieces.append("}" if level else "")
-        if previous is not None and glyph.left - previous.right > SPACE_GAP_EM * size:
+        if is_spaced:
             pieces.append(" ")
         if script != level and script:
             pieces.append(script + "{")
         pieces.append(glyph.text)
-        level, previous = script, glyph
+        level = script
     text = "".join(pieces) + ("}" if level else "")
     return re.sub(r"([_^])\{(.)\}", r"\1\2", text)
+
+
+def _spaces(run: Run) -> list[bool]:
+    """Whether a space stands before each glyph of the run."""
+    gaps = [max(b.left - a.right, a.left - b.right) for a, b in pairwise(run.glyphs)]
+    spaced = [
+        glyph.after_space or (glyph.after_break and gap > SPACE_GAP_EM * run.size)
+        for gap, glyph in zip(gaps, run.glyphs[1:], strict=True)
+    ]
+    if len(gaps) > 4 and sum(spaced) > LETTER_SPACED_SHARE * len(gaps) and _are_letters(run):
+        # "D o u b l e": a space after every letter is decoration, and a word ends where the gap is a wider one.
+        usual = median(gaps)
+        spaced = [gap > usual + 0.3 * run.size for gap in gaps]
+    return [False, *spaced]
+
+
+def _are_letters(run: Run) -> bool:
+    return sum(glyph.text.isalpha() for glyph in run.glyphs) > LETTER_SPACED_SHARE * len(run.glyphs)
 
 
 def _script(glyph: Glyph, size: float, baseline: float) -> str:

@@ -1,14 +1,13 @@
-"""Reading order of a PDF page: columns, rows, and the running headers and footers that are no part of the text."""
+"""Rows of a PDF page in reading order, and the running headers and footers that are no part of the text."""
 
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from megatron_mimo.data.extract.pdf_columns import read_columns
 from megatron_mimo.data.extract.pdf_glyphs import Run, join_row
 
-MIN_COLUMN_RUNS = 4
-MOST_SPANNING_SHARE = 0.3
 MARGIN_SHARE = 0.12
 """Share of a page's height, at its top and bottom, in which running lines are looked for."""
 MOST_RUNNING_LINES = 3
@@ -25,6 +24,8 @@ class Line:
     text: str
     column_left: float
     column_right: float
+    cells: tuple[Run, ...] = ()
+    """The row's parts, where wide gaps cut it into two or more (a table's row), from left to right."""
 
     @property
     def baseline(self) -> float:
@@ -33,61 +34,17 @@ class Line:
 
 @dataclass(slots=True)
 class PageLines:
-    """The lines of a page in reading order, and its height in points."""
+    """The lines of a page in reading order, its height in points, and whether their order is in doubt."""
 
     lines: list[Line]
     height: float
+    is_unsure: bool = False
 
 
-def order_lines(runs: list[Run]) -> list[Line]:
-    """The page's lines in reading order: bands between full-width lines from top to bottom, columns left to right."""
-    return [line for column in _columns(runs) for line in _rows(column)]
-
-
-def _columns(runs: list[Run]) -> Iterator[list[Run]]:
-    gutter = _find_gutter(runs)
-    if gutter is None:
-        if runs:
-            yield runs
-        return
-    band: list[Run] = []
-    for run in sorted(runs, key=lambda run: -run.baseline):
-        if run.left < gutter < run.right:
-            yield from _split_band(band, gutter)
-            yield [run]
-            band = []
-        else:
-            band.append(run)
-    yield from _split_band(band, gutter)
-
-
-def _split_band(band: list[Run], gutter: float) -> Iterator[list[Run]]:
-    for side in ([run for run in band if run.right <= gutter], [run for run in band if run.right > gutter]):
-        yield from _columns(side) if len(side) < len(band) else iter([side] if side else [])
-
-
-def _find_gutter(runs: list[Run]) -> float | None:
-    """The x between two columns of text, or None: few runs cross it, and on both sides runs fill their half."""
-    if len(runs) < 2 * MIN_COLUMN_RUNS:
-        return None
-    left, right = min(run.left for run in runs), max(run.right for run in runs)
-    candidates = [left + (right - left) * step / 40 for step in range(10, 31)]
-    crossings = [sum(run.left < x < run.right for run in runs) for x in candidates]
-    fewest = min(crossings)
-    best = [x for x, number in zip(candidates, crossings, strict=True) if number == fewest]
-    gutter = best[len(best) // 2]
-    sides = [[run for run in runs if run.right <= gutter], [run for run in runs if run.left >= gutter]]
-    is_column = all(_fills(side) for side in sides)
-    return gutter if is_column and fewest <= MOST_SPANNING_SHARE * len(runs) else None
-
-
-def _fills(side: list[Run]) -> bool:
-    """Whether the runs are lines of a column: enough of them, half of them as wide as it or nearly so."""
-    if len(side) < MIN_COLUMN_RUNS:
-        return False
-    width = max(run.right for run in side) - min(run.left for run in side)
-    widths = sorted(run.right - run.left for run in side)
-    return widths[len(widths) // 2] > 0.6 * width and width > 8 * side[0].size
+def order_lines(runs: list[Run], height: float) -> PageLines:
+    """The page's lines in reading order; where it is in doubt, in the order in which the file holds them."""
+    columns, is_unsure = read_columns(runs)
+    return PageLines([line for column in columns for line in _rows(column)], height, is_unsure)
 
 
 def _rows(runs: list[Run]) -> Iterator[Line]:
@@ -105,8 +62,10 @@ def _rows(runs: list[Run]) -> Iterator[Line]:
 def _line(row: list[Run], left: float, right: float) -> Line:
     row = sorted(row, key=lambda run: run.left)
     joined = join_row(row)
-    text = joined.text if joined.is_mono else "  ".join(run.text for run in row)
-    return Line(joined, text, left, right)
+    if joined.is_mono or len(row) == 1:
+        return Line(joined, joined.text, left, right)
+    ordered = reversed(row) if joined.is_right_to_left else row
+    return Line(joined, "  ".join(run.text for run in ordered), left, right, tuple(row))
 
 
 def drop_running_lines(pages: list[PageLines]) -> None:
