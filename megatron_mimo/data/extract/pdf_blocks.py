@@ -1,4 +1,4 @@
-"""Lines of a PDF -> paragraphs, headings and fenced code in Markdown."""
+"""Lines of a PDF -> paragraphs, headings, tables and fenced code in Markdown."""
 
 import itertools
 import re
@@ -9,6 +9,7 @@ from typing import Literal
 
 from megatron_mimo.data.extract.pdf_glyphs import HYPHENS, MOST_SPACES
 from megatron_mimo.data.extract.pdf_layout import Line
+from megatron_mimo.data.extract.pdf_tables import find_tables, write_table
 
 HEADING_SIZE_RATIO = 1.15
 PARAGRAPH_GAP_RATIO = 1.35
@@ -18,7 +19,7 @@ CODE_GAP_EM = 6.0
 _BULLET = re.compile(r"[•‣▪●◦·∙–]\s*(?=\S)")
 _ENUMERATION = re.compile(r"(\(?\d{1,2}[.)]|\([a-z]\)|\[\d+\])\s+\S")
 _SENTENCE_END = re.compile(r"[.!?:;。！？：][\"'”’)\]]*$")
-Kind = Literal["prose", "heading", "code"]
+Kind = Literal["prose", "heading", "code", "table"]
 
 
 @dataclass
@@ -63,7 +64,8 @@ def _jumps(line: Line, following: Line) -> bool:
 def _form_blocks(lines: list[Line], body_size: float, pitch: float) -> list[Block]:
     blocks: list[Block] = []
     previous: Line | None = None
-    kinds: list[Kind] = [_kind(line, body_size) for line in lines]
+    in_table = find_tables(lines, pitch)
+    kinds: list[Kind] = ["table" if place in in_table else _kind(line, body_size) for place, line in enumerate(lines)]
     for place, line in enumerate(lines):
         kind: Kind = "prose" if _is_inline_code(lines, kinds, place, pitch) else kinds[place]
         if previous is None or blocks[-1].kind != kind or _starts_block(kind, previous, line, pitch):
@@ -93,6 +95,8 @@ def _starts_block(kind: Kind, previous: Line, line: Line, pitch: float) -> bool:
     size = line.run.size
     if kind == "heading" and abs(size - previous.run.size) > 0.5:
         return True
+    if kind == "table":
+        return _jumps(previous, line)
     if kind == "code":
         return previous.column_left == line.column_left and previous.baseline - line.baseline > CODE_GAP_EM * size
     if _jumps(previous, line):
@@ -146,6 +150,8 @@ def _hyphenated_words(lines: list[Line]) -> set[str]:
 def _write(block: Block, hyphenated: set[str]) -> str:
     if block.kind == "code":
         return f"```\n{_code_text(block.lines)}\n```"
+    if block.kind == "table":
+        return write_table(block.lines)
     text = join_lines([line.text for line in block.lines], hyphenated)
     if block.kind == "heading":
         return f"## {text}"

@@ -105,7 +105,8 @@ class _Reader:
 
     def angle(self, index: int) -> float:
         """Direction of the character, a multiple of a quarter turn where it is near one, else whole degrees."""
-        angle = pdfium.FPDFText_GetCharAngle(self._raw, index)
+        # pdfium counts clockwise.
+        angle = -pdfium.FPDFText_GetCharAngle(self._raw, index)
         quarter = round(angle / (math.pi / 2))
         if abs(angle - quarter * math.pi / 2) < STRAIGHT_RADIANS:
             return (quarter % 4) * math.pi / 2

@@ -110,14 +110,15 @@ class Run:
 
 
 def form_runs(glyphs: list[Glyph]) -> list[Run]:
-    """Cut the glyphs of a page, in content order, into runs; joins runs of one baseline that were written apart."""
+    """Cut the glyphs of a page into runs, both in content order; pieces of a line written apart are joined."""
     runs: list[Run] = []
     for glyph in glyphs:
         if runs and _continues(runs[-1].glyphs[-1], runs[-1].glyphs[0], glyph):
             runs[-1].glyphs.append(glyph)
         else:
             runs.append(Run([glyph]))
-    return _join_neighbours(runs)
+    place = {id(run.glyphs[0]): number for number, run in enumerate(runs)}
+    return sorted(_join_neighbours(runs), key=lambda run: place[id(run.glyphs[0])])
 
 
 def _continues(last: Glyph, first: Glyph, glyph: Glyph) -> bool:

@@ -10,7 +10,7 @@ import fsspec
 
 from megatron_mimo.config import ConfigError
 from megatron_mimo.data.document import Document
-from megatron_mimo.data.extract.pdf import PdfError, extract_pdf
+from megatron_mimo.data.extract.pdf import PdfError, read_pdf
 from megatron_mimo.data.pipeline.step import Task
 
 MEDIA_TYPE = "application/pdf"
@@ -57,13 +57,19 @@ class ExtractPdf:
         if len(data) > self.max_bytes:
             return self._drop(document, task, "too large")
         try:
-            document.text = extract_pdf(data, self.timeout_seconds)
+            found = read_pdf(data, self.timeout_seconds)
         except PdfError as error:
             return self._drop(document, task, error.reason)
         except Exception as error:  # one odd file must not end the run
             task.fault(self.name, document.id, error)
             return self._drop(document, task, "fault")
+        document.text = found.text
         document.metadata["media_type"] = "text/markdown"
+        task.count(f"{self.name}/pages", found.pages)
+        for doubt, number in (("pages of unsure order", found.unsure_pages), ("pages unread", found.unread_pages)):
+            if number:
+                document.metadata[doubt.replace(" ", "_")] = number
+                task.count(f"{self.name}/{doubt}", number)
         document.metadata.pop("content_base64", None)
         task.count(f"{self.name}/characters", len(document.text))
         return True
