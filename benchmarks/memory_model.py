@@ -3,8 +3,8 @@
 Each row is a process of its own that builds the model and optimizer as training does and runs two steps on the CPU.
 "measured" is the highest sum of live tensor bytes that torch's allocator reports during the second step (weights,
 gradients and optimizer states included); "resident" is the growth of the process's peak resident memory, which also
-holds freed but unreturned pages and the libraries' own buffers. "predicted" is the formula of tools/plan.py, with what
-a CPU keeps where GPUs run fused kernels.
+holds freed but unreturned pages and the libraries' own buffers. "predicted" is the formula of megatron-mimo plan, with
+what a CPU keeps where GPUs run fused kernels.
 """
 
 import argparse

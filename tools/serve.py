@@ -1,11 +1,6 @@
-"""`megatron-mimo serve` as a script: an OpenAI-compatible vLLM server, drafting with the model's MTP layers.
+"""`megatron-mimo serve` of this checkout."""
 
-python tools/serve.py MODEL_DIR    (--help lists the options)
-"""
-
-import sys
-
-from megatron_mimo.serve.command import main
+from checkout import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("serve")

@@ -1,30 +1,28 @@
-"""Label pages with a large model: python tools/annotate.py examples/mimo_7b/tagger.yaml [key=value ...]"""
+"""Label pages with a large model: megatron-mimo annotate examples/mimo_7b/tagger.yaml [key=value ...]"""
 
 import asyncio
 import itertools
-import sys
 from pathlib import Path
 
+from megatron_mimo.cli.command import exit_code, settings_parser
 from megatron_mimo.config import UserError, load
 from megatron_mimo.data.pipeline.shards import read_documents, shard_paths
 from megatron_mimo.data.tag.annotate import AnnotationConfig, annotate
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns the exit code."""
-    if arguments in ([], ["-h"], ["--help"]):
-        print(__doc__)
-        return 0 if arguments else 2
-    try:
-        config = load(AnnotationConfig, arguments)
-        paths = shard_paths(config.documents)
-        if not paths:
-            raise UserError(f"no documents in {config.documents}: point annotation.documents at a folder of shards")
-        documents = itertools.chain.from_iterable(map(read_documents, paths))
-        counts = asyncio.run(annotate(itertools.islice(documents, config.max_documents), config))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    options = settings_parser(__doc__).parse_intermixed_args(arguments)
+    return exit_code(lambda: run(load(AnnotationConfig, options.settings)))
+
+
+def run(config: AnnotationConfig) -> int:
+    """Annotate, and print the counts and the cost; 1 where nothing was written. Raises UserError."""
+    paths = shard_paths(config.documents)
+    if not paths:
+        raise UserError(f"no documents in {config.documents}: point annotation.documents at a folder of shards")
+    documents = itertools.chain.from_iterable(map(read_documents, paths))
+    counts = asyncio.run(annotate(itertools.islice(documents, config.max_documents), config))
     for name, number in sorted(counts.items()):
         print(f"{name:<40} {number:>12,}")
     prices = config.endpoint
@@ -32,7 +30,3 @@ def main(arguments: list[str]) -> int:
     cost += counts["completion_tokens"] * prices.price_per_million_completion_tokens
     print(f"{'cost':<40} {cost / 1e6:>12,.2f}")
     return 0 if Path(config.output).exists() else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

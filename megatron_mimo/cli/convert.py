@@ -1,16 +1,16 @@
 """Convert checkpoints between Megatron torch_dist and Hugging Face safetensors, one tensor at a time, on the CPU.
 
-convert_checkpoint.py import --hf-path MODEL --megatron-path RUN/checkpoints/step_00000000 --verify
-convert_checkpoint.py export --megatron-path RUN/checkpoints/step_X --hf-path OUT --verify
-convert_checkpoint.py roundtrip --hf-path MODEL --megatron-path NEW
-convert_checkpoint.py adapter --megatron-path RUN/checkpoints/step_X --hf-path ADAPTER
+megatron-mimo convert import --hf-path MODEL --megatron-path RUN/checkpoints/step_00000000 --verify
+megatron-mimo convert export --megatron-path RUN/checkpoints/step_X --hf-path OUT --verify
+megatron-mimo convert roundtrip --hf-path MODEL --megatron-path NEW
+megatron-mimo convert adapter --megatron-path RUN/checkpoints/step_X --hf-path ADAPTER
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
+from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import UserError
 from megatron_mimo.convert.compare import compare_folders
 from megatron_mimo.convert.export import export_checkpoint
@@ -24,19 +24,13 @@ from megatron_mimo.convert.shards import Direction
 def main(arguments: list[str] | None = None) -> int:
     """Run one conversion; returns the exit code (2 for a problem the user can mend, 130 when interrupted)."""
     options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on with the files that are finished", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(
+        lambda: options.run(options), "interrupted; the same command goes on with the files that are finished"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Convert checkpoints between Megatron and Hugging Face.")
+    parser = parser_of(__doc__)
     commands = parser.add_subparsers(required=True)
     for name, run, text in (
         ("import", _import, "Hugging Face folder -> Megatron torch_dist checkpoint of weights"),
@@ -111,7 +105,3 @@ def _compare(options: argparse.Namespace, convert: Direction) -> None:
     count = compare_folders(options.megatron_path, options.hf_path, convert, progress)
     progress.close()
     print(f"{count} tensors are identical to the last bit ({time.monotonic() - started:.1f} s)")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

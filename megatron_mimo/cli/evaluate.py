@@ -1,9 +1,9 @@
 """Evaluate a model on benchmarks, or compare two evaluations.
 
-    python tools/evaluate.py CONFIG.yaml [key=value ...]
-    python tools/evaluate.py --preset report --model FOLDER|URL --data FOLDER [key=value ...]
-    python tools/evaluate.py compare FIRST SECOND [--output comparison.html]
-    python tools/evaluate.py tasks
+    megatron-mimo evaluate CONFIG.yaml [key=value ...]
+    megatron-mimo evaluate --preset report --model FOLDER|URL --data FOLDER [key=value ...]
+    megatron-mimo evaluate compare FIRST SECOND [--output comparison.html]
+    megatron-mimo evaluate tasks
 
 --model, --data and --output also override those of CONFIG.yaml. Answers and grades are kept under OUTPUT/cache: the
 same command goes on where it stopped. OUTPUT/results.json and OUTPUT/report/index.html are written at the end.
@@ -15,27 +15,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import UserError
 from megatron_mimo.config.eval import EvaluateConfig
 from megatron_mimo.config.load import apply_override, from_tree, read_yaml
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code."""
-    try:
-        if arguments[:1] == ["compare"]:
-            compare(arguments[1:])
-        elif arguments[:1] == ["tasks"]:
-            show_tasks()
-        else:
-            run(read_config(arguments))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        return 130
-    return 0
+    words = sys.argv[1:] if arguments is None else arguments
+    return exit_code(lambda: choose(words), "stopped; run the same command again to go on")
+
+
+def choose(arguments: list[str]) -> None:
+    """Compare, list the tasks, or evaluate."""
+    if arguments[:1] == ["compare"]:
+        compare(arguments[1:])
+    elif arguments[:1] == ["tasks"]:
+        show_tasks()
+    else:
+        run(read_config(arguments))
 
 
 def show_tasks() -> None:
@@ -50,7 +49,7 @@ def read_config(arguments: list[str]) -> EvaluateConfig:
     """Configuration file or preset with its overrides; raises UserError."""
     from megatron_mimo.eval.presets import preset
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("settings", nargs="*", help="CONFIG.yaml, then key=value")
     parser.add_argument("--preset", help="tasks with the settings of the report and others, see `tasks`")
     for name in ("model", "data", "output"):
@@ -85,7 +84,7 @@ def compare(arguments: list[str]) -> None:
     from megatron_mimo.eval.compare import compare_results, comparison_page, comparison_text, read_results
     from megatron_mimo.platform.files import write_text
 
-    parser = argparse.ArgumentParser(prog="evaluate.py compare")
+    parser = argparse.ArgumentParser(prog="megatron-mimo evaluate compare")
     parser.add_argument("first", type=Path, help="output folder or results.json")
     parser.add_argument("second", type=Path)
     parser.add_argument("--output", type=Path, default=Path("comparison.html"))
@@ -94,7 +93,3 @@ def compare(arguments: list[str]) -> None:
     rows = compare_results(first, second)
     write_text(options.output, comparison_page(first, second, rows), errors="replace")
     print(f"{comparison_text(rows, first['model'], second['model'])}\n\npage: {options.output}")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

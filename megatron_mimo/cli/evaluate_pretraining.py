@@ -1,16 +1,14 @@
 """Evaluate an exported model on the held-out part of its data folder.
 
-    python tools/evaluate_pretraining.py --model MODEL_DIR --data DATA_DIR --output evaluation.json
+    megatron-mimo evaluate-pretraining --model MODEL_DIR --data DATA_DIR --output evaluation.json
 
 Prints, and writes as JSON: held-out bits per byte beside a Kneser-Ney 5-gram model of the same training text and
 general compressors; held-out arithmetic problems solved greedily by vLLM with MTP speculation; the share of MTP drafts
 accepted, and tokens per second.
 """
 
-import argparse
 import json
 import math
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 from transformers.utils.logging import disable_progress_bar
 
+from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import UserError
 from megatron_mimo.data.manifest import Manifest, check_tokenizer, open_split, read_manifest
 from megatron_mimo.data.tokenizer import encode_documents, load_tokenizer
@@ -32,24 +31,24 @@ from megatron_mimo.serve.vllm_engine import generate
 START = time.monotonic()
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the evaluation; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder of an exported model")
     parser.add_argument("--data", type=Path, required=True, help="data folder the model was trained on")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--problems", type=int, help="solve the first N problems only")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     disable_progress_bar()
-    try:
-        make_parent(options.output)
-        results = evaluate(options.model, options.data, options.problems)
-        write_text(options.output, json.dumps(results, indent=2) + "\n")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"\n{tables(results)}\n\nwritten to {options.output}")
-    return 0
+    return exit_code(lambda: run(options.model, options.data, options.output, options.problems))
+
+
+def run(model: Path, data: Path, output: Path, num_problems: int | None) -> None:
+    """Evaluate, write the JSON file and print the tables; raises UserError."""
+    make_parent(output)
+    results = evaluate(model, data, num_problems)
+    write_text(output, json.dumps(results, indent=2) + "\n")
+    print(f"\n{tables(results)}\n\nwritten to {output}")
 
 
 def evaluate(model: Path, data: Path, num_problems: int | None) -> dict[str, Any]:
@@ -98,7 +97,7 @@ def training_documents(manifest: Manifest, data: Path) -> Iterator[bytes]:
         if found_bytes != source.train.bytes:
             raise UserError(
                 f"{data / source.train.prefix}.bin decodes to {found_bytes} bytes of text, the manifest says"
-                f" {source.train.bytes}: make the data folder anew (tools/preprocess_data.py)"
+                f" {source.train.bytes}: make the data folder anew (megatron-mimo preprocess)"
             )
         yield from documents
 
@@ -142,7 +141,3 @@ def make_parent(path: Path) -> None:
 def progress(line: str) -> None:
     """One line with the seconds since the start."""
     print(f"[{time.monotonic() - START:5.1f} s] {line}", flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

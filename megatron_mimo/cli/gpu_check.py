@@ -1,7 +1,7 @@
 """What works on this machine's GPU, in under eight minutes and without a network: `make gpu-check`.
 
-    python tools/gpu_check.py [--json gpu_check.json] [--only heads,emulation]
-    python tools/gpu_check.py --dry-run      # without a GPU: list the checks, run what of them a CPU can
+    megatron-mimo gpu-check [--json gpu_check.json] [--only heads,emulation]
+    megatron-mimo gpu-check --dry-run        # without a GPU: list the checks, run what of them a CPU can
 
 Each check runs in a process of its own with a time limit, so that one that fails, hangs or loses the device is a row of
 the table and no more. Exit code 0: every check passed; 1: some did not; 2: no GPU, or a wrong argument.
@@ -9,14 +9,16 @@ the table and no more. Exit code 0: every check passed; 1: some did not; 2: no G
 
 import argparse
 import json
+import os
 import subprocess
-import sys
 import time
 import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import megatron_mimo
+from megatron_mimo.cli.command import exit_code, own_program, parser_of
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.platform.files import write_json
 
@@ -29,13 +31,14 @@ def main(arguments: list[str] | None = None) -> int:
     if options.run:
         print(json.dumps(asdict(run_here(options.run, not options.dry_run)), default=str))
         return 0
-    try:
-        require_gpu(options.dry_run)
-        warnings.simplefilter("ignore")
-        names = choose(options.only)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return exit_code(lambda: run(options))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the checks, print the table and write the details; 1 where a check failed. Raises UserError."""
+    require_gpu(options.dry_run)
+    warnings.simplefilter("ignore")
+    names = choose(options.only)
     start = time.perf_counter()
     end = start + (DRY_RUN_SECONDS if options.dry_run else GPU_SECONDS)
     rows = [run_apart(name, options.dry_run, end) for name in names]
@@ -50,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--json", default="gpu_check.json", help="where the details go (default gpu_check.json)")
     parser.add_argument("--only", default="", help="names of checks, with commas; all when left out")
     parser.add_argument(
@@ -97,10 +100,10 @@ def run_apart(name: str, dry_run: bool, end: float) -> dict[str, Any]:
     limit = max(1.0, end - time.perf_counter())
     if not dry_run:
         limit = min(limit, check.limit_seconds)
-    command = [sys.executable, "-W", "ignore", __file__, "--run", name] + ["--dry-run"] * dry_run
+    command = [*own_program("gpu-check"), "--run", name] + ["--dry-run"] * dry_run
     start = time.perf_counter()
     try:
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=limit, env=environment())
         found = read_finding(finished)
     except subprocess.TimeoutExpired:
         found = {"passed": False, "summary": f"stopped after {limit:.0f} s", "facts": {}}
@@ -111,13 +114,15 @@ def run_apart(name: str, dry_run: bool, end: float) -> dict[str, Any]:
     return row
 
 
+def environment() -> dict[str, str]:
+    """The checks' processes import this package, installed or not, and keep its warnings to themselves."""
+    folders = [str(Path(megatron_mimo.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, folders)), "PYTHONWARNINGS": "ignore"}
+
+
 def read_finding(finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The Finding that a check's process printed last, or its failure with the end of what it said."""
     if finished.returncode == 0:
         return json.loads(finished.stdout.splitlines()[-1])
     lines = finished.stderr.strip().splitlines() or [f"exit code {finished.returncode}"]
     return {"passed": False, "summary": lines[-1][:200], "facts": {"stderr": "\n".join(lines[-40:])}}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Serve the judge over HTTP: POST /judge and /run_code, GET /health and /metrics.
 
-    python tools/judge_server.py --port 8080 --slots 16
+    megatron-mimo judge-server --port 8080 --slots 16
 
 Needs bubblewrap, and g++ for C++ solutions. No authentication: keep it on a private network. docs/judge.md.
 """
@@ -10,30 +10,30 @@ import sys
 
 from aiohttp import web
 
-from megatron_mimo.config import UserError
+from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.judge import JudgeConfig, JudgePool
 from megatron_mimo.judge.server import JudgeServer
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    try:
-        config = JudgeConfig(
-            num_slots=options.slots,
-            python=options.python,
-            python_packages=tuple(options.packages),
-            max_queue=options.max_queue,
-        )
-        with JudgePool(config) as pool:
-            web.run_app(JudgeServer(pool).application(), host=options.host, port=options.port)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: serve(options))
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Serve until interrupted; raises UserError."""
+    config = JudgeConfig(
+        num_slots=options.slots,
+        python=options.python,
+        python_packages=tuple(options.packages),
+        max_queue=options.max_queue,
+    )
+    with JudgePool(config) as pool:
+        web.run_app(JudgeServer(pool).application(), host=options.host, port=options.port)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--slots", type=int, default=0, help="programs at a time (default: one a core)")
@@ -41,7 +41,3 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--python", default=sys.executable, help="interpreter of Python solutions")
     parser.add_argument("--packages", nargs="*", default=[], help="folders with packages that solutions may import")
     return parser.parse_args(arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,16 +1,16 @@
 """Plan a training run on paper: parameters, FLOPs, memory, communication, days, and the best parallel layouts.
 
-    python tools/plan.py examples/mimo_7b/pretrain.yaml --gpus 256 --gpu h100
-    python tools/plan.py examples/mimo_7b/pretrain.yaml parallel.recompute=full --gpus 512 --gpu h800 --json
+    megatron-mimo plan examples/mimo_7b/pretrain.yaml --gpus 256 --gpu h100
+    megatron-mimo plan examples/mimo_7b/pretrain.yaml parallel.recompute=full --gpus 512 --gpu h800 --json
 
 Nothing is trained and no GPU is needed. docs/plan.md explains the formulas and what is left out.
 """
 
 import argparse
 import json
-import sys
 
-from megatron_mimo.config import PretrainConfig, UserError, load
+from megatron_mimo.cli.command import exit_code, settings_parser
+from megatron_mimo.config import PretrainConfig, load
 from megatron_mimo.model.hardware import DEFAULT_MFU, GPUS, find_gpu
 from megatron_mimo.model.layouts import check_request
 from megatron_mimo.model.plan_report import make_report, render
@@ -18,21 +18,20 @@ from megatron_mimo.model.plan_report import make_report, render
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    try:
-        config = load(PretrainConfig, options.config)
-        gpu = find_gpu(options.gpu)
-        check_request(config, options.gpus, gpu, options.mfu)
-        report = make_report(config, count_parameters(config), options.gpus, gpu, options.mfu, options.top)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return exit_code(lambda: run(options))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the plan; raises UserError."""
+    config = load(PretrainConfig, options.settings)
+    gpu = find_gpu(options.gpu)
+    check_request(config, options.gpus, gpu, options.mfu)
+    report = make_report(config, count_parameters(config), options.gpus, gpu, options.mfu, options.top)
     print(json.dumps(report, indent=2) if options.json else render(report))
-    return 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("config", nargs="+", help="CONFIG.yaml, then key=value overrides")
+    parser = settings_parser(__doc__)
     parser.add_argument("--gpus", type=int, required=True, help="number of GPUs, eight a node")
     parser.add_argument("--gpu", default="h100", help=f"kind of GPU: {', '.join(GPUS)}")
     parser.add_argument(
@@ -52,7 +51,3 @@ def count_parameters(config: PretrainConfig) -> dict[str, int]:
 
     count = build.count_parameters(config.model)
     return {"total": count.total, "main": count.main, "mtp": count.mtp}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

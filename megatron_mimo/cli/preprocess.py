@@ -1,6 +1,6 @@
 """Make data: raw files -> documents (`pipeline:`) -> tokenizer and `.bin/.idx` (`tokenize:`), from one YAML.
 
-    python tools/preprocess_data.py [--config] CONFIG.yaml [key=value ...]
+    megatron-mimo preprocess [--config] CONFIG.yaml [key=value ...]
 
 What is finished is kept, what was interrupted goes on where it stopped, a folder made in another way is only replaced
 with overwrite=true. docs/data.md explains the rest.
@@ -8,10 +8,10 @@ with overwrite=true. docs/data.md explains the rest.
 
 import argparse
 import shlex
-import sys
 import time
 from collections.abc import Callable
 
+from megatron_mimo.cli.command import exit_code, own_program, parser_of
 from megatron_mimo.config import UserError
 from megatron_mimo.data.pipeline.config import PipelineConfig
 from megatron_mimo.data.pipeline.guard import claim_folder, read_layout
@@ -26,40 +26,36 @@ from megatron_mimo.data.pipeline.slurm import jobs_of, submit, submit_command
 Report = Callable[[str], None]
 
 
-def parse() -> tuple[argparse.Namespace, list[str]]:
+def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """The options, and `[FILE, override, ...]`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("arguments", nargs="*", metavar="CONFIG.yaml key=value", help="configuration and overrides")
+    parser = parser_of(__doc__)
+    parser.add_argument("settings", nargs="*", metavar="CONFIG.yaml key=value", help="configuration, then overrides")
     parser.add_argument("--config", metavar="FILE", help="the configuration, when it does not come first")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, and write nothing")
     parser.add_argument("--tasks", metavar="STAGE:FIRST-LAST", help="run these tasks of one stage and end")
     parser.add_argument("--finish", action="store_true", help="all stages are done: tokenize and write the report")
     parser.add_argument("--report", action="store_true", help="write the pipeline's report.html and end")
     parser.add_argument("--verify", action="store_true", help="hash every finished file; those damaged are made anew")
-    options, more = parser.parse_known_args()
-    arguments = [*([options.config] if options.config else []), *options.arguments, *more]
-    if not arguments:
+    options, more = parser.parse_known_args(arguments)
+    settings = [*([options.config] if options.config else []), *options.settings, *more]
+    if not settings:
         parser.error("give a configuration: examples/nano/data.yaml is one")
-    return options, arguments
+    return options, settings
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     start = time.monotonic()
-    options, (file, *overrides) = parse()
+    options, (file, *overrides) = parse(arguments)
+    command = shlex.join([*own_program("preprocess"), file, *overrides])
 
     def report(line: str) -> None:
         print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True)
 
-    try:
-        job = load_job(file, overrides)
-        run(job, options, shlex.join([sys.executable, sys.argv[0], file, *overrides]), report)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(
+        lambda: run(load_job(file, overrides), options, command, report),
+        f"interrupted; to go on:\n  {command}",
+    )
 
 
 def run(job: JobConfig, options: argparse.Namespace, command: str, report: Report) -> None:
@@ -95,8 +91,8 @@ def tokenize_part(job: JobConfig, options: argparse.Namespace, report: Report) -
 
 
 def own_command(layout: Layout) -> list[str]:
-    """This script on the resolved configuration."""
-    return [sys.executable, sys.argv[0], "--config", str(layout.config)]
+    """This command on the resolved configuration."""
+    return [*own_program("preprocess"), "--config", str(layout.config)]
 
 
 def run_tasks(config: PipelineConfig, layout: Layout, wanted: str, command: str, report: Report) -> None:
@@ -139,7 +135,3 @@ def verify(config: PipelineConfig, layout: Layout, report: Report) -> None:
                 layout.marker(stage.name, index).unlink()
                 report(f"{stage.name}: task {index} is damaged ({', '.join(bad)}) and will run again")
     report(f"{damaged} damaged tasks")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

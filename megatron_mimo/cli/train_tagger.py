@@ -1,48 +1,57 @@
-"""Train a page tagger: python tools/train_tagger.py OUTPUT --kind linear [--annotations pages.jsonl] [--pages 6000]
+"""Train a page tagger: megatron-mimo train-tagger OUTPUT --kind linear [--annotations pages.jsonl] [--pages 6000]
 
-Training pages come from tools/annotate.py (a large model's labels), or, without --annotations, from construction.
+Training pages come from megatron-mimo annotate (a large model's labels), or, without --annotations, from construction.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
+from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import UserError
 from megatron_mimo.data.tag.annotate import annotated_pages
 from megatron_mimo.data.tag.construct import construct
+from megatron_mimo.data.tag.labelled import LabelledPage
 from megatron_mimo.data.tag.linear import LinearSettings, LinearTagger
+from megatron_mimo.data.tag.tagger import Tagger
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: list[str] | None = None) -> int:
+    """Train and save the tagger; returns the exit code."""
+    parser = parser_of(__doc__)
     parser.add_argument("output", type=Path, help="folder of the tagger, for the step `tag`")
     parser.add_argument("--kind", choices=["linear", "language_model"], default="linear")
-    parser.add_argument("--annotations", type=Path, help="JSONL of tools/annotate.py")
+    parser.add_argument("--annotations", type=Path, help="JSON Lines of megatron-mimo annotate")
     parser.add_argument("--pages", type=int, default=6000, help="constructed pages, without --annotations")
     parser.add_argument("--initial", type=Path, help="Hugging Face folder that the language model starts from")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    settings = {"seed": args.seed} | ({"epochs": args.epochs} if args.epochs else {})
+    options = parser.parse_args(arguments)
+    return exit_code(lambda: run(options))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Read or construct the pages, train, save; raises UserError."""
     try:
-        pages = list(annotated_pages(args.annotations)) if args.annotations else construct(args.pages, args.seed)
-        if args.kind == "linear":
-            tagger = LinearTagger.train(pages, LinearSettings(**settings))
-        else:
-            from megatron_mimo.data.tag.language_model import LanguageModelSettings, LanguageModelTagger
-
-            if args.initial:
-                settings["learning_rate"] = 1e-4
-            tagger = LanguageModelTagger.train(pages, LanguageModelSettings(**settings), args.initial, args.device)
-            tagger.to("cpu")
-        tagger.save(args.output)
-    except (UserError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{args.output}: {args.kind} tagger of {len(pages):,} pages")
-    return 0
+        pages = (
+            list(annotated_pages(options.annotations))
+            if options.annotations
+            else construct(options.pages, options.seed)
+        )
+        train(pages, options).save(options.output)
+    except OSError as error:
+        raise UserError(str(error)) from error
+    print(f"{options.output}: {options.kind} tagger of {len(pages):,} pages")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def train(pages: list[LabelledPage], options: argparse.Namespace) -> Tagger:
+    """The tagger of the kind that the options ask for."""
+    settings = {"seed": options.seed} | ({"epochs": options.epochs} if options.epochs else {})
+    if options.kind == "linear":
+        return LinearTagger.train(pages, LinearSettings(**settings))
+    from megatron_mimo.data.tag.language_model import LanguageModelSettings, LanguageModelTagger
+
+    if options.initial:
+        settings["learning_rate"] = 1e-4
+    tagger = LanguageModelTagger.train(pages, LanguageModelSettings(**settings), options.initial, options.device)
+    return tagger.to("cpu")

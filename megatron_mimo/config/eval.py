@@ -13,7 +13,7 @@ class TaskConfig:
     """One benchmark of a run."""
 
     task: str
-    """Name of a task (`python tools/evaluate.py tasks` lists them)."""
+    """Name of a task (`megatron-mimo evaluate tasks` lists them)."""
     name: str | None = None
     """Name in the results, the task's own by default; needed where a task stands twice."""
     path: str | None = None

@@ -52,7 +52,7 @@ class ChatDataConfig:
     drop_mixed_language: bool = True
     drop_incomplete: bool = True
     decontamination_index: str | None = None
-    """Folder made by `python -m megatron_mimo.data.decontaminate`; queries with a benchmark's n-gram are dropped."""
+    """Folder made by `megatron-mimo decontaminate`; queries with a benchmark's n-gram are dropped."""
     on_bad_record: Literal["skip", "stop"] = "skip"
     """`skip` counts records that cannot be used and lists them in the report; `stop` ends at the first."""
     num_workers: int = 1

@@ -99,5 +99,5 @@ class TokenStream:
 
 _WAY_OUT = (
     "\nNothing was changed. Copy the data folder again from where it came, or make it anew:"
-    "\n    python tools/preprocess_data.py DATA.yaml overwrite=true"
+    "\n    megatron-mimo preprocess DATA.yaml overwrite=true"
 )

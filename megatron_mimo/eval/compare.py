@@ -20,7 +20,7 @@ def read_results(path: Path) -> dict[str, Any]:
         results = json.loads(file.read_text(encoding="utf-8"))
         _ = results["tasks"], results["model"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} holds no results of an evaluation: run tools/evaluate.py first") from error
+        raise UserError(f"{file} holds no results of an evaluation: run megatron-mimo evaluate first") from error
     return results
 
 

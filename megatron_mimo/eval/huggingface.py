@@ -51,5 +51,5 @@ def check_exported(folder: Path) -> None:
     if missing:
         raise UserError(
             f"{folder} is not an exported model: {' and '.join(missing)} not found; "
-            "export a checkpoint first (tools/convert_checkpoint.py)"
+            "export a checkpoint first (megatron-mimo convert)"
         )

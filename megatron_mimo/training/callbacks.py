@@ -292,6 +292,6 @@ class ReportWriter(Callback):
 
             write_report(self.output_dir)
         except Exception as error:
-            # A picture that cannot be drawn must not end a run of weeks; `tools/report.py` draws it later.
+            # A picture that cannot be drawn must not end a run of weeks; `megatron-mimo report` draws it later.
             print(f"no report written: {type(error).__name__}: {error}", file=sys.stderr)
         self.written_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Checks that what is built for a GPU computes there what the CPU's parts compute; `tools/gpu_check.py` runs them.
+"""Checks that what is built for a GPU computes there what the CPU's parts compute; `megatron-mimo gpu-check` runs them.
 
 Each check returns a Finding. On a CPU (`on_gpu` False) a check runs what it can of the same code: torch layers and
 emulated FP8 stand in for Transformer Engine, and a few steps for many. Such a run shows that the check works, no more.

@@ -45,7 +45,7 @@ class TrainingData(Protocol):
 
 
 class PretrainingData:
-    """TrainingData of a folder made by tools/preprocess_data.py."""
+    """TrainingData of a folder made by megatron-mimo preprocess."""
 
     def __init__(self, config: PretrainConfig, config_folder: Path) -> None:
         """Mixture paths are relative to `config_folder`. Raises UserError without a sound data folder."""

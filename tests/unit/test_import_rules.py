@@ -108,6 +108,7 @@ def test_no_import_circles() -> None:
 def test_rooms_depend_in_one_direction() -> None:
     """A room never imports one to its right."""
     order = ["config", "platform", "judge", "reward", "data", "model", "training", "convert", "serve", "eval", "rl"]
+    order += ["pretrain", "sft", "cli"]
     for path in FILES:
         room = module_name(path).split(".")[0]
         if room not in order:

@@ -1,6 +1,6 @@
 """From a tagger's scores to the mixture's sources: one for each domain and quality, with the tokens it holds.
 
-python -m megatron_mimo.data.balance.buckets FOLDER [BYTES_PER_TOKEN]
+megatron-mimo measure-sources FOLDER [BYTES_PER_TOKEN]
 
 prints the `sources` of a `BalanceSpec` for the tagged shards in FOLDER. The step `assign_source` gives every document
 the name of its bucket, by which `SourceConfig.only` picks it when it is tokenized.
@@ -69,16 +69,18 @@ def bucket_totals(documents: Iterable[Document], bytes_per_token: float = BYTES_
     ]
 
 
-def main(arguments: list[str]) -> int:
-    """Print the sources of the shards in a folder."""
+def main(arguments: list[str] | None = None) -> int:
+    """Print the sources of the shards in a folder; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
-            raise UserError(__doc__ or "")
+            print(__doc__)
+            return 0 if arguments else 2
         shards = shard_paths(arguments[0])
         documents = (document for shard in shards for document in read_documents(shard))
         totals = bucket_totals(documents, float(arguments[1]) if len(arguments) > 1 else BYTES_PER_TOKEN)
         if not totals:
-            raise UserError(f"no tagged documents in {arguments[0]}: give the folder of a stage behind the step tag")
+            raise UserError(f"no tagged documents in {arguments[0]}: give the folder of a stage after the step tag")
     except (UserError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -88,4 +90,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -60,7 +60,7 @@ class ResponsesPerQuery:
 
 
 class BenchmarkOverlap:
-    """Looks queries up in an index made by `python -m megatron_mimo.data.decontaminate`."""
+    """Looks queries up in an index made by `megatron-mimo decontaminate`."""
 
     def __init__(self, index_folder: str) -> None:
         self._index = load_index(Path(index_folder))

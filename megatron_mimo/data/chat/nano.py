@@ -1,4 +1,4 @@
-"""Generated conversations for MiMo-nano: `python -m megatron_mimo.data.chat.nano FOLDER`.
+"""Generated conversations for MiMo-nano: `megatron-mimo nano-chat FOLDER`.
 
 train.jsonl           the embedded corpus' arithmetic in many wordings, worked steps in a think block, the result boxed
 heldout.jsonl         with their answers, problems that no split trains on
@@ -102,7 +102,7 @@ def main() -> int:
     """Write the files."""
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         print(__doc__)
-        return 2
+        return 0 if sys.argv[1:] in (["-h"], ["--help"]) else 2
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     files = {

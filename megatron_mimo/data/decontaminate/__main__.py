@@ -1,7 +1,7 @@
 """Make an index of benchmarks, or report what the step found.
 
-python -m megatron_mimo.data.decontaminate BENCHMARKS.yaml [key=value ...]
-python -m megatron_mimo.data.decontaminate --report FOLDER [REPORT.json]
+megatron-mimo decontaminate BENCHMARKS.yaml [key=value ...]
+megatron-mimo decontaminate --report FOLDER [REPORT.json]
 
 FOLDER holds shards of documents that the step dropped or marked.
 """
@@ -17,8 +17,9 @@ from megatron_mimo.data.pipeline.shards import read_documents, shard_paths
 from megatron_mimo.platform.files import write_json
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run one of the two commands; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
         if arguments[:1] == ["--report"] and len(arguments) in (2, 3):
             _report(arguments[1], Path(arguments[2]) if len(arguments) == 3 else None)
@@ -51,4 +52,4 @@ def _report(folder: str, output: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

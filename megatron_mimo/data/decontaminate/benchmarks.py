@@ -27,7 +27,7 @@ class BenchmarkConfig:
 
 @dataclass(kw_only=True)
 class DecontaminateConfig:
-    """What `python -m megatron_mimo.data.decontaminate BENCHMARKS.yaml` reads."""
+    """What `megatron-mimo decontaminate BENCHMARKS.yaml` reads."""
 
     output_dir: str
     benchmarks: list[BenchmarkConfig]

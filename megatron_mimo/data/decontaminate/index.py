@@ -150,7 +150,7 @@ def load_index(folder: str | Path) -> NgramIndex:
     except (OSError, ValueError, KeyError, IndexError, SafetensorError) as error:
         raise UserError(
             f"{folder} is no index of benchmarks ({type(error).__name__}: {error}): make it with"
-            "\n    python -m megatron_mimo.data.decontaminate BENCHMARKS.yaml"
+            "\n    megatron-mimo decontaminate BENCHMARKS.yaml"
         ) from error
 
 

@@ -22,7 +22,7 @@ class Decontaminate:
 
     name: ClassVar[str] = "decontaminate"
     index: str
-    """Folder made by `python -m megatron_mimo.data.decontaminate`."""
+    """Folder made by `megatron-mimo decontaminate`."""
     action: Literal["drop", "mark"] = "drop"
     """`mark` lets the documents go on, with what matched in their metadata."""
     match_short: bool = True

@@ -19,7 +19,7 @@ class TagStep:
 
     name = "tag"
     model: str
-    """Folder of a tagger, see tools/train_tagger.py."""
+    """Folder of a tagger, see megatron-mimo train-tagger."""
     batch_size: int = 64
     drop_domains: list[str] = field(default_factory=list)
     min_educational_value: float = 0.0

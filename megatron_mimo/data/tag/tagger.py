@@ -38,5 +38,5 @@ def load_tagger(folder: str | Path) -> Tagger:
 
             return LanguageModelTagger.load(folder, settings)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"no tagger in {folder} ({error}): train one with tools/train_tagger.py") from error
+        raise UserError(f"no tagger in {folder} ({error}): train one with megatron-mimo train-tagger") from error
     raise UserError(f"{folder}/tagger.json is of the unknown kind {kind!r}: known are linear, language_model")

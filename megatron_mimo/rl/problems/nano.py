@@ -1,4 +1,4 @@
-"""Generated problems of graded difficulty that MiMo-nano can learn: `python -m megatron_mimo.rl.problems.nano FOLDER`.
+"""Generated problems of graded difficulty that MiMo-nano can learn: `megatron-mimo nano-problems FOLDER`.
 
 Mathematics: sums, differences and products of two-digit numbers, by how many carries they need. Code: functions whose
 tests go from what a lazy answer passes to what only a right one does. Held-out problems are in no training data.
@@ -86,7 +86,7 @@ def main() -> int:
     """Write the files."""
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         print(__doc__)
-        return 2
+        return 0 if sys.argv[1:] in (["-h"], ["--help"]) else 2
     try:
         numbers = write_problem_files(Path(sys.argv[1]))
     except (UserError, OSError) as error:

@@ -1,9 +1,10 @@
 """Problem files as verl's data: one Parquet row a problem, read back by the reward manager.
 
-python -m megatron_mimo.rl.verl_plugin.problem_rows train.jsonl train.parquet
+megatron-mimo verl-problems train.jsonl train.parquet
 """
 
 import argparse
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import msgspec
 import pyarrow
 import pyarrow.parquet
 
+from megatron_mimo.config import UserError
 from megatron_mimo.rl.problems.problem import Problem, read_problems
 
 
@@ -41,13 +43,20 @@ def write_rows(output: Path, problems: Iterable[Problem]) -> int:
     return len(rows)
 
 
-def main() -> None:
+def main() -> int:
+    """Convert a file; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("problems", type=Path)
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
-    print(f"{write_rows(arguments.output, read_problems(arguments.problems))} problems in {arguments.output}")
+    try:
+        number = write_rows(arguments.output, read_problems(arguments.problems))
+    except (UserError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{number} problems in {arguments.output}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from torch.distributed._shard.sharded_tensor import Shard, init_from_local_shards
 
+from megatron_mimo.cli import convert
 from megatron_mimo.config import ModelConfig
 from megatron_mimo.convert import mimo, ops
 
@@ -135,11 +135,5 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def convert_checkpoint():
-    """tools/convert_checkpoint.py's `main`."""
-    path = Path(__file__).parents[3] / "tools" / "convert_checkpoint.py"
-    spec = importlib.util.spec_from_file_location("convert_checkpoint", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    """The `main` of `megatron-mimo convert`."""
+    return convert.main

@@ -1,25 +1,17 @@
-"""tools/plan.py from the command line's point of view."""
+"""`megatron-mimo plan` from the command line's point of view."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import pytest
+
+from megatron_mimo.cli import plan
 
 ROOT = Path(__file__).parents[3]
 MIMO_7B = str(ROOT / "examples" / "mimo_7b" / "pretrain.yaml")
 
 
-@pytest.fixture
-def plan(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    sys.modules.pop("plan", None)
-    yield importlib.import_module("plan")
-    sys.modules.pop("plan", None)
-
-
-def test_json_has_the_built_models_parameters_and_the_best_layouts(plan, capsys: pytest.CaptureFixture) -> None:
+def test_json_has_the_built_models_parameters_and_the_best_layouts(capsys: pytest.CaptureFixture) -> None:
     assert (
         plan.main([MIMO_7B, "parallel.tensor_model_parallel_size=2", "--gpus", "256", "--gpu", "h100", "--json"]) == 0
     )
@@ -31,7 +23,7 @@ def test_json_has_the_built_models_parameters_and_the_best_layouts(plan, capsys:
     assert report["best"][0]["days"] == pytest.approx(sum(stage["days"] for stage in report["best"][0]["stages"]))
 
 
-def test_text_names_every_part_and_overrides_apply(plan, capsys: pytest.CaptureFixture) -> None:
+def test_text_names_every_part_and_overrides_apply(capsys: pytest.CaptureFixture) -> None:
     arguments = [MIMO_7B, "parallel.tensor_model_parallel_size=4", "--gpus", "256", "--mfu", "0.4"]
     assert plan.main(arguments) == 0
     text = capsys.readouterr().out
@@ -41,7 +33,7 @@ def test_text_names_every_part_and_overrides_apply(plan, capsys: pytest.CaptureF
         assert name in text
 
 
-def test_layout_that_cannot_run_is_explained_beside_those_that_can(plan, capsys: pytest.CaptureFixture) -> None:
+def test_layout_that_cannot_run_is_explained_beside_those_that_can(capsys: pytest.CaptureFixture) -> None:
     assert plan.main([MIMO_7B, "parallel.tensor_model_parallel_size=2", "--gpus", "512"]) == 0
     text = capsys.readouterr().out
     assert "cannot run on 512 GPUs" in text and "global_batch_size = 640" in text
@@ -58,7 +50,7 @@ def test_layout_that_cannot_run_is_explained_beside_those_that_can(plan, capsys:
         (["precision.fp8_recipe=delayed", "--gpus", "8", "--gpu", "a100"], "has no FP8"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(plan, capsys: pytest.CaptureFixture, arguments, message: str) -> None:
+def test_bad_input_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture, arguments, message: str) -> None:
     assert plan.main([MIMO_7B, *arguments]) == 2
     printed = capsys.readouterr()
     assert message in printed.err and "Traceback" not in printed.err and printed.out == ""

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from megatron_mimo.cli import gpu_check
 from megatron_mimo.model.hardware import find_gpu
 
 ROOT = Path(__file__).parents[3]
@@ -32,7 +33,7 @@ def bench() -> ModuleType:
 
 @without_gpu
 def test_both_say_that_there_is_no_gpu(bench: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    check = load_script("tools/gpu_check.py")
+    check = gpu_check
     for script in (check, bench):
         assert script.main([]) == 2
         assert "no CUDA device is visible" in capsys.readouterr().err
@@ -42,7 +43,7 @@ def test_check_that_fails_is_a_row_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One real check in its own process, between one whose process dies and one that hangs."""
-    check = load_script("tools/gpu_check.py")
+    check = gpu_check
     real = check.subprocess.run
 
     def run(command: list[str], **options: object) -> object:

@@ -1,12 +1,11 @@
 """What training consumed against the mixture files: exact turns pass, other shares and foreign sources do not."""
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from megatron_mimo.cli import check_mixture
 from megatron_mimo.config import PretrainConfig, load
 from megatron_mimo.config.load import to_yaml
 from megatron_mimo.data.mixture import Turns, read_mixture
@@ -14,15 +13,6 @@ from megatron_mimo.training.metrics import MetricsLog, StepMetrics
 
 ROOT = Path(__file__).parents[3]
 NUM_STEPS, BATCH = 130, 8
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_mixture_tool", ROOT / "tools" / "check_mixture.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def step(number: int, stage: str, seq_length: int, source_tokens: dict[str, int]) -> StepMetrics:
@@ -57,8 +47,8 @@ def run_dir(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
     return make
 
 
-def test_exact_turns_pass(tool: ModuleType, run_dir: Callable, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tool.main([str(run_dir({}))]) == 0
+def test_exact_turns_pass(run_dir: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_mixture.main([str(run_dir({}))]) == 0
     text = capsys.readouterr().out
     assert "every source has its share" in text
     assert "stage1" in text and "stage2" in text and "stage3" not in text
@@ -66,14 +56,14 @@ def test_exact_turns_pass(tool: ModuleType, run_dir: Callable, capsys: pytest.Ca
     assert row.split()[2:5] == ["96,000", "36.000", "36.058"]
 
 
-def test_other_mixture_is_found(tool: ModuleType, run_dir: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_mixture_is_found(run_dir: Callable, capsys: pytest.CaptureFixture[str]) -> None:
     folder = run_dir({"stage2": "stage3"})
-    assert tool.main([str(folder)]) == 1
+    assert check_mixture.main([str(folder)]) == 1
     marked = [line.split()[:2] for line in capsys.readouterr().out.splitlines() if line.endswith(" !")]
     assert marked == [["stage2", "text"], ["stage2", "code"], ["stage2", "synthetic"]]
-    assert tool.main([str(folder), "--tolerance", "0.2"]) == 0
+    assert check_mixture.main([str(folder), "--tolerance", "0.2"]) == 0
 
 
-def test_folder_without_a_run(tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tool.main([str(tmp_path)]) == 2
+def test_folder_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_mixture.main([str(tmp_path)]) == 2
     assert "config.yaml" in capsys.readouterr().err

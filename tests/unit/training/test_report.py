@@ -3,14 +3,13 @@
 import html
 import json
 import re
-import runpy
-import sys
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from megatron_mimo.cli import report
 from megatron_mimo.config import (
     DataConfig,
     LearningRateSegment,
@@ -238,19 +237,11 @@ def test_durations_and_sizes():
     assert [format_bytes(each) for each in (512, 2**20, 1.5 * 2**30)] == ["512 B", "1 MiB", "1.5 GiB"]
 
 
-def run_tool(folder: Path, monkeypatch) -> int:
-    monkeypatch.setattr(sys, "argv", ["report.py", str(folder)])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(Path(__file__).parents[3] / "tools" / "report.py"), run_name="__main__")
-    assert isinstance(end.value.code, int)
-    return end.value.code
-
-
-def test_tool_writes_the_report_and_explains_a_wrong_folder(run, monkeypatch, capsys):
-    assert run_tool(run, monkeypatch) == 0
+def test_command_writes_the_report_and_explains_a_wrong_folder(run, capsys):
+    assert report.main([str(run)]) == 0
     assert Path(capsys.readouterr().out.strip()) == run / "report.html"
     (run / "metrics.jsonl").unlink()
-    assert run_tool(run, monkeypatch) == 2
+    assert report.main([str(run)]) == 2
     assert "give the output_dir of a run" in capsys.readouterr().err
 
 

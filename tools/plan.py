@@ -1,0 +1,6 @@
+"""`megatron-mimo plan` of this checkout."""
+
+from checkout import run
+
+if __name__ == "__main__":
+    run("plan")

@@ -1,0 +1,6 @@
+"""`megatron-mimo preprocess` of this checkout."""
+
+from checkout import run
+
+if __name__ == "__main__":
+    run("preprocess")
