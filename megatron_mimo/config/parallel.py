@@ -20,6 +20,8 @@ class ParallelConfig:
     """Cut activations outside the tensor-parallel regions along the sequence."""
     recompute: Literal["none", "selective", "full"] = "none"
     """Activation recomputation: selective repeats the attention core, full repeats whole layers."""
+    overlap_communication: bool | None = None
+    """Reduce gradients during backward and gather new parameters during the next forward; null where there is a GPU."""
 
     def __post_init__(self) -> None:
         for name in ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size"):

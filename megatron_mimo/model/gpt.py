@@ -9,13 +9,31 @@ from typing import Any
 
 import torch
 from megatron.core.models.gpt import GPTModel
-from megatron.core.tensor_parallel import copy_to_tensor_model_parallel_region, gather_from_sequence_parallel_region
+from megatron.core.tensor_parallel import (
+    ColumnParallelLinear,
+    copy_to_tensor_model_parallel_region,
+    gather_from_sequence_parallel_region,
+)
 from megatron.core.transformer.spec_utils import build_module
 from torch import Tensor
 
 from megatron_mimo.model.chunked_cross_entropy import chunked_cross_entropy
 from megatron_mimo.model.mtp import ParallelMTPLayer
 from megatron_mimo.model.torch_functions import CrossEntropyFunction
+
+
+class Head(ColumnParallelLinear):
+    """megatron-core's output layer, which also lends its weight to a loss that makes no logits.
+
+    Such a loss must be a call of this module as well: data-parallel wrappers that gather new parameters during the
+    forward pass do so in the hooks of the module that holds them.
+    """
+
+    def forward(  # type: ignore[override]
+        self, input_: Tensor, *args: Any, loss: Callable[[Tensor, Tensor], Tensor] | None = None, **named: Any
+    ) -> Any:
+        """As ColumnParallelLinear, or `loss(input_, weight)`."""
+        return super().forward(input_, *args, **named) if loss is None else loss(input_, self.weight)
 
 
 class MTPGPTModel(GPTModel):
@@ -39,6 +57,7 @@ class MTPGPTModel(GPTModel):
         self.mtp_before_final_norm = mtp_before_final_norm
         self.cross_entropy_chunk_vocab = cross_entropy_chunk_vocab
         if self.post_process:
+            self.output_layer.__class__ = Head
             self.final_layernorm = build_module(
                 final_norm, config=self.config, hidden_size=self.config.hidden_size, eps=self.config.layernorm_epsilon
             )
@@ -111,8 +130,12 @@ class MTPGPTModel(GPTModel):
             states = copy_to_tensor_model_parallel_region(states, group=group)
         rows, s_b = states.flatten(0, 1), states.shape[:2]
         group = group if self.config.tensor_model_parallel_size > 1 else None
-        losses = chunked_cross_entropy(rows, layer.weight, labels.t().flatten(), chunk_vocab, group)
-        return losses.view(s_b).t()
+        flat_labels = labels.t().flatten()
+
+        def loss(states: Tensor, weight: Tensor) -> Tensor:
+            return chunked_cross_entropy(states, weight, flat_labels, chunk_vocab, group)
+
+        return layer(rows, loss=loss).view(s_b).t()
 
     def _logits(self, states: Tensor, labels: Tensor) -> Tensor:
         """states [s,b,h] -> logits [b,s,v]."""

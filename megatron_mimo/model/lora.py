@@ -33,6 +33,14 @@ ROW_LAYERS = ("linear_proj", "linear_fc2")
 SUFFIX = "_lora"
 
 
+class OutputFactor(torch.nn.ParameterList):
+    """The parts of B, called as a module: data-parallel wrappers gather new parameters in the hooks of modules."""
+
+    def forward(self, low_rank: Tensor) -> Tensor:
+        """[s, b, r] -> [s, b, o]."""
+        return torch.cat([F.linear(low_rank, part) for part in self], dim=-1)
+
+
 class LowRankUpdate(MegatronModule):
     """scale * B A x for one linear layer; B's outputs come in `parts`, gate and up of the MLP's first layer."""
 
@@ -45,7 +53,7 @@ class LowRankUpdate(MegatronModule):
         )  # Transformer Engine's layer takes the unnormed input
         like: dict[str, Any] = {"dtype": config.params_dtype, "device": linear.weight.device}
         self.a = Parameter(torch.empty(lora.rank, inputs, **like))
-        self.b = torch.nn.ParameterList(
+        self.b = OutputFactor(
             [Parameter(torch.zeros(outputs // parts, lora.rank, **like)) for _ in range(parts)]
         )
         whole, cut = ([self.a], list(self.b)) if is_column else (list(self.b), [self.a])
@@ -65,7 +73,7 @@ class LowRankUpdate(MegatronModule):
                 copy_to_tensor_model_parallel_region if self.is_column else reduce_from_tensor_model_parallel_region
             )
         low_rank = exchange(low_rank)
-        return torch.cat([F.linear(low_rank, part) for part in self.b], dim=-1) * self.scale
+        return self.b(low_rank) * self.scale
 
     def sharded_state_dict(
         self, prefix: str = "", sharded_offsets: tuple = (), metadata: dict | None = None

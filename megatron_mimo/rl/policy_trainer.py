@@ -52,7 +52,7 @@ class PolicyTrainer:
             for name, parameter in part.named_parameters():
                 parameter.requires_grad_(not name.startswith(FROZEN))
         # On the last pipeline stage the copy of the embedding for the MTP layers has no gradient of its own.
-        self.chunks = wrap_data_parallel(models, may_overlap=False)
+        self.chunks = wrap_data_parallel(models, overlap=False)
         self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision)
         self._step = PolicyStep(self.chunks, config.loss)
         self._guard = LossGuard(config.guard)

@@ -35,6 +35,7 @@ from megatron_mimo.training.checkpoint_files import (
     remove_superseded,
     step_folder,
 )
+from megatron_mimo.training.optimizer import gather_parameters
 from megatron_mimo.training.preemption import signals_deferred
 from megatron_mimo.training.state import Progress
 
@@ -159,6 +160,7 @@ class Checkpointer:
         }
 
     def _model_state(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        gather_parameters(self.chunks)
         return {
             f"model{index}": chunk.module.sharded_state_dict(metadata=metadata)
             for index, chunk in enumerate(self.chunks)

@@ -14,24 +14,56 @@ from megatron_mimo.model.gpt import MTPGPTModel
 from megatron_mimo.model.precision import DTYPES
 
 
-def wrap_data_parallel(chunks: list[MTPGPTModel], may_overlap: bool = True) -> list[DistributedDataParallel]:
-    """Data-parallel wrappers with fp32 gradient buffers; communication overlaps compute where there is a GPU.
+def wrap_data_parallel(chunks: list[MTPGPTModel], overlap: bool | None = None) -> list[DistributedDataParallel]:
+    """Data-parallel wrappers with fp32 gradient buffers.
 
-    Overlap needs a gradient of every parameter in every step, and leaves new parameters unsent until the next forward
-    pass: without `may_overlap` neither holds.
+    `overlap`: communicate during compute; None does so where there is a GPU. It needs a gradient of every trainable
+    parameter in every step, and leaves new parameters unsent until the next forward pass or `gather_parameters`.
     """
-    overlap = may_overlap and torch.cuda.is_available()
+    overlap = torch.cuda.is_available() if overlap is None else overlap
     config = DistributedDataParallelConfig(
         grad_reduce_in_fp32=True,
         use_distributed_optimizer=True,
         overlap_grad_reduce=overlap,
         overlap_param_gather=overlap,
+        # All pipeline stages gather a chunk's parameters at once: see `synchronize_once_per_step`.
+        align_param_gather=overlap and len(chunks) > 1,
         average_in_collective=False,
     )
     return [
         DistributedDataParallel(chunk.config, config, chunk, disable_bucketing=index > 0)
         for index, chunk in enumerate(chunks)
     ]
+
+
+def synchronize_once_per_step(chunks: list[DistributedDataParallel]) -> None:
+    """Give megatron-core's schedules what they call around a step's last micro-batch, and its first.
+
+    Without it an overlapped reduction starts after as many micro-batches as the FIRST step had, whatever this step has.
+    As in Megatron-LM's training loop: https://github.com/NVIDIA/Megatron-LM/blob/core_r0.16.0/megatron/training/training.py
+    """
+    options, config = chunks[0].ddp_config, chunks[0].module.config
+    if options.overlap_grad_reduce:
+        config.no_sync_func = _one_or_all([chunk.no_sync for chunk in chunks])
+        config.grad_sync_func = _one_or_all([chunk.start_grad_sync for chunk in chunks])
+    if options.overlap_param_gather and options.align_param_gather:
+        config.param_sync_func = _one_or_all([chunk.start_param_sync for chunk in chunks])
+
+
+def gather_parameters(chunks: list[DistributedDataParallel]) -> None:
+    """Make every rank's parameters those of the last update, for whoever reads them outside a training step.
+
+    An overlapped gather waits for the next forward pass: until then all but a rank's own share is one update old.
+    Every rank calls it.
+    """
+    for chunk in chunks:
+        if chunk.ddp_config.overlap_param_gather:
+            chunk.start_param_sync(force_sync=True)
+
+
+def _one_or_all(functions: list[Any]) -> Any:
+    """The form that the schedules want: a list for the interleaved one alone."""
+    return functions if len(functions) > 1 else functions[0]
 
 
 class ResumableDistributedOptimizer(DistributedOptimizer):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from megatron_mimo.training.batch import Batch, packed_documents
 from megatron_mimo.training.loss import loss_statistics, weighted_loss_sum
+from megatron_mimo.training.optimizer import gather_parameters, synchronize_once_per_step
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class TrainStep:
         self._forward_backward = get_forward_backward_func()
         for chunk in chunks:
             chunk.module.config.finalize_model_grads_func = finalize_model_grads
+        synchronize_once_per_step(chunks)
 
     def backward(self, micro_batches: Iterator[Batch], num_microbatches: int, shape: tuple[int, int]) -> LossReport:
         """Accumulate gradients of `num_microbatches` micro-batches of `shape` (b, s), reduced and divided by tokens."""
@@ -64,6 +66,7 @@ class TrainStep:
 
     def evaluate(self, micro_batches: Iterator[Batch], num_microbatches: int, shape: tuple[int, int]) -> LossReport:
         """Losses without gradients."""
+        gather_parameters(self.chunks)
         for chunk in self.chunks:
             chunk.eval()
         with torch.no_grad():

@@ -64,7 +64,7 @@ class Trainer:
         if config.lora:
             add_lora(chunks, config.lora)
             initialize_weights(chunks, config.model, config.seed, wanted=is_low_rank)
-        self.chunks = wrap_data_parallel(chunks)
+        self.chunks = wrap_data_parallel(chunks, config.parallel.overlap_communication)
         self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision)
         self.step = TrainStep(self.chunks, 1 + config.model.mtp_num_layers, len(data.sources))
         self.checkpoints = Checkpointer(config, self.chunks, self.optimizer, self._facts())

@@ -1,0 +1,67 @@
+"""Train runs with and without overlapped communication in forked ranks: JSON jobs in (argument 1), metrics out (2).
+
+A job: `tree` and `folder` of a run, `bucket_size` (parameters a bucket; null for megatron-core's own).
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from support.forked_ranks import run_ranks
+from support.tiny import tiny_config
+
+WORLD_SIZE = 4
+
+
+def train(rank: int, jobs: dict[str, Any], results_path: Path) -> None:
+    from megatron.core import parallel_state
+
+    from megatron_mimo.training.distributed import initialize_parallel_groups, seed_everything
+
+    results = {}
+    for name, job in jobs.items():
+        config = tiny_config(job["tree"])
+        initialize_parallel_groups(config.parallel)
+        seed_everything(config.seed)
+        results[name] = train_one(config, job)
+        parallel_state.destroy_model_parallel()
+    results_path.with_name(f"{results_path.name}.rank{rank}").write_text(json.dumps(results))
+
+
+def train_one(config: Any, job: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each step and evaluation reported on this rank, and the buckets of its first chunk."""
+    from dataclasses import asdict
+
+    import megatron_mimo.training.optimizer as optimizer
+    from megatron_mimo.training.callbacks import Callback
+    from megatron_mimo.training.trainer import Trainer
+    from megatron_mimo.training.training_data import PretrainingData
+
+    seen: list[dict[str, Any]] = []
+
+    class Collector(Callback):
+        def on_step(self, metrics: Any) -> None:
+            seen.append({"step": metrics.step, "losses": [metrics.loss, *metrics.mtp_losses]})
+            seen[-1] |= {"grad_norm": metrics.grad_norm, "batch": metrics.global_batch_size}
+
+        def on_evaluation(self, metrics: Any) -> None:
+            seen.append(asdict(metrics))
+
+    real = optimizer.DistributedDataParallelConfig
+    optimizer.DistributedDataParallelConfig = lambda **named: real(**named, bucket_size=job["bucket_size"])
+    try:
+        trainer = Trainer(config, PretrainingData(config, Path(job["folder"])), Collector())
+        trainer.fit()
+    finally:
+        optimizer.DistributedDataParallelConfig = real
+    seen.append({"bucket_groups": len(trainer.chunks[0].bucket_groups)})
+    return seen
+
+
+if __name__ == "__main__":
+    import torch  # noqa: F401  imported here, so that no rank has to
+
+    import megatron_mimo.training.trainer  # noqa: F401
+
+    run_ranks(WORLD_SIZE, train, json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
