@@ -157,7 +157,7 @@ def workload(case: Case, size: str, seq_length: int, layers: int) -> Workload:
     return Workload(
         model=replace(SIZES[size], num_layers=layers, mtp_num_layers=int(case.mtp)),
         parallel=parallel,
-        precision=PrecisionConfig(**settings),
+        precision=PrecisionConfig(dtype="bf16", **settings),
         backend=backend,
         seq_length=seq_length,
         micro_batch_size=1,
@@ -325,9 +325,9 @@ def runner(job: Job, rows: Any) -> Iterator[tuple[Callable[[], float], Callable[
 def device_precision(case: Case, device: str) -> PrecisionConfig:
     """A CPU takes torch layers, and emulates recipes."""
     backend: Any = case.backend if device == "cuda" else "torch"
-    cross_entropy: Any = case.cross_entropy
-    emulate = device == "cpu" and case.recipe != "none"
-    return PrecisionConfig(fp8_recipe=case.recipe, backend=backend, cross_entropy=cross_entropy, fp8_emulation=emulate)
+    settings: Any = {"cross_entropy": case.cross_entropy, "fp8_recipe": case.recipe}
+    settings["fp8_emulation"] = device == "cpu" and case.recipe != "none"
+    return PrecisionConfig(dtype="bf16", backend=backend, **settings)
 
 
 def stock_model(job: Job, case: Case) -> Any:

@@ -14,6 +14,7 @@ from megatron_mimo.config import PretrainConfig, UserError, load, to_yaml
 from megatron_mimo.eval.task_scores import task_scores
 from megatron_mimo.platform.files import write_text
 from megatron_mimo.training.launch import launch, resume_command, run_program
+from megatron_mimo.training.number_format import with_number_format
 
 USAGE = """usage: python -m megatron_mimo.pretrain CONFIG.yaml [key=value ...] [--print-config]
   CONFIG.yaml     a pre-training configuration, for example examples/nano/pretrain.yaml
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(arguments: list[str]) -> int:
     """Load the configuration and train, or print it."""
     config = load(PretrainConfig, [argument for argument in arguments if argument != "--print-config"])
+    config = with_number_format(config)
     if "--print-config" in arguments:
         print(to_yaml(config), end="")
         return 0

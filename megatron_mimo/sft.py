@@ -12,6 +12,7 @@ from megatron_mimo.config import PretrainConfig, SFTConfig, UserError, load, to_
 from megatron_mimo.eval.task_scores import task_scores
 from megatron_mimo.platform.files import write_text
 from megatron_mimo.training.launch import launch, resume_command, run_program
+from megatron_mimo.training.number_format import with_number_format
 
 USAGE = """usage: python -m megatron_mimo.sft CONFIG.yaml [key=value ...] [--print-config | --preview]
   CONFIG.yaml     a fine-tuning configuration, for example examples/nano/sft.yaml
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(arguments: list[str]) -> int:
     """Load the configuration and train, print it, or show what it learns from."""
     config = load(SFTConfig, [word for word in arguments if word not in ("--print-config", "--preview")])
+    config = with_number_format(config)
     if "--print-config" in arguments:
         print(to_yaml(config), end="")
         return 0

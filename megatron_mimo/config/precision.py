@@ -12,7 +12,10 @@ FP8Recipe = Literal["none", "delayed", "tensorwise", "blockwise", "mxfp8"]
 class PrecisionConfig:
     """Parameters and activations in `dtype`, gradients and optimizer state in fp32."""
 
-    dtype: Literal["bf16", "fp32"] = "bf16"
+    dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """auto: bf16 on GPUs and CPUs that multiply it in hardware, fp32 elsewhere; a resumed run keeps what it has."""
+    dtype_reason: str = ""
+    """Filled in by the program when it decides on `dtype`: how it did."""
     backend: Literal["auto", "torch", "transformer_engine"] = "auto"
     """Layer implementation: auto takes Transformer Engine where it is installed beside a GPU, torch otherwise."""
     fp8_recipe: FP8Recipe = "none"
@@ -31,8 +34,8 @@ class PrecisionConfig:
             raise ConfigError(
                 "precision.cross_entropy_chunk_vocab", self.cross_entropy_chunk_vocab, "must be at least 1"
             )
-        if self.fp8_recipe != "none" and self.dtype != "bf16":
-            raise ConfigError("precision.fp8_recipe", self.fp8_recipe, "needs precision.dtype=bf16")
+        if self.fp8_recipe != "none" and self.dtype == "fp32":
+            raise ConfigError("precision.fp8_recipe", self.fp8_recipe, "needs precision.dtype=bf16, or auto")
         if self.fp8_recipe != "none" and self.backend == "torch" and not self.fp8_emulation:
             raise ConfigError(
                 "precision.fp8_recipe",

@@ -184,7 +184,7 @@ class EngineConfig:
     gpu_memory_ratio: float = 0.85
     """Of a GPU's memory: weights, keys and values, work space."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """auto: as the weights were exported."""
+    """auto: as the weights were exported; float32 on CPUs that would emulate bf16."""
     seq_length: int = 0
     """Longest prompt and response together, tokens; 0: what the model was trained with."""
     num_threads: int = 1

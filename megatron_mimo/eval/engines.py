@@ -144,7 +144,7 @@ class LocalEngine:
         return [] if turn_end is None or self._config.template == "plain" else [turn_end]
 
     async def __aenter__(self) -> Self:
-        from megatron_mimo.serve.speculative import mtp_speculative_config, vllm_environment
+        from megatron_mimo.serve.speculative import compute_dtype, mtp_speculative_config, vllm_environment
 
         os.environ.update(vllm_environment() | {"VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn"})
         import torch
@@ -155,11 +155,13 @@ class LocalEngine:
 
         register()
         on_gpu = torch.cuda.is_available()
+        dtype: Any = compute_dtype(self._folder)
         max_model_len: Any = self._config.max_model_len  # None: the model's own; vLLM's annotation forgets it
         self._engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(
                 model=str(self._folder),
                 trust_remote_code=True,
+                dtype=dtype,
                 max_num_seqs=self._config.max_concurrent_requests,
                 max_model_len=max_model_len,
                 enforce_eager=not on_gpu,  # compiling takes longer than it gains on the CPU

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
 from megatron_mimo.config import UserError
+from megatron_mimo.serve.speculative import compute_dtype
 
 
 class HuggingFaceScorer:
@@ -24,10 +25,13 @@ class HuggingFaceScorer:
 
     @classmethod
     def load(cls, folder: Path) -> "HuggingFaceScorer":
-        """Load an exported folder in the dtype of its weights; its own code is run: load only folders you trust."""
+        """Load an exported folder; its own code is run: load only folders you trust.
+
+        It computes in the dtype of its weights, or in fp32 on a CPU that would emulate bf16.
+        """
         check_exported(folder)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype="auto")
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=compute_dtype(folder))
         return cls(model.to(device))
 
     @property

@@ -174,7 +174,7 @@ def count_parameters(model: ModelConfig) -> ParameterCount:
     """Count the parameters of the megatron-core model, built on the meta device in one process."""
     cpu.install()
     with single_process_group(), torch.device("meta"):
-        config = transformer_config(model, ParallelConfig(), PrecisionConfig(backend="torch"), "torch")
+        config = transformer_config(model, ParallelConfig(), PrecisionConfig(dtype="bf16", backend="torch"), "torch")
         config.use_cpu_initialization = True
         chunk = build_model_chunk(model, config, "torch", seq_length=1, rotary_base=10000, vp_stage=None)
     sizes = {name: parameter.numel() for name, parameter in chunk.named_parameters()}

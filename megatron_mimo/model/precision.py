@@ -7,6 +7,7 @@ import torch
 from megatron_mimo.config import PrecisionConfig
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+"""`auto` is none of them: training/number_format.py has decided by the time a model is built."""
 
 
 def precision_fields(precision: PrecisionConfig) -> dict[str, Any]:

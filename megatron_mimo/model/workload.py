@@ -41,7 +41,7 @@ class Workload:
 
     @classmethod
     def of(cls, config: PretrainConfig, stage: StageConfig, world_size: int) -> "Workload":
-        """The step of `stage`; `backend: auto` is taken as Transformer Engine, the backend of a GPU machine.
+        """The step of `stage` on GPUs: `backend: auto` is taken as Transformer Engine, `dtype: auto` as bf16.
 
         Raises ConfigError when the stage's batches or sequences do not divide over the ranks, or when the backend
         cannot keep attention inside documents at this micro-batch size.
@@ -136,7 +136,7 @@ class Workload:
     @property
     def element_bytes(self) -> int:
         """`a`: bytes of a weight or activation element."""
-        return 2 if self.precision.dtype == "bf16" else 4
+        return 4 if self.precision.dtype == "fp32" else 2
 
     @property
     def fp8(self) -> bool:

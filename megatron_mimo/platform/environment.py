@@ -17,9 +17,8 @@ import torch.cuda.nccl
 import torch.distributed
 
 import megatron_mimo
+from megatron_mimo.platform.number_format import CPUINFO, best_format, cpu_bf16, cpu_model_and_flags
 
-BF16_CPU_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
-"""Instruction sets that multiply bf16 directly; the last is Arm's name."""
 NOT_INSTALLED = "not installed"
 
 
@@ -86,33 +85,20 @@ def _gpus() -> dict[str, Any]:
     return {
         "GPUs": ", ".join(f"{each.name} ({each.total_memory / 2**30:.0f} GiB)" for each in properties),
         "compute capability": capability,
-        "bf16": "yes" if torch.cuda.is_bf16_supported() else "no",
+        "bf16": best_format().reason,
         "host": socket.gethostname(),
     }
 
 
 def _cpu() -> dict[str, Any]:
-    model, flags = cpu_model_and_flags(Path("/proc/cpuinfo"))
-    fast = [flag for flag in BF16_CPU_FLAGS if flag in flags]
+    has_bf16, reason = cpu_bf16()
     return {
-        "CPU": model,
+        "CPU": cpu_model_and_flags(CPUINFO)[0],
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads a rank": torch.get_num_threads(),
-        "bf16": f"in hardware ({', '.join(fast)})" if fast else "emulated: expect fp32 to be as fast or faster",
+        "bf16": f"{'in hardware' if has_bf16 else 'emulated, slower than fp32'}: {reason}",
         "host": socket.gethostname(),
     }
-
-
-def cpu_model_and_flags(cpuinfo: Path) -> tuple[str, set[str]]:
-    """Model name and feature flags from a Linux cpuinfo file; falls back on Python's own answer elsewhere."""
-    try:
-        text = cpuinfo.read_text()
-    except OSError:
-        text = ""
-    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    fields = {key.strip(): value.strip() for key, value in fields.items()}
-    model = fields.get("model name") or platform.processor() or platform.machine()
-    return model, set((fields.get("flags") or fields.get("Features") or "").split())
 
 
 def _communication() -> dict[str, Any]:

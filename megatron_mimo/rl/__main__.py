@@ -10,6 +10,7 @@ from pathlib import Path
 
 from megatron_mimo.config import RLConfig, load, to_yaml
 from megatron_mimo.training.launch import resume_command, run_program
+from megatron_mimo.training.number_format import with_number_format
 
 USAGE = """usage: python -m megatron_mimo.rl CONFIG.yaml [key=value ...] [--print-config]
   CONFIG.yaml     an RL configuration, for example examples/nano/rl.yaml
@@ -26,7 +27,7 @@ def run(arguments: list[str]) -> int:
     """Load the configuration and train, or print it."""
     config = load(RLConfig, [argument for argument in arguments if argument != "--print-config"])
     if "--print-config" in arguments:
-        print(to_yaml(config), end="")
+        print(to_yaml(with_number_format(config)), end="")
         return 0
     # Imported late: Ray's workers import this file again.
     from megatron_mimo.rl.loop import PREEMPTED

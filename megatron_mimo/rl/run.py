@@ -62,6 +62,7 @@ async def train(config: RLConfig, command: str) -> str:
     async with AsyncExitStack() as stack:
         stack.enter_context(ray_session())
         trainer = await stack.enter_async_context(started_trainer(config))
+        config = trainer.config
         restored = await trainer.restore()
         step, driver_state = restored if restored is not None else (0, None)
         write_run_files(output_dir, config, command)

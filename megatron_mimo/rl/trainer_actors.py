@@ -34,10 +34,17 @@ class TrainerRank:
 
         return ray.util.get_node_ip_address(), free_port(host="")
 
-    def start(self, address: tuple[str, int]) -> None:
+    def with_number_format(self) -> RLConfig:
+        """The configuration with its number format decided here, on the device that trains."""
+        from megatron_mimo.training.number_format import with_number_format
+
+        return with_number_format(self._config)
+
+    def start(self, address: tuple[str, int], config: RLConfig) -> None:
         """Meet the other ranks; build model and optimizer from start.checkpoint."""
         from megatron_mimo.platform import cpu
 
+        self._config = config
         warnings.filterwarnings("ignore", module="megatron")
         cpu.install()
         try:
@@ -92,7 +99,8 @@ class TrainerGroup:
     """
 
     def __init__(self, config: RLConfig) -> None:
-        self._config = config
+        self.config = config
+        """Once started, with the number format that the first rank has decided on."""
         self._ranks: list[Any] = []
 
     async def start(self) -> None:
@@ -101,15 +109,16 @@ class TrainerGroup:
 
         on_gpu = ray.cluster_resources().get("GPU", 0) > 0
         actor = ray.remote(TrainerRank).options(num_cpus=0, num_gpus=int(on_gpu))
-        self._ranks = [actor.remote(self._config, rank) for rank in range(self._config.trainer_world_size)]
+        self._ranks = [actor.remote(self.config, rank) for rank in range(self.config.trainer_world_size)]
         (address,) = await self._call("address", ranks=self._ranks[:1])
-        await self._call("start", address)
+        (self.config,) = await self._call("with_number_format", ranks=self._ranks[:1])
+        await self._call("start", address, self.config)
 
     async def train(self, groups: Sequence[SampleGroup]) -> dict[str, float]:
         """All updates of a step from the complete groups of its rollout; see PolicyTrainer.train for the metrics."""
         import ray
 
-        batch = ray.put(TrainBatch.from_groups(groups, self._config))
+        batch = ray.put(TrainBatch.from_groups(groups, self.config))
         return (await self._call("train", batch))[0]
 
     async def write_weights(self, folder: Path) -> None:

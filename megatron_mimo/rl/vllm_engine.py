@@ -17,7 +17,7 @@ from megatron_mimo.rl.engine_protocol import (
     RolloutFault,
 )
 from megatron_mimo.rl.weight_broadcast import MeetingPoint
-from megatron_mimo.serve.speculative import mtp_speculative_config, read_model_config, vllm_environment
+from megatron_mimo.serve.speculative import compute_dtype, mtp_speculative_config, read_model_config, vllm_environment
 
 WORKER_EXTENSION = "megatron_mimo.rl.vllm_worker.PolicyUpdates"
 
@@ -60,11 +60,12 @@ class VLLMRolloutEngine:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         on_gpu = torch.cuda.is_available()
+        dtype: Any = compute_dtype(folder) if config.dtype == "auto" else config.dtype
         arguments = AsyncEngineArgs(
             model=str(folder),
             skip_tokenizer_init=True,
             trust_remote_code=True,
-            dtype=config.dtype,
+            dtype=dtype,
             max_num_seqs=config.max_concurrent_requests,
             tensor_parallel_size=config.tensor_model_parallel_size,
             enforce_eager=not on_gpu,  # compiling takes longer than it gains on the CPU

@@ -18,6 +18,7 @@ import torch
 from megatron_mimo.config import UserError
 from megatron_mimo.serve.speculative import (
     check_plugin_is_installed,
+    compute_dtype,
     mtp_speculative_config,
     read_model_config,
     vllm_environment,
@@ -39,6 +40,7 @@ def server_command(
     """
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     command += ["--served-model-name", served_name(folder), "--trust-remote-code", "--host", host, "--port", str(port)]
+    command += ["--dtype", compute_dtype(folder)]
     speculative_config = mtp_speculative_config(folder, num_drafts)
     if speculative_config is not None:
         if speculative_config["num_speculative_tokens"] > 1:

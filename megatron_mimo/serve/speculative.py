@@ -1,8 +1,9 @@
-"""What vLLM is told about an exported model: its MTP draft, and the environment of the process it runs in."""
+"""What vLLM is told about an exported model: its MTP draft, its number format, and its process's environment."""
 
 import json
 import os
 import sys
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from megatron_mimo.config import UserError
+from megatron_mimo.platform.number_format import cpu_bf16, inference_dtype
 
 PLUGIN = "megatron_mimo_mtp"
 """Name of `vllm_plugin.register` among vLLM's plugins (setup.py)."""
@@ -55,6 +57,23 @@ def read_model_config(folder: Path) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}): export the model again") from error
+
+
+def compute_dtype(folder: Path) -> str:
+    """The dtype in which vLLM or Transformers runs an exported model: its weights' own, or float32 on a CPU that would
+    emulate theirs, which is said once. Raises UserError as `read_model_config` does.
+    """
+    config = read_model_config(folder)
+    stored = config.get("torch_dtype") or config.get("dtype")
+    dtype = inference_dtype(stored)
+    if stored and dtype != stored:
+        _say_once(f"{folder}: {stored} weights run in {dtype} here: {cpu_bf16()[1]}")
+    return dtype
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def vllm_environment() -> dict[str, str]:

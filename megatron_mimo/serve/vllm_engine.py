@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import UserError
-from megatron_mimo.serve.speculative import mtp_speculative_config, vllm_environment
+from megatron_mimo.serve.speculative import compute_dtype, mtp_speculative_config, vllm_environment
 
 Prompt = str | list[int]
 """Text, or the ids of its tokens."""
@@ -56,7 +56,12 @@ def generate(folder: Path, groups: list[PromptGroup], num_drafts: int | None = N
     mtp_speculative_config(folder, num_drafts)  # a folder without a model is reported before vLLM starts
     with tempfile.TemporaryDirectory() as scratch:
         request, answer = Path(scratch) / "request.json", Path(scratch) / "answer.json"
-        asked = {"model": str(folder), "num_drafts": num_drafts, "groups": [asdict(group) for group in groups]}
+        asked = {
+            "model": str(folder),
+            "dtype": compute_dtype(folder),
+            "num_drafts": num_drafts,
+            "groups": [asdict(group) for group in groups],
+        }
         request.write_text(json.dumps(asked))
         command = [sys.executable, "-m", __name__, str(request), str(answer)]
         environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"} | vllm_environment()
@@ -70,16 +75,19 @@ def generate(folder: Path, groups: list[PromptGroup], num_drafts: int | None = N
 class VLLMEngine:
     """vLLM inside this process, which must have been started with `vllm_environment()`."""
 
-    def __init__(self, folder: Path, max_num_seqs: int = 64, num_drafts: int | None = None) -> None:
+    def __init__(self, folder: Path, max_num_seqs: int = 64, num_drafts: int | None = None, dtype: str = "") -> None:
+        """`dtype`: of the computation, by default `compute_dtype(folder)`."""
         import torch
         from vllm import LLM
 
         from megatron_mimo.serve.vllm_plugin import register
 
         register()  # vLLM does it too where the project is installed
+        number_format: Any = dtype or compute_dtype(folder)
         self._llm = LLM(
             model=str(folder),
             trust_remote_code=True,
+            dtype=number_format,
             max_num_seqs=max_num_seqs,
             enforce_eager=not torch.cuda.is_available(),  # compiling takes longer than it gains on the CPU
             disable_log_stats=False,  # the counters of drafted tokens come from there
@@ -121,7 +129,7 @@ class VLLMEngine:
 def _serve_request(request_path: Path, answer_path: Path) -> None:
     """The child process of `generate`."""
     request = json.loads(request_path.read_text())
-    engine = VLLMEngine(Path(request["model"]), num_drafts=request["num_drafts"])
+    engine = VLLMEngine(Path(request["model"]), dtype=request["dtype"], num_drafts=request["num_drafts"])
     groups = [PromptGroup(**group) for group in request["groups"]]
     answer = {group.name: asdict(engine.complete(group)) for group in groups}
     answer_path.write_text(json.dumps(answer))

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ def complete_checkpoints(folder: Path, hash_files: bool) -> list[Path]:
         print(f"passing over the damaged checkpoint {candidates[-1]}: {problem}", file=sys.stderr, flush=True)
         candidates.pop()
     return []
+
+
+def resumable_run_json(folder: Path) -> dict[str, Any] | None:
+    """The facts of the newest checkpoint that has an optimizer, its files unexamined; None where there is none."""
+    for path in reversed(_step_folders(folder)):
+        with suppress(UserError):
+            run = read_run_json(path)
+            if not run.get("weights_only", False):
+                return run
+    return None
 
 
 def remove_superseded(folder: Path, keep_last: int, keep_every_tokens: int | None) -> None:

@@ -71,8 +71,9 @@ def supported_recipes(on_gpu: bool) -> list[FP8Recipe]:
 
 
 def precision(on_gpu: bool, recipe: FP8Recipe = "none", **changes: Any) -> PrecisionConfig:
-    """The device's backend with a recipe: Transformer Engine on a GPU, torch and emulation elsewhere."""
-    settings: dict[str, Any] = {"backend": "transformer_engine" if on_gpu else "torch", "fp8_recipe": recipe}
+    """bf16 and the device's backend with a recipe: Transformer Engine on a GPU, torch and emulation elsewhere."""
+    settings: dict[str, Any] = {"dtype": "bf16", "fp8_recipe": recipe}
+    settings["backend"] = "transformer_engine" if on_gpu else "torch"
     settings["fp8_emulation"] = not on_gpu and recipe != "none"
     return PrecisionConfig(**settings | changes)
 

@@ -47,6 +47,7 @@ def distributed(config: PretrainConfig) -> Iterator[World]:
         torch.cuda.set_device(world.local_rank)
     _initialize_process_group(world, config.guard.hang_timeout_seconds)
     try:
+        check_same_number_format(config.precision.dtype)
         initialize_parallel_groups(config.parallel)
         seed_everything(config.seed)
         yield world
@@ -63,6 +64,17 @@ def initialize_parallel_groups(parallel: ParallelConfig) -> None:
         virtual_pipeline_model_parallel_size=parallel.virtual_pipeline_model_parallel_size,
         context_parallel_size=parallel.context_parallel_size,
     )
+
+
+def check_same_number_format(dtype: str) -> None:
+    """Raise UserError on every rank where `precision.dtype: auto` has decided otherwise on one of them."""
+    seen = torch.tensor([dtype == "bf16", dtype != "bf16"], dtype=torch.int32)
+    dist.all_reduce(seen, op=dist.ReduceOp.MAX)
+    if seen.all():
+        raise UserError(
+            "precision.dtype=auto chose bf16 on some ranks and fp32 on others: their machines differ, or see different"
+            " checkpoints in output_dir; set precision.dtype to bf16 or fp32"
+        )
 
 
 def set_threads(num_threads: int | None, world: World) -> None:

@@ -206,6 +206,7 @@ class Trainer:
         """Layer, attention and norm backends with the reason for each, for the environment report."""
         engine = self.backend == "transformer_engine"
         return {
+            "number format": f"{self.config.precision.dtype} ({self.config.precision.dtype_reason})",
             "layers": f"{self.backend} ({self.backend_reason})",
             "attention": "Transformer Engine fused attention" if engine else TORCH_ATTENTION,
             "norm": "Transformer Engine RMSNorm" if engine else "torch.nn.functional.rms_norm",

@@ -110,7 +110,7 @@ def test_spellings_of_numbers(small: Path, text: str, value: float) -> None:
         ("parallel.sequence_parallel=1", "parallel.sequence_parallel = 1: expected true or false"),
         ("parallel.sequence_parallel=maybe", "parallel.sequence_parallel = 'maybe': expected true or false"),
         ("name=7", "name = 7: expected text (put a number in quotes)"),
-        ("precision.dtype=fp16", "precision.dtype = 'fp16': expected one of bf16, fp32"),
+        ("precision.dtype=fp16", "precision.dtype = 'fp16': expected one of auto, bf16, fp32"),
         ("guard.on_spike=true", "guard.on_spike = True: expected one of ignore, skip, rollback, stop"),
         (
             "stages.0.learning_rate.1.kind=sine",

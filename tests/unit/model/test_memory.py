@@ -86,7 +86,7 @@ def test_rank_parameters_are_those_of_the_built_chunk(build, fake_ranks, pipelin
     )
     fake_ranks(2 * pipeline_rank, 4, work.parallel)
     with torch.device("meta"):
-        config = build.transformer_config(SMALL, work.parallel, PrecisionConfig(backend="torch"), "torch")
+        config = build.transformer_config(SMALL, work.parallel, PrecisionConfig(dtype="bf16", backend="torch"), "torch")
         config.use_cpu_initialization = True
         chunk = build.build_model_chunk(SMALL, config, "torch", 64, 10000, None)
     counted = sum(parameter.numel() for parameter in chunk.parameters())

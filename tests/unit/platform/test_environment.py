@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from megatron_mimo.platform.environment import (
     apex_version,
-    cpu_model_and_flags,
     environment_report,
     environment_text,
     git_revision,
@@ -35,6 +35,12 @@ def test_report_leaves_megatron_core_unimported():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.parametrize(("switch", "expected"), [("0", "emulated"), ("1", "in hardware")])
+def test_report_says_how_bf16_is_computed(switch, expected, monkeypatch):
+    monkeypatch.setenv("MEGATRON_MIMO_CPU_BF16", switch)
+    assert environment_report()["device"]["bf16"].startswith(expected)
+
+
 def test_missing_package_says_so():
     assert package_version("no-such-distribution-of-anyone") == "not installed"
     assert package_version("no-such-distribution-of-anyone", "torch") == importlib.metadata.version("torch")
@@ -52,16 +58,6 @@ def test_apex_from_pypi_is_told_from_nvidias(tmp_path, monkeypatch):
     assert "not NVIDIA's" in apex_version()
     (tmp_path / "amp_C.py").write_text("")
     assert apex_version() == "0.9.10 (NVIDIA)"
-
-
-def test_bf16_flags_are_read_per_architecture(tmp_path):
-    x86 = tmp_path / "x86"
-    x86.write_text("processor\t: 0\nmodel name\t: Xeon 6\nflags\t\t: fpu amx_bf16 avx512_bf16\n")
-    assert cpu_model_and_flags(x86) == ("Xeon 6", {"fpu", "amx_bf16", "avx512_bf16"})
-    arm = tmp_path / "arm"
-    arm.write_text("processor\t: 0\nFeatures\t: fp asimd bf16\n")
-    assert "bf16" in cpu_model_and_flags(arm)[1]
-    assert cpu_model_and_flags(tmp_path / "absent")[1] == set()
 
 
 def test_git_revision_follows_the_checkout(tmp_path):
