@@ -63,11 +63,11 @@ class Workload:
             world_size=world_size,
             intra_document_attention=config.data.intra_document_attention,
         )
-        if work.document_attention == "packed" and (stage.micro_batch_size > 1 or parallel.context_parallel_size > 1):
+        if work.document_attention == "packed" and parallel.context_parallel_size > 1:
             raise ConfigError(
                 "data.intra_document_attention",
                 True,
-                "Transformer Engine packs documents at micro_batch_size=1 and parallel.context_parallel_size=1 only",
+                "Transformer Engine packs documents at parallel.context_parallel_size=1 only",
             )
         return work
 
@@ -76,9 +76,9 @@ class Workload:
         """How documents that share a row are kept apart, as training/batch.py chooses it."""
         if not self.intra_document_attention:
             return "ignore"
-        single = self.micro_batch_size == 1 and self.parallel.context_parallel_size == 1
-        packed = self.backend == "transformer_engine" or (single and self.seq_length > MAX_MASKED_SEQ_LENGTH)
-        return "packed" if packed else "mask"
+        is_large = self.micro_batch_size * self.seq_length**2 > MAX_MASKED_SEQ_LENGTH**2
+        whole = self.parallel.context_parallel_size == 1
+        return "packed" if self.backend == "transformer_engine" or (is_large and whole) else "mask"
 
     @property
     def attention_by_products(self) -> bool:

@@ -6,6 +6,7 @@ The process group lives for one transfer: an engine that was restarted in betwee
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from math import prod
@@ -44,28 +45,40 @@ class WeightBroadcast:
     def send(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Rank 0's part. Returns when every receiver has everything; raises RuntimeError where one is lost."""
         number = 0
-        for bucket in in_buckets(tensors, BUCKET_BYTES):
-            entries = [(name, _name(tensor.dtype), list(tensor.shape)) for name, tensor in bucket]
-            self._store.set(_key(number), json.dumps(entries))
-            self._exchange(packed([tensor for _, tensor in bucket], self._device))
-            number += 1
-        self._store.set(_key(number), "[]")
-        self._part()
+        with self._only_once():
+            for bucket in in_buckets(tensors, BUCKET_BYTES):
+                entries = [(name, _name(tensor.dtype), list(tensor.shape)) for name, tensor in bucket]
+                self._store.set(_key(number), json.dumps(entries))
+                self._exchange(packed([tensor for _, tensor in bucket], self._device))
+                number += 1
+            self._store.set(_key(number), "[]")
 
     def receive(self) -> Iterator[tuple[str, Tensor]]:
         """The others' part: names and tensors on this process's device, to be taken to the end."""
-        for number in itertools.count():
-            entries = json.loads(self._store.get(_key(number)))
-            if not entries:
-                break
-            places = [(name, getattr(torch, dtype), shape) for name, dtype, shape in entries]
-            ends = list(itertools.accumulate(_aligned(prod(shape) * dtype.itemsize) for _, dtype, shape in places))
-            # A new buffer each time: the loader keeps tensors until their layer is complete.
-            buffer = torch.empty(ends[-1], dtype=torch.uint8, device=self._device)
-            self._exchange(buffer)
-            for (name, dtype, shape), start in zip(places, [0, *ends], strict=False):
-                yield name, buffer[start : start + prod(shape) * dtype.itemsize].view(dtype).view(shape)
-        self._part()
+        with self._only_once():
+            for number in itertools.count():
+                entries = json.loads(self._store.get(_key(number)))
+                if not entries:
+                    break
+                places = [(name, getattr(torch, dtype), shape) for name, dtype, shape in entries]
+                ends = list(itertools.accumulate(_aligned(prod(shape) * dtype.itemsize) for _, dtype, shape in places))
+                # A new buffer each time: the loader keeps tensors until their layer is complete.
+                buffer = torch.empty(ends[-1], dtype=torch.uint8, device=self._device)
+                self._exchange(buffer)
+                for (name, dtype, shape), start in zip(places, [0, *ends], strict=False):
+                    yield name, buffer[start : start + prod(shape) * dtype.itemsize].view(dtype).view(shape)
+
+    @contextmanager
+    def _only_once(self) -> Iterator[None]:
+        """One transfer, then the group's end: NCCL's communicators outlive the object that made them."""
+        try:
+            yield
+            self._part()
+        except BaseException:
+            # Where a member is lost, an end in order would wait for it.
+            self._group.abort()
+            raise
+        self._group.shutdown()
 
     def _exchange(self, buffer: Tensor) -> None:
         self._group.broadcast([buffer], dist.BroadcastOptions()).wait()

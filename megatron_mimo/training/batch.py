@@ -26,19 +26,23 @@ class Batch:
     labels: Tensor
     """[1+D, b, s]; labels[d] is the token d+1 places ahead."""
     loss_mask: Tensor
-    """[1+D, b, s] fp32; 0 where labels[d] lies beyond the sample."""
+    """[1+D, b, s] fp32; 0 where labels[d] lies beyond the sample. By rows of the data, packed or not."""
     attention_mask: Tensor | None
     """bool [b, 1, s, S], True where attention may look; None for plain causal or packed attention."""
     cu_seqlens: Tensor | None
     """int32 [documents + 1] bounds of a packed row's documents; None otherwise."""
     source: Tensor
-    """[b] index of the data source of each row."""
+    """[b] index of the data source of each row of the data."""
 
 
 DocumentAttention = Literal["ignore", "mask", "packed"]
-"""Documents that share a row: plain causal attention over all of them, a dense mask, or bounds (one row a batch)."""
+"""Documents that share a row: plain causal attention over all of them, a dense mask, or bounds of documents.
+
+With bounds the rows of a micro-batch follow each other in one row: `tokens`, `position_ids` and `labels` of a Batch
+have [1, b*s] for [b, s].
+"""
 MAX_MASKED_SEQ_LENGTH = 2048
-"""A dense mask grows with the square of the sequence; beyond this length packed rows are cheaper."""
+"""A dense mask grows with the square of the sequence; beyond one row of this length packed rows are cheaper."""
 
 
 def choose_document_attention(
@@ -47,17 +51,22 @@ def choose_document_attention(
     """How to keep attention inside documents; raises ConfigError where the backend cannot."""
     if not intra_document:
         return "ignore"
-    if backend == "transformer_engine" and (micro_batch_size > 1 or context_parallel_size > 1):
+    if backend == "transformer_engine" and context_parallel_size > 1:
         raise ConfigError(
             "data.intra_document_attention",
             True,
-            "Transformer Engine packs documents into one row on one context-parallel rank: set micro_batch_size=1 and"
-            " parallel.context_parallel_size=1, or data.intra_document_attention=false",
+            "Transformer Engine cannot cut packed documents over context-parallel ranks: set it to false, or"
+            " parallel.context_parallel_size=1",
         )
-    packable = micro_batch_size == 1 and context_parallel_size == 1
-    if backend == "transformer_engine" or (packable and seq_length > MAX_MASKED_SEQ_LENGTH):
+    is_large = micro_batch_size * seq_length**2 > MAX_MASKED_SEQ_LENGTH**2
+    if backend == "transformer_engine" or (is_large and context_parallel_size == 1):
         return "packed"
     return "mask"
+
+
+def model_shape(attention: DocumentAttention, micro_batch_size: int, seq_length: int) -> tuple[int, int]:
+    """(b, s) of what the model sees of a micro-batch."""
+    return (1, micro_batch_size * seq_length) if attention == "packed" else (micro_batch_size, seq_length)
 
 
 def document_attention(config: PretrainConfig, stage: StageConfig, backend: str) -> DocumentAttention:
@@ -87,7 +96,9 @@ def make_batch(rows: dict[str, Tensor], mtp_num_layers: int, eod_token_id: int, 
         document_ids = rows["segments"][:, :-1] if "segments" in rows else documents(tokens, eod_token_id)
         position_ids = document_positions(document_ids)
         attention_mask = document_mask(document_ids) if attention == "mask" else None
-        cu_seqlens = document_bounds(position_ids) if attention == "packed" else None
+        if attention == "packed":
+            cu_seqlens = document_bounds(position_ids)
+            tokens, position_ids, labels = tokens.view(1, -1), position_ids.view(1, -1), labels.flatten(1).unsqueeze(1)
     return Batch(tokens, position_ids, labels, loss_mask, attention_mask, cu_seqlens, rows["source"])
 
 
@@ -135,10 +146,9 @@ def document_mask(document_ids: Tensor) -> Tensor:
 
 
 def document_bounds(position_ids: Tensor) -> Tensor:
-    """[1, s] positions of one packed row -> int32 [documents + 1] cumulative document lengths."""
-    assert position_ids.shape[0] == 1, "packed attention takes one row a micro-batch"
-    starts = (position_ids[0] == 0).nonzero().flatten()
-    return torch.cat([starts, starts.new_tensor([position_ids.shape[1]])]).int()
+    """[b, s] positions -> int32 [documents + 1] cumulative document lengths, the rows one after another."""
+    starts = (position_ids.flatten() == 0).nonzero().flatten()
+    return torch.cat([starts, starts.new_tensor([position_ids.numel()])]).int()
 
 
 def packed_documents(cu_seqlens: Tensor | None) -> PackedSeqParams | None:

@@ -9,9 +9,11 @@ from megatron_mimo.config import PretrainConfig, StageConfig
 from megatron_mimo.data.loader import collate
 from megatron_mimo.training.batch import (
     Batch,
+    DocumentAttention,
     cut_for_context_parallel,
     document_attention,
     make_batch,
+    model_shape,
     to_device,
 )
 from megatron_mimo.training.metrics import EvaluationMetrics
@@ -28,27 +30,28 @@ class Evaluator:
         self.data = data
         self.backend = backend
         self.step = step
-        self._next_tokens = config.evaluation.every_tokens or 0
 
-    def is_due(self, progress: Progress, stage_ended: bool) -> bool:
-        """True at the end of a stage and once every `evaluation.every_tokens`."""
+    def is_due(self, before: Progress, after: Progress, stage_ended: bool) -> bool:
+        """True at the end of a stage, and of the step that passes a multiple of `evaluation.every_tokens`."""
         every = self.config.evaluation.every_tokens
         if self.config.evaluation.sequences == 0:
             return False
-        reached = every is not None and progress.consumed_tokens >= self._next_tokens
-        if reached:
-            assert every is not None
-            self._next_tokens = (progress.consumed_tokens // every + 1) * every
-        return reached or stage_ended
+        passed = every is not None and after.consumed_tokens // every > before.consumed_tokens // every
+        return passed or stage_ended
 
-    def evaluate(self, progress: Progress, stage: StageConfig) -> EvaluationMetrics:
-        """Mean loss by source at the stage's sequence length."""
+    def evaluate(self, progress: Progress, stage: StageConfig) -> EvaluationMetrics | None:
+        """Mean loss by source at the stage's sequence length; None where nothing is held out."""
         held_out = self.data.held_out_samples(stage.seq_length, self.config.evaluation.sequences)
         samples = [dataset[index] for dataset in held_out.values() for index in range(len(dataset))]
+        if not samples:
+            return None
         ranks, size = parallel_state.get_data_parallel_world_size(), stage.micro_batch_size
-        count = -(-len(samples) // (size * ranks))
-        batches = self._batches(samples, stage, count)
-        report = self.step.evaluate(batches, count, (size, stage.seq_length))
+        # The interleaved schedule takes micro-batches in groups of the pipeline's size; the others take any number.
+        group = size * ranks * self.config.parallel.pipeline_model_parallel_size
+        count = -(-len(samples) // group) * self.config.parallel.pipeline_model_parallel_size
+        attention = document_attention(self.config, stage, self.backend)
+        batches = self._batches(samples, stage, count, attention)
+        report = self.step.evaluate(batches, count, model_shape(attention, size, stage.seq_length))
         names = self.data.sources
         depths = [report.by_source(names, depth) for depth in range(1 + self.config.model.mtp_num_layers)]
         return EvaluationMetrics(
@@ -58,11 +61,12 @@ class Evaluator:
             mtp_losses={name: [depth[name] for depth in depths[1:]] for name in depths[0]},
         )
 
-    def _batches(self, samples: list[dict], stage: StageConfig, count: int) -> Iterator[Batch]:
+    def _batches(
+        self, samples: list[dict], stage: StageConfig, count: int, attention: DocumentAttention
+    ) -> Iterator[Batch]:
         """This rank's micro-batches; the places beyond the last sample repeat the first ones with no weight."""
         size = stage.micro_batch_size
         rank, ranks = parallel_state.get_data_parallel_rank(), parallel_state.get_data_parallel_world_size()
-        attention = document_attention(self.config, stage, self.backend)
         for number in range(count):
             places = [(number * ranks + rank) * size + offset for offset in range(size)]
             rows = collate([samples[place % len(samples)] for place in places])

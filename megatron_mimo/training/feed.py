@@ -13,6 +13,7 @@ from megatron_mimo.training.batch import (
     cut_for_context_parallel,
     document_attention,
     make_batch,
+    model_shape,
     to_device,
 )
 from megatron_mimo.training.measure import StepTimer
@@ -32,8 +33,10 @@ class StageFeed:
         self._config = config
         self._eod_token_id = data.eod_token_id
         self._attention: DocumentAttention = document_attention(config, stage, backend)
-        # Rolled-back steps are read again, never more: the plan's samples suffice.
-        samples = data.stage_samples(progress.stage, schedule.stage_samples(progress.stage))
+        self.model_shape = model_shape(self._attention, stage.micro_batch_size, stage.seq_length)
+        # Of the position, not of the plan: the batches before it may have been of another size.
+        count = progress.samples_in_stage + schedule.samples_to_stage_end(progress.consumed_tokens)
+        samples = data.stage_samples(progress.stage, count)
         # A mixture has its own order of sources; the reports use that of the whole data.
         self._source_numbers = [data.sources.index(name) for name in samples.sources]
         rank, size = parallel_state.get_data_parallel_rank(), parallel_state.get_data_parallel_world_size()

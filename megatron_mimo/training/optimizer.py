@@ -122,6 +122,28 @@ def _prepare_torch_adamw(adamw: torch.optim.AdamW) -> None:
             }
 
 
+def load_optimizer(optimizer: MegatronOptimizer, state: dict[str, Any]) -> None:
+    """Take moments, fp32 copies and step counts of a checkpoint; every setting stays as configured.
+
+    A checkpoint's parameter groups bring the settings of the optimizer that wrote them: other betas than the
+    configuration's, and names that another class does not know (torch's AdamW has no `bias_correction`, which
+    Transformer Engine's FusedAdam needs).
+    """
+    configured = [_settings(group) for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, settings in zip(optimizer.param_groups, configured, strict=True):
+        for foreign in _settings(group).keys() - settings.keys():
+            del group[foreign]
+        group.update(settings)
+        if "step" in group:
+            # torch counts in floats, Transformer Engine's kernel takes a whole number.
+            group["step"] = int(group["step"])
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name not in ("params", "step")}
+
+
 def distributed_parts(optimizer: MegatronOptimizer) -> list[DistributedOptimizer]:
     """The distributed optimizers inside megatron-core's chained optimizer."""
     parts: list[Any] = getattr(optimizer, "chained_optimizers", [optimizer])
@@ -141,9 +163,9 @@ def gradient_norm(optimizer: MegatronOptimizer) -> float:
 
 
 def apply_update(optimizer: MegatronOptimizer, grad_norm: float, clip_grad: float) -> None:
-    """Scale the gradient down to `clip_grad` and step."""
+    """Scale the gradient down to `clip_grad`, or not at all with 0, and step."""
     for part in distributed_parts(optimizer):
         parameters: list[Any] = part.get_parameters()
-        if parameters:
+        if parameters and clip_grad > 0:
             clip_grad_by_total_norm_fp32(parameters, clip_grad, grad_norm)
     optimizer.step_with_ready_grads()

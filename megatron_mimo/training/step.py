@@ -58,7 +58,10 @@ class TrainStep:
         synchronize_once_per_step(chunks)
 
     def backward(self, micro_batches: Iterator[Batch], num_microbatches: int, shape: tuple[int, int]) -> LossReport:
-        """Accumulate gradients of `num_microbatches` micro-batches of `shape` (b, s), reduced and divided by tokens."""
+        """Accumulate gradients of `num_microbatches` micro-batches, reduced and divided by tokens.
+
+        `shape`: (b, s) of a micro-batch as the model sees it, see `batch.model_shape`.
+        """
         for chunk in self.chunks:
             chunk.zero_grad_buffer()
             chunk.train()
@@ -96,6 +99,7 @@ class TrainStep:
 
     def _loss(self, batch: Batch, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Per-token losses -> (sum to differentiate, token count to divide by, statistics to report)."""
+        losses = losses.view_as(batch.loss_mask)  # rows that were packed into one come apart again
         total = weighted_loss_sum(losses, batch.loss_mask, self.mtp_loss_scaling_factor)
         statistics = loss_statistics(losses, batch.loss_mask, batch.source, self.num_sources)
         return total, batch.loss_mask[0].sum().int(), statistics

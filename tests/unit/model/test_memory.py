@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from megatron_mimo.config import ConfigError, ModelConfig, ParallelConfig, PrecisionConfig
+from megatron_mimo.config import ModelConfig, ParallelConfig, PrecisionConfig
 from megatron_mimo.model import activations, memory
 from megatron_mimo.model.workload import Workload
 from support.models import MIMO_7B
@@ -261,12 +261,8 @@ def test_documents_are_kept_apart_as_training_does_it(backend, seq_length, micro
         micro_batch_size=micro_batch_size,
         intra_document_attention=intra_document,
     )
-    try:
-        chosen = choose_document_attention(intra_document, backend, seq_length, micro_batch_size, 1)
-    except ConfigError:
-        assert work.document_attention == "packed" and micro_batch_size > 1
-    else:
-        assert work.document_attention == chosen
+    chosen = choose_document_attention(intra_document, backend, seq_length, micro_batch_size, 1)
+    assert work.document_attention == chosen
 
 
 def test_bound_copied_from_a_module_that_imports_megatron_is_its() -> None:
