@@ -8,7 +8,15 @@ from megatron_mimo.config.parallel import ParallelConfig
 from megatron_mimo.config.precision import PrecisionConfig
 from megatron_mimo.config.pretrain import PretrainConfig
 from megatron_mimo.config.rl import RLConfig
-from megatron_mimo.config.run import CheckpointConfig, GuardConfig, LoggingConfig, LoRAConfig, RunConfig, StartConfig
+from megatron_mimo.config.run import (
+    CheckpointConfig,
+    GuardConfig,
+    LoggingConfig,
+    LoRAConfig,
+    ResumeConfig,
+    RunConfig,
+    StartConfig,
+)
 from megatron_mimo.config.sft import ChatDataConfig, ChatSourceConfig, SFTConfig
 from megatron_mimo.config.stages import BatchRamp, LearningRateSegment, MTPLossWeight, OptimizerConfig, StageConfig
 
@@ -31,6 +39,7 @@ __all__ = [
     "PrecisionConfig",
     "PretrainConfig",
     "RLConfig",
+    "ResumeConfig",
     "RunConfig",
     "SFTConfig",
     "StageConfig",

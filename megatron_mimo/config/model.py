@@ -39,6 +39,9 @@ class ModelConfig:
             raise ConfigError("model.kv_channels", self.kv_channels, "RoPE rotates pairs: choose an even head size")
         if self.vocab_size < 1:
             raise ConfigError("model.vocab_size", self.vocab_size, "must be at least 1")
+        for name in ("layernorm_epsilon", "init_method_std"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"model.{name}", getattr(self, name), "must be above 0")
         if self.mtp_num_layers < 0:
             raise ConfigError("model.mtp_num_layers", self.mtp_num_layers, "must be 0 or more")
         if self.num_attention_heads % self.num_query_groups:

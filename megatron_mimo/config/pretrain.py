@@ -54,7 +54,7 @@ class PretrainConfig(RunConfig):
     @property
     def total_tokens(self) -> int:
         """Tokens of all stages together."""
-        return sum(stage.tokens for stage in self.stages)
+        return sum(stage.length for stage in self.stages)
 
     def check_world_size(self, world_size: int) -> None:
         """Raise ConfigError where the stages' batches do not fit on `world_size` ranks."""
@@ -63,3 +63,17 @@ class PretrainConfig(RunConfig):
             stage.check_against(
                 data_parallel_size, self.parallel.tensor_model_parallel_size, self.parallel.context_parallel_size
             )
+            if self.parallel.virtual_pipeline_model_parallel_size is not None:
+                self._check_interleaved(stage, data_parallel_size)
+
+    def _check_interleaved(self, stage: StageConfig, data_parallel_size: int) -> None:
+        """The interleaved schedule takes micro-batches in groups of the pipeline's size."""
+        group = stage.micro_batch_size * data_parallel_size * self.parallel.pipeline_model_parallel_size
+        for size in stage.batch_sizes():
+            if size % group:
+                raise ConfigError(
+                    f"stage {stage.name}: global_batch_size" + (" (inside batch_ramp)" if stage.batch_ramp else ""),
+                    size,
+                    "with parallel.virtual_pipeline_model_parallel_size it must be a multiple of micro_batch_size x"
+                    f" data-parallel size x pipeline_model_parallel_size = {group}",
+                )

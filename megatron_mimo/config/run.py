@@ -36,6 +36,19 @@ class CheckpointConfig:
         )
 
 
+OrderSetting = Literal["data", "mixture", "seed", "seq_length"]
+"""What decides which tokens the samples of a stage hold."""
+
+
+@dataclass(kw_only=True)
+class ResumeConfig:
+    """What a resumed run may change on purpose."""
+
+    allow: list[OrderSetting] = field(default_factory=list)
+    """Changed in the middle of a stage these lose its place in the data: a run refuses that unless it is named here.
+    Some tokens are then read again and others never."""
+
+
 @dataclass(kw_only=True)
 class StartConfig:
     """Weights to start from instead of random ones; optimizer and position start anew."""
@@ -89,6 +102,8 @@ class GuardConfig:
             max_consecutive_events=self.max_consecutive_events,
             requeue_exit_code=self.requeue_exit_code,
         )
+        if self.requeue_exit_code > 255:
+            raise ConfigError("guard.requeue_exit_code", self.requeue_exit_code, "must be at most 255")
         require_at_least(
             0, "guard", spike_deviations=self.spike_deviations, hang_timeout_seconds=self.hang_timeout_seconds
         )
@@ -128,6 +143,7 @@ class RunConfig:
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    resume: ResumeConfig = field(default_factory=ResumeConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 

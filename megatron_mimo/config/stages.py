@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from megatron_mimo.config.errors import ConfigError
+from megatron_mimo.config.errors import ConfigError, require_at_least
 
 
 @dataclass(kw_only=True)
@@ -18,6 +18,9 @@ class LearningRateSegment:
     def __post_init__(self) -> None:
         if self.tokens < 1:
             raise ConfigError("learning_rate.tokens", self.tokens, "a segment needs at least one token")
+        for name in ("start", "end"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"learning_rate.{name}", getattr(self, name), "must be 0 or more")
         if self.kind == "constant" and self.start != self.end:
             raise ConfigError(
                 "learning_rate.end", self.end, f"a constant segment ends where it starts, at {self.start}"
@@ -55,6 +58,9 @@ class StageConfig:
     """Sequences a step, over all ranks."""
     micro_batch_size: int = 1
     batch_ramp: BatchRamp | None = None
+    ended_after_tokens: int | None = None
+    """Tokens after which the stage ended before its time, `tokens` having been lowered below what it had consumed by
+    then. Entered by the program when it resumes, for its later starts."""
 
     def __post_init__(self) -> None:
         for key in ("seq_length", "global_batch_size", "micro_batch_size", "rotary_base"):
@@ -78,6 +84,17 @@ class StageConfig:
             raise ConfigError(
                 f"stage {self.name}: batch_ramp", ramp, "must start at or below global_batch_size and fit in the stage"
             )
+
+    @property
+    def length(self) -> int:
+        """Tokens that the stage takes: as planned, or as it came."""
+        return self.tokens if self.ended_after_tokens is None else self.ended_after_tokens
+
+    def batch_sizes(self) -> list[int]:
+        """Every global batch size that occurs in the stage."""
+        ramp = self.batch_ramp
+        growing = range(ramp.start, self.global_batch_size, ramp.increment) if ramp else []
+        return [*growing, self.global_batch_size]
 
     def check_against(
         self, data_parallel_size: int, tensor_model_parallel_size: int, context_parallel_size: int
@@ -122,6 +139,15 @@ class OptimizerConfig:
     adam_eps: float = 1e-8
     weight_decay: float = 0.1
     clip_grad: float = 1.0
+    """Largest norm of the whole gradient; 0 clips nothing."""
+
+    def __post_init__(self) -> None:
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"optimizer.{name}", getattr(self, name), "must be in [0, 1)")
+        if self.adam_eps <= 0:
+            raise ConfigError("optimizer.adam_eps", self.adam_eps, "must be above 0")
+        require_at_least(0, "optimizer", weight_decay=self.weight_decay, clip_grad=self.clip_grad)
 
 
 def check_recipe(stages: list[StageConfig], mtp_loss: list[MTPLossWeight]) -> None:

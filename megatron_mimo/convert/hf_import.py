@@ -48,8 +48,8 @@ def import_checkpoint(
     with new_folder(destination, identity, sum(shard.nbytes for shard in shards)) as unfinished:
         files = _write_weights(unfinished, shards, source, model, progress)
         write_metadata(unfinished.folder, files)
-        _write_checksums(unfinished.folder, files)
         write_json(unfinished.folder / "run.json", run_facts(source, model, tokenizer))
+        _write_checksums(unfinished.folder, files)
     return model
 
 
@@ -116,7 +116,7 @@ def _write_weights(
 def _write_checksums(folder: Path, files: dict[str, dict[str, Any]]) -> None:
     """checksums.json, as training writes it; the weights were hashed while they were written."""
     hashes = {name: facts["sha256"] for name, facts in files.items()}
-    for name in (".metadata", "common.pt", "metadata.json"):
+    for name in (".metadata", "common.pt", "metadata.json", "run.json"):
         hashes[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     sizes = {name: (folder / name).stat().st_size for name in hashes}
     write_json(folder / "checksums.json", {name: {"bytes": sizes[name], "sha256": hashes[name]} for name in hashes})

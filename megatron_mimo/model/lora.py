@@ -53,9 +53,7 @@ class LowRankUpdate(MegatronModule):
         )  # Transformer Engine's layer takes the unnormed input
         like: dict[str, Any] = {"dtype": config.params_dtype, "device": linear.weight.device}
         self.a = Parameter(torch.empty(lora.rank, inputs, **like))
-        self.b = OutputFactor(
-            [Parameter(torch.zeros(outputs // parts, lora.rank, **like)) for _ in range(parts)]
-        )
+        self.b = OutputFactor([Parameter(torch.zeros(outputs // parts, lora.rank, **like)) for _ in range(parts)])
         whole, cut = ([self.a], list(self.b)) if is_column else (list(self.b), [self.a])
         for parameter in cut:
             set_tensor_model_parallel_attributes(parameter, True, 0 if is_column else 1, 1)

@@ -5,9 +5,9 @@ save leaves the previous checkpoint alone. Loading works from any parallel layou
 """
 
 import multiprocessing
-import os
 import queue
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from multiprocessing.managers import SyncManager
@@ -20,6 +20,7 @@ from megatron.core import dist_checkpointing, parallel_state
 from megatron.core.dist_checkpointing.mapping import ShardedObject
 from megatron.core.dist_checkpointing.strategies import filesystem_async
 from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
+from megatron.core.dist_checkpointing.validation import StrictHandling
 from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
 
@@ -29,13 +30,18 @@ from megatron_mimo.model.initialize import sharded_tensors
 from megatron_mimo.platform.files import write_json
 from megatron_mimo.platform.worker_process import end_with_parent
 from megatron_mimo.training.checkpoint_files import (
-    complete_checkpoints,
+    CHECKSUMS_FILE,
+    RUN_FILE,
+    UNFINISHED,
+    Rotation,
     file_hashes,
+    newest_checkpoint,
+    put_in_place,
     read_run_json,
-    remove_superseded,
     step_folder,
 )
-from megatron_mimo.training.optimizer import gather_parameters
+from megatron_mimo.training.module_states import examined_states, is_module_state
+from megatron_mimo.training.optimizer import gather_parameters, load_optimizer
 from megatron_mimo.training.preemption import signals_deferred
 from megatron_mimo.training.state import Progress
 
@@ -57,12 +63,16 @@ class Checkpointer:
         `facts`: what run.json records beside config and progress (versions, tokenizer hash, layout).
         """
         self.config = config
-        self.folder = Path(config.output_dir) / "checkpoints"
+        self.folder = checkpoints_folder(config)
         self.chunks = chunks
         self.optimizer = optimizer
         self.facts = facts
         self._queue = AsyncCallsQueue(persistent=False) if config.checkpoint.asynchronous else None
         self._write_results = None
+        options = config.checkpoint
+        self._rotation = Rotation(
+            self.folder, options.keep_last, options.keep_every_tokens, options.verify_on_load == "sha256"
+        )
 
     def save(self, progress: Progress, guard_state: dict[str, Any], driver_state: dict[str, Any] | None = None) -> Path:
         """Write the checkpoint of `progress`; raises UserError on a full disk, with earlier checkpoints untouched.
@@ -71,7 +81,7 @@ class Checkpointer:
         """
         self.finish_pending()
         final = self.folder / step_folder(progress.step)
-        temporary = final.with_name(final.name + ".tmp")
+        temporary = final.with_name(final.name + UNFINISHED)
         state = self._state(is_loading=False)
         self._prepare_folder(temporary, state)
         run = self._run(progress) | {"guard": guard_state}
@@ -90,7 +100,7 @@ class Checkpointer:
     def save_weights(self, folder: Path, progress: Progress) -> None:
         """Write the weights alone to `folder`, for an export; raises UserError on a full disk. Every rank calls it."""
         self.finish_pending()
-        temporary = folder.with_name(folder.name + ".tmp")
+        temporary = folder.with_name(folder.name + UNFINISHED)
         state = self._model_state(self._metadata())
         self._prepare_folder(temporary, state)
         with signals_deferred(), _write_errors(temporary):
@@ -110,15 +120,8 @@ class Checkpointer:
                 self._queue.maybe_finalize_async_calls(blocking=True)
 
     def latest(self) -> Path | None:
-        """The newest checkpoint that is complete and undamaged; damaged ones are named and passed over."""
-        answer: list[str | None] = [None]
-        if dist.get_rank() == 0:
-            good = complete_checkpoints(self.folder, self.config.checkpoint.verify_on_load == "sha256")
-            # An imported checkpoint has no optimizer: `start` takes it, resuming does not.
-            resumable = [path for path in good if not read_run_json(path).get("weights_only", False)]
-            answer = [str(resumable[-1]) if resumable else None]
-        dist.broadcast_object_list(answer, src=0)
-        return Path(answer[0]) if answer[0] else None
+        """The newest checkpoint that is complete and undamaged, see `latest_checkpoint`."""
+        return latest_checkpoint(self.config)
 
     def load(self, path: Path) -> tuple[Progress, dict[str, Any]]:
         """Restore everything from `path`; returns the progress and the guard's state saved there.
@@ -126,6 +129,7 @@ class Checkpointer:
         Raises UserError when the checkpoint holds another architecture or tokenizer.
         """
         run = read_run_json(path)
+        self._rotation.is_sound(path)
         check_same_model(path, run["model"], self.config.model)
         if run["tokenizer_sha256"] != self.facts["tokenizer_sha256"]:
             raise UserError(
@@ -136,10 +140,11 @@ class Checkpointer:
         same_layout = run["world_size"] == dist.get_world_size() and run["layout"] == self.facts["layout"]
         if not same_layout:
             del state["rng"]
-        loaded: Any = dist_checkpointing.load(state, str(path))
+        loaded = _load_present(state, path)
         for index, chunk in enumerate(self.chunks):
-            chunk.module.load_state_dict(loaded[f"model{index}"])
-        self.optimizer.load_state_dict(loaded["optimizer"])
+            with examined_states(loaded[f"model{index}"], str(path)):
+                chunk.module.load_state_dict(loaded[f"model{index}"], strict=False)
+        load_optimizer(self.optimizer, loaded["optimizer"])
         if same_layout:
             _set_rng_state(loaded["rng"])
         position = {name: run[name] for name in asdict(Progress())}
@@ -185,24 +190,56 @@ class Checkpointer:
 
     def _complete(self, temporary: Path, final: Path, run: dict[str, Any]) -> None:
         """Hash every rank's own files, list them, and give the folder its final name."""
-        hashes: list[dict[str, Any]] = [{}] * dist.get_world_size()
-        dist.all_gather_object(hashes, file_hashes(temporary, dist.get_rank(), dist.get_world_size()))
-        error: list[str | None] = [None]
-        if dist.get_rank() == 0:
+        hashes: list[Any] = [{}] * dist.get_world_size()
+        dist.all_gather_object(hashes, _own_hashes(temporary, run))
+        error: list[str | None] = [next((part for part in hashes if isinstance(part, str)), None)]
+        if dist.get_rank() == 0 and error[0] is None:
             try:
-                write_json(temporary / "checksums.json", {k: v for part in hashes for k, v in sorted(part.items())})
-                write_json(temporary / "run.json", run)
-                # What stands there is a damaged checkpoint of this step, which was passed over.
-                shutil.rmtree(final, ignore_errors=True)
-                os.replace(temporary, final)
-                remove_superseded(
-                    self.folder, self.config.checkpoint.keep_last, self.config.checkpoint.keep_every_tokens
-                )
+                write_json(temporary / CHECKSUMS_FILE, {k: v for part in hashes for k, v in sorted(part.items())})
+                put_in_place(temporary, final)
             except OSError as failure:
                 error = [f"{failure}"]
         dist.broadcast_object_list(error, src=0)
         if error[0]:
             raise OSError(error[0])
+        if dist.get_rank() == 0 and final.parent == self.folder:
+            try:
+                self._rotation.after_save(final)
+            except OSError as failure:
+                print(f"an older checkpoint could not be removed: {failure}", file=sys.stderr, flush=True)
+
+
+def _own_hashes(folder: Path, run: dict[str, Any]) -> dict[str, Any] | str:
+    """Checksums of this rank's files, on rank 0 with run.json; or what went wrong, for every rank to hear."""
+    try:
+        if dist.get_rank() == 0:
+            write_json(folder / RUN_FILE, run)
+        return file_hashes(folder, dist.get_rank(), dist.get_world_size())
+    except OSError as failure:
+        return f"{failure}"
+
+
+def checkpoints_folder(config: PretrainConfig) -> Path:
+    """Where a run keeps its checkpoints."""
+    return Path(config.output_dir) / "checkpoints"
+
+
+def latest_checkpoint(config: PretrainConfig) -> Path | None:
+    """The newest checkpoint that is complete and undamaged; damaged ones are named and passed over.
+
+    Every rank calls it. Raises UserError where there are checkpoints and all of them are damaged.
+    """
+    answer: list[str | UserError | None] = [None]
+    if dist.get_rank() == 0:
+        try:
+            found = newest_checkpoint(checkpoints_folder(config), config.checkpoint.verify_on_load == "sha256")
+            answer = [str(found) if found else None]
+        except UserError as error:
+            answer = [error]
+    dist.broadcast_object_list(answer, src=0)
+    if isinstance(answer[0], UserError):
+        raise answer[0]
+    return Path(answer[0]) if answer[0] else None
 
 
 def load_weights(path: Path, chunks: list[MTPGPTModel], wanted: Callable[[str], bool]) -> None:
@@ -212,9 +249,26 @@ def load_weights(path: Path, chunks: list[MTPGPTModel], wanted: Callable[[str], 
     for index, chunk in enumerate(chunks):
         shards = chunk.sharded_state_dict(metadata=metadata)
         states[f"model{index}"] = {name: shard for name, shard in shards.items() if wanted(name)}
-    loaded: Any = dist_checkpointing.load(states, str(path))
+    loaded = _load_present(states, path)
     for index, chunk in enumerate(chunks):
-        chunk.load_state_dict(loaded[f"model{index}"], strict=False)
+        with examined_states(loaded[f"model{index}"], str(path)):
+            chunk.load_state_dict(loaded[f"model{index}"], strict=False)
+
+
+def _load_present(state: dict[str, Any], path: Path) -> Any:
+    """What `state` asks for of the checkpoint; module states that it does not have are left out.
+
+    Torch layers and imported checkpoints have none where Transformer Engine's layers do. Raises UserError where a
+    weight is missing.
+    """
+    loaded, _, absent = dist_checkpointing.load(state, str(path), strict=StrictHandling.RETURN_UNEXPECTED)
+    weights = sorted(name for name in absent if not is_module_state(name))
+    if weights:
+        raise UserError(
+            f"{path} lacks {len(weights)} of the tensors that the run needs, the first is {weights[0]}: it holds"
+            " another architecture, or was not written by this program"
+        )
+    return loaded
 
 
 def check_same_model(path: Path, saved: dict[str, Any], model: ModelConfig) -> None:
@@ -244,7 +298,7 @@ class _write_errors:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if error is None or not isinstance(error, Exception) or isinstance(error, UserError):
             return
-        if self.temporary.name.endswith(".tmp"):
+        if self.temporary.name.endswith(UNFINISHED):
             shutil.rmtree(self.temporary, ignore_errors=True)
         raise UserError(
             f"the checkpoint {self.temporary} could not be written: {error}\n"
@@ -302,8 +356,13 @@ def _sharded_rng_state() -> ShardedObject:
 
 
 def _set_rng_state(state: dict[str, Any]) -> None:
+    """Leaves the tracker as it is where the states are those of another kind of device, which have another size."""
     torch.set_rng_state(state["torch"])
-    _rng_tracker().set_states(state["tracker"])
+    present = _rng_tracker().get_states()
+    if {name: len(value) for name, value in present.items()} == {
+        n: len(value) for n, value in state["tracker"].items()
+    }:
+        _rng_tracker().set_states(state["tracker"])
 
 
 def _rng_tracker() -> Any:

@@ -1,6 +1,11 @@
-"""The files of a checkpoint folder: names, hashes, completeness, rotation. No torch."""
+"""The files of a checkpoint folder: names, hashes, completeness, rotation. No torch.
+
+A folder `step_N` was given its name once every file in it was written, hashed and listed in `checksums.json`; what does
+not agree with that list is damaged. Damaged checkpoints are named and passed over, never trusted and never counted.
+"""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -13,6 +18,12 @@ from megatron_mimo.platform.files import file_sha256
 
 STEP_FOLDER = re.compile(r"step_(\d{8})")
 RANK_FILE = re.compile(r"__(\d+)_\d+\.distcp")
+RUN_FILE = "run.json"
+CHECKSUMS_FILE = "checksums.json"
+POSITION = ("step", "consumed_tokens", "stage", "samples_in_stage")
+"""Whole numbers that every run.json has."""
+UNFINISHED, LEAVING = ".tmp", ".removing"
+"""Endings of folders that are being written and removed; none of them is a checkpoint."""
 
 
 def step_folder(step: int) -> str:
@@ -22,11 +33,16 @@ def step_folder(step: int) -> str:
 def read_run_json(path: Path) -> dict[str, Any]:
     """The facts of a checkpoint; raises UserError where the folder is no complete checkpoint."""
     try:
-        return json.loads((path / "run.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        run = json.loads((path / RUN_FILE).read_text())
+        missing = [key for key in POSITION if not isinstance(run[key], int)]
+        if missing:
+            raise ValueError(f"{missing[0]} is no whole number")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise UserError(
-            f"{path} is not a complete checkpoint (run.json: {error}); name a step_* folder that has one"
+            f"{path} is not a complete checkpoint ({RUN_FILE}: {reason}); name a step_* folder that has one"
         ) from error
+    return run
 
 
 def file_hashes(folder: Path, rank: int, world_size: int) -> dict[str, dict[str, Any]]:
@@ -41,10 +57,10 @@ def file_hashes(folder: Path, rank: int, world_size: int) -> dict[str, dict[str,
 
 
 def complete_checkpoints(folder: Path, hash_files: bool) -> list[Path]:
-    """Undamaged checkpoints, oldest first; looks no further than the newest good one for damage."""
-    candidates = _step_folders(folder)
+    """Checkpoints up to the newest undamaged one, oldest first; the older ones are not examined."""
+    candidates = step_folders(folder)
     while candidates:
-        problem = _damage(candidates[-1], hash_files)
+        problem = damage(candidates[-1], hash_files)
         if problem is None:
             return candidates
         print(f"passing over the damaged checkpoint {candidates[-1]}: {problem}", file=sys.stderr, flush=True)
@@ -54,7 +70,7 @@ def complete_checkpoints(folder: Path, hash_files: bool) -> list[Path]:
 
 def resumable_run_json(folder: Path) -> dict[str, Any] | None:
     """The facts of the newest checkpoint that has an optimizer, its files unexamined; None where there is none."""
-    for path in reversed(_step_folders(folder)):
+    for path in reversed(step_folders(folder)):
         with suppress(UserError):
             run = read_run_json(path)
             if not run.get("weights_only", False):
@@ -62,45 +78,163 @@ def resumable_run_json(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def remove_superseded(folder: Path, keep_last: int, keep_every_tokens: int | None) -> None:
-    """Delete all but the newest `keep_last` checkpoints and the first after each multiple of `keep_every_tokens`."""
-    folders = _step_folders(folder)
-    kept_for_good = _milestones(folders, keep_every_tokens) if keep_every_tokens else set()
-    for path in folders[:-keep_last]:
-        if path not in kept_for_good:
-            # A half-removed folder must not look complete.
-            (path / "run.json").unlink()
-            shutil.rmtree(path)
+def newest_checkpoint(folder: Path, hash_files: bool) -> Path | None:
+    """The newest undamaged checkpoint that a run can resume from; None where there is none at all.
+
+    An imported checkpoint has no optimizer: `start` takes it, resuming does not. Raises UserError where all are
+    damaged: to begin anew there would write over what may still be saved of them.
+    """
+    candidates = [path for path in step_folders(folder) if not _is_weights_only(path)]
+    for path in reversed(candidates):
+        problem = damage(path, hash_files)
+        if problem is None:
+            return path
+        print(f"passing over the damaged checkpoint {path}: {problem}", file=sys.stderr, flush=True)
+    if not candidates:
+        return None
+    raise UserError(
+        f"none of the {len(candidates)} checkpoints in {folder} is sound; the lines above say why."
+        " Nothing was changed.\n"
+        "Bring one back from a copy, or begin anew on purpose: move them away and run the same command again:\n"
+        f"    mv {folder} {folder}.damaged"
+    )
+
+
+def _is_weights_only(path: Path) -> bool:
+    try:
+        return bool(read_run_json(path).get("weights_only", False))
+    except UserError:
+        return False
+
+
+def step_folders(folder: Path) -> list[Path]:
+    """Whatever is named as a checkpoint, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if STEP_FOLDER.fullmatch(path.name) and path.is_dir())
+
+
+def damage(path: Path, hash_files: bool) -> str | None:
+    """What is wrong with a checkpoint's files, or None."""
+    try:
+        listed = json.loads((path / CHECKSUMS_FILE).read_text())
+    except (OSError, ValueError) as error:
+        return f"{CHECKSUMS_FILE}: {error}"
+    if not (isinstance(listed, dict) and all(_is_entry(name, entry) for name, entry in listed.items())):
+        return f"{CHECKSUMS_FILE} does not list files with their sizes and checksums"
+    # Checkpoints of earlier versions do not list run.json.
+    unlisted = {file.name for file in path.iterdir() if _must_be_listed(file.name)} - listed.keys()
+    if unlisted or not listed:
+        return f"{CHECKSUMS_FILE} does not list {', '.join(sorted(unlisted)) or 'any file'}"
+    for name, expected in listed.items():
+        problem = _file_damage(path / name, expected, hash_files)
+        if problem is not None:
+            return problem
+    try:
+        read_run_json(path)
+    except UserError as error:
+        return str(error.__cause__)
+    return None
+
+
+def _is_entry(name: str, entry: Any) -> bool:
+    if Path(name).name != name or not isinstance(entry, dict):
+        return False
+    return isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)
+
+
+def _must_be_listed(name: str) -> bool:
+    return name in (".metadata", "metadata.json", "common.pt") or name.endswith(".distcp")
+
+
+def _file_damage(path: Path, expected: dict[str, Any], hash_files: bool) -> str | None:
+    try:
+        size = path.stat().st_size
+        if size != expected["bytes"]:
+            return f"{path.name} has {size} bytes instead of {expected['bytes']}"
+        # The run's record is small, and a changed position in it would go unnoticed.
+        if (hash_files or path.name == RUN_FILE) and file_sha256(path) != expected["sha256"]:
+            return f"{path.name} does not match its checksum"
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def put_in_place(temporary: Path, final: Path) -> None:
+    """Give a finished folder its name; what stands there is a damaged checkpoint of this step, or a link."""
+    if final.is_symlink():
+        final.unlink()
+    elif final.exists():
+        remove(final)
+    os.replace(temporary, final)
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint that never looks complete meanwhile; of a link only the link."""
+    if path.is_symlink():
+        path.unlink()
+        return
+    leaving = path.with_name(path.name + LEAVING)
+    shutil.rmtree(leaving, ignore_errors=True)
+    os.replace(path, leaving)
+    shutil.rmtree(leaving)
+
+
+class Rotation:
+    """Which checkpoints of a folder go once a newer one is complete.
+
+    The newest `keep_last` that are known to be sound stay, and the first after each multiple of `keep_every_tokens`.
+    Sound are those that this process wrote or examined: one that bears a damage nobody has seen must not push out a
+    good one. What stands beyond the step just saved stays; it belongs to another course of the run.
+    """
+
+    def __init__(self, folder: Path, keep_last: int, keep_every_tokens: int | None, hash_files: bool) -> None:
+        self.folder, self.keep_last, self.keep_every_tokens = folder, keep_last, keep_every_tokens
+        self.hash_files = hash_files
+        self._sound: set[Path] = set()
+        self._damaged: set[Path] = set()
+
+    def is_sound(self, path: Path) -> None:
+        """`path` was written, or examined from end to end."""
+        self._sound.add(path)
+        self._damaged.discard(path)
+
+    def after_save(self, saved: Path) -> None:
+        """Remove what `saved` supersedes."""
+        self.is_sound(saved)
+        for stale in self.folder.glob(f"step_*{LEAVING}"):
+            shutil.rmtree(stale, ignore_errors=True)
+        older = [path for path in step_folders(self.folder) if path < saved]
+        kept = [path for path in (*older, saved) if path in self._sound][-self.keep_last :]
+        if len(kept) < self.keep_last and len(older) >= 2 * self.keep_last:
+            kept = self._examine_one(older, kept)
+        if len(kept) < self.keep_last:
+            return
+        for_good = _milestones([*older, saved], self.keep_every_tokens) if self.keep_every_tokens else set()
+        for path in older:
+            if path < kept[0] and path not in for_good:
+                remove(path)
+                self._sound.discard(path)
+
+    def _examine_one(self, older: list[Path], kept: list[Path]) -> list[Path]:
+        """Runs that are killed after each save would keep all they write: one more is read from end to end."""
+        unknown = [path for path in older if path not in self._sound | self._damaged]
+        if unknown:
+            problem = damage(unknown[-1], self.hash_files)
+            (self._sound if problem is None else self._damaged).add(unknown[-1])
+        return sorted([*kept, *(path for path in unknown[-1:] if path in self._sound)])[-self.keep_last :]
 
 
 def _milestones(folders: list[Path], keep_every_tokens: int) -> set[Path]:
+    """The first after each multiple, and those whose record cannot be read: they may be one."""
     kept, reached = set(), 0
     for path in folders:
-        multiple = read_run_json(path)["consumed_tokens"] // keep_every_tokens
+        try:
+            multiple = read_run_json(path)["consumed_tokens"] // keep_every_tokens
+        except UserError:
+            kept.add(path)
+            continue
         if multiple > reached:
             kept.add(path)
             reached = multiple
     return kept
-
-
-def _step_folders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(
-        path for path in folder.iterdir() if STEP_FOLDER.fullmatch(path.name) and (path / "run.json").exists()
-    )
-
-
-def _damage(path: Path, hash_files: bool) -> str | None:
-    """What is wrong with a checkpoint's files, or None."""
-    try:
-        listed = json.loads((path / "checksums.json").read_text())
-        for name, expected in listed.items():
-            size = (path / name).stat().st_size
-            if size != expected["bytes"]:
-                return f"{name} has {size} bytes instead of {expected['bytes']}"
-            if hash_files and file_sha256(path / name) != expected["sha256"]:
-                return f"{name} does not match its checksum"
-    except (OSError, json.JSONDecodeError) as error:
-        return str(error)
-    return None

@@ -40,7 +40,7 @@ class Schedule:
     def __init__(self, stages: list[StageConfig], mtp_loss: list[MTPLossWeight]) -> None:
         self.stages = stages
         self.mtp_loss = mtp_loss
-        self._bounds = list(itertools.accumulate((stage.tokens for stage in stages), initial=0))
+        self._bounds = list(itertools.accumulate((stage.length for stage in stages), initial=0))
 
     @property
     def total_tokens(self) -> int:
@@ -90,9 +90,9 @@ class Schedule:
                 return weight.mtp_loss_scaling_factor
         raise AssertionError("the configuration ends with until_tokens: null")
 
-    def step_runs(self) -> Iterator[StepRun]:
-        """The whole run, cut where the stage or the batch size changes (12 pieces for MiMo-7B)."""
-        first_step, consumed = 1, 0
+    def step_runs(self, first_step: int = 1, consumed_tokens: int = 0) -> Iterator[StepRun]:
+        """The run from a step on, cut where the stage or the batch size changes (12 pieces for the whole MiMo-7B)."""
+        consumed = consumed_tokens
         while consumed < self.total_tokens:
             stage, batch = self.stage_index(consumed), self.global_batch_size(consumed)
             step_tokens = batch * self.stages[stage].seq_length
@@ -111,6 +111,12 @@ class Schedule:
     def stage_samples(self, stage: int) -> int:
         """Sequences that an uninterrupted run reads in one stage, overshoot of its last step included."""
         return sum(run.steps * run.global_batch_size for run in self.step_runs() if run.stage == stage)
+
+    def samples_to_stage_end(self, consumed_tokens: int) -> int:
+        """Sequences that the stage still reads from here, whatever batches brought the run here."""
+        stage = self.stage_index(consumed_tokens)
+        rest = itertools.takewhile(lambda run: run.stage == stage, self.step_runs(consumed_tokens=consumed_tokens))
+        return sum(run.steps * run.global_batch_size for run in rest)
 
     def _next_change(self, consumed_tokens: int) -> int:
         """First count of consumed tokens after this one where the stage ends or the batch grows."""

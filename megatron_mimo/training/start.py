@@ -11,30 +11,43 @@ from typing import Any
 from megatron_mimo.config import ConfigError, ModelConfig, PretrainConfig, StartConfig, UserError
 from megatron_mimo.model.gpt import MTPGPTModel
 from megatron_mimo.training.checkpoint import check_same_model, load_weights
-from megatron_mimo.training.checkpoint_files import complete_checkpoints, read_run_json
+from megatron_mimo.training.checkpoint_files import complete_checkpoints, damage, read_run_json
 
 MTP_LAYER = re.compile(r"mtp\.layers\.(\d+)\.")
 
 
-def start_from(chunks: list[MTPGPTModel], config: PretrainConfig, start: StartConfig) -> None:
+def start_from(
+    chunks: list[MTPGPTModel], config: PretrainConfig, start: StartConfig, own_run: dict[str, Any] | None = None
+) -> int:
     """Load the weights of `start.checkpoint`, from any layout, and freeze what `start.train` leaves alone.
 
-    MTP layers that the checkpoint does not have become copies of its last one. Raises UserError when the checkpoint
-    holds another architecture.
+    MTP layers that the checkpoint does not have become copies of its last one; returns how many it has.
+    `own_run`: run.json of the run's own checkpoint that it resumes from, which brings all weights: `start.checkpoint`
+    may be gone by then. Raises UserError when the checkpoint holds another architecture.
     """
-    path = find_checkpoint(Path(start.checkpoint), config.checkpoint.verify_on_load == "sha256")
-    saved_layers = check_start(path, read_run_json(path)["model"], config.model, start)
-    load_weights(path, chunks, lambda name: not is_new(name, saved_layers))
-    for chunk in chunks:
-        _copy_last_mtp_layer(chunk, saved_layers)
-        if start.train == "new_mtp_layers":
+    saved_layers = (own_run or {}).get("start_mtp_layers")
+    if saved_layers is None and (own_run is None or start.train != "all"):
+        path = find_checkpoint(Path(start.checkpoint), config.checkpoint.verify_on_load == "sha256")
+        saved_layers = check_start(path, read_run_json(path)["model"], config.model, start)
+        if own_run is None:
+            load_weights(path, chunks, lambda name: not is_new(name, saved_layers))
+            for chunk in chunks:
+                _copy_last_mtp_layer(chunk, saved_layers)
+    if saved_layers is None:
+        return config.model.mtp_num_layers
+    if start.train == "new_mtp_layers":
+        for chunk in chunks:
             for name, parameter in chunk.named_parameters():
                 parameter.requires_grad_(is_new(name, saved_layers))
+    return saved_layers
 
 
 def find_checkpoint(path: Path, hash_files: bool) -> Path:
     """A `step_*` folder itself, or the newest good one of a folder of checkpoints."""
     if (path / "run.json").is_file():
+        problem = damage(path, hash_files)
+        if problem is not None:
+            raise UserError(f"start.checkpoint: {path} is damaged: {problem}; take another one")
         return path
     found = complete_checkpoints(path, hash_files)
     if not found:

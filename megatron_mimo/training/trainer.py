@@ -16,8 +16,10 @@ from megatron_mimo.model.lora import add_lora
 from megatron_mimo.model.product_attention import MAX_PRODUCT_LENGTH
 from megatron_mimo.model.spec import choose_backend
 from megatron_mimo.platform.environment import package_version
+from megatron_mimo.training.batch import document_attention
 from megatron_mimo.training.callbacks import Callback
-from megatron_mimo.training.checkpoint import Checkpointer
+from megatron_mimo.training.checkpoint import Checkpointer, latest_checkpoint
+from megatron_mimo.training.checkpoint_files import read_run_json
 from megatron_mimo.training.evaluation import Evaluator
 from megatron_mimo.training.feed import StageFeed, micro_batches_of_step
 from megatron_mimo.training.guards import LossGuard, TrainingStopped
@@ -32,6 +34,7 @@ from megatron_mimo.training.optimizer import (
 )
 from megatron_mimo.training.preemption import PreemptionHandler
 from megatron_mimo.training.profile import step_profiler
+from megatron_mimo.training.resume import check_order, differences, settle_progress, settle_stages
 from megatron_mimo.training.schedule import Schedule
 from megatron_mimo.training.start import start_from
 from megatron_mimo.training.state import Progress, advance, is_finished
@@ -51,20 +54,23 @@ class Trainer:
         self.config = config
         self.data = data
         self.callbacks = callbacks
-        self.schedule = Schedule(config.stages, config.mtp_loss)
         self.guard = LossGuard(config.guard)
         self.stragglers = StragglerMonitor(config.logging.straggler_every_steps)
         check_vocabulary(config, data)
         self.backend, self.backend_reason = choose_backend(config.precision)
         first = config.stages[0]
+        self._start_mtp_layers = 0
         chunks = build_model(config.model, config.parallel, config.precision, first.seq_length, first.rotary_base)
         initialize_weights(chunks, config.model, config.seed)
+        self._latest = latest_checkpoint(config)
         if config.start:
-            start_from(chunks, config, config.start)
+            own_run = read_run_json(self._latest) if self._latest else None
+            self._start_mtp_layers = start_from(chunks, config, config.start, own_run)
         if config.lora:
             add_lora(chunks, config.lora)
             initialize_weights(chunks, config.model, config.seed, wanted=is_low_rank)
         self.chunks = wrap_data_parallel(chunks, config.parallel.overlap_communication)
+        self.schedule = Schedule(config.stages, config.mtp_loss)
         self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision)
         self.step = TrainStep(self.chunks, 1 + config.model.mtp_num_layers, len(data.sources))
         self.checkpoints = Checkpointer(config, self.chunks, self.optimizer, self._facts())
@@ -82,9 +88,9 @@ class Trainer:
         with ExitStack() as stack:
             preemption = stack.enter_context(PreemptionHandler())
             watchdog = stack.enter_context(Watchdog(self.config.guard.hang_timeout_seconds, stacks, dist.get_rank()))
-            latest = self.checkpoints.latest()
-            if latest is not None:
-                self._restore(latest)
+            if self._latest is not None:
+                self._restore(self._latest)
+            self._check_what_is_left()
             self.callbacks.on_start(self.config, self.progress.step, self.progress.consumed_tokens)
             profiler = stack.enter_context(step_profiler(self.config, self.progress.step))
             reason = FINISHED
@@ -104,6 +110,7 @@ class Trainer:
         feed = StageFeed(self.config, self.data, self.schedule, self.progress, self.backend)
         watchdog.beat()
         while self.progress.stage == stage_index and not self._is_done():
+            before = self.progress
             verdict = self._train_step(feed)
             watchdog.beat()
             profiler.step()
@@ -111,7 +118,7 @@ class Trainer:
                 self._roll_back()
                 watchdog.beat()
                 return None
-            self._after_step(stage_index)
+            self._after_step(before)
             watchdog.beat()
             if preemption.agreed_to_stop():
                 return PREEMPTED
@@ -126,7 +133,7 @@ class Trainer:
         set_learning_rate(self.optimizer, self.schedule.learning_rate(before.consumed_tokens))
         self.optimizer.zero_grad()
         count = micro_batches_of_step(stage, batch_size)
-        report = self.step.backward(feed.batches(timer), count, (stage.micro_batch_size, stage.seq_length))
+        report = self.step.backward(feed.batches(timer), count, feed.model_shape)
         grad_norm = gradient_norm(self.optimizer)
         verdict = self.guard.judge(report.by_depth[0], grad_norm)
         if verdict == "ok":
@@ -150,14 +157,15 @@ class Trainer:
         if found and dist.get_rank() == 0:
             print(straggler_table(found), flush=True)
 
-    def _after_step(self, stage_index: int) -> None:
+    def _after_step(self, before: Progress) -> None:
         """What is due between two steps: evaluation, checkpoint, and at a stage's end both."""
-        stage_ended = self.progress.stage != stage_index or is_finished(self.progress, self.schedule)
-        if self.progress.stage != stage_index:
+        stage_ended = self.progress.stage != before.stage or is_finished(self.progress, self.schedule)
+        if self.progress.stage != before.stage:
             self.guard.start_stage()
-        if self.evaluator.is_due(self.progress, stage_ended):
-            stage = self.config.stages[stage_index]
-            self.callbacks.on_evaluation(self.evaluator.evaluate(self.progress, stage))
+        if self.evaluator.is_due(before, self.progress, stage_ended):
+            metrics = self.evaluator.evaluate(self.progress, self.config.stages[before.stage])
+            if metrics is not None:
+                self.callbacks.on_evaluation(metrics)
         self.checkpoints.poll()
         if self.progress.step % self.config.checkpoint.every_steps == 0:
             self._save()
@@ -181,13 +189,36 @@ class Trainer:
         self.callbacks.on_rollback(self.progress.step, self.progress.consumed_tokens)
 
     def _restore(self, path: Path) -> None:
-        self.progress, guard_state = self.checkpoints.load(path)
+        """Raises UserError where the run cannot go on from there with this configuration."""
+        run, facts = read_run_json(path), self.checkpoints.facts
+        said = settle_stages(self.config, run)
+        self.schedule = Schedule(self.config.stages, self.config.mtp_loss)
+        stage = self.schedule.stage_index(run["consumed_tokens"])
+        check_order(self.config, run, stage, facts)
+        said += [f"changed: {line}" for line in differences(run["config"], asdict(self.config))]
+        said += [f"changed: layout.{line}" for line in differences(run["layout"], facts["layout"])]
+        progress, guard_state = self.checkpoints.load(path)
+        self.progress = settle_progress(progress, stage)
         self.saved_step = self.progress.step
         self.guard.load_state_dict(guard_state)
+        if stage != progress.stage:
+            self.guard.start_stage()
         if dist.get_rank() == 0:
-            print(
-                f"resumed from {path}: step {self.progress.step}, {self.progress.consumed_tokens:,} tokens", flush=True
-            )
+            position = f"step {self.progress.step}, {self.progress.consumed_tokens:,} tokens"
+            print(f"resumed from {path}: {position}", *said, sep="\n  ", flush=True)
+
+    def _check_what_is_left(self) -> None:
+        """Find before the first step what a later stage would die of; raises UserError or ConfigError.
+
+        Every stage must have its attention, its sources, and held-out sequences of its length.
+        """
+        wanted = self.config.evaluation.sequences
+        for index, stage in enumerate(self.config.stages[self.progress.stage :], start=self.progress.stage):
+            document_attention(self.config, stage, self.backend)
+            self.data.stage_samples(index, 1)
+            held_out = self.data.held_out_samples(stage.seq_length, 1) if wanted else {}
+            if wanted and not held_out and dist.get_rank() == 0:
+                print(f"nothing is held out: stage {stage.name} is not evaluated", flush=True)
 
     def _is_done(self) -> bool:
         limit = self.config.max_steps
@@ -220,7 +251,9 @@ class Trainer:
             "versions": {name: package_version(name) for name in ("megatron-mimo", *packages)},
             "tokenizer_sha256": self.data.tokenizer_sha256,
             "data": self.data.facts,
+            "order": {stage.name: self.data.stage_order(index) for index, stage in enumerate(self.config.stages)},
             "backend": self.backend,
+            "start_mtp_layers": self._start_mtp_layers,
             "layout": asdict(self.config.parallel)
             | {"data_parallel_size": parallel_state.get_data_parallel_world_size()},
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",

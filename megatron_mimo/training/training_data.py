@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from megatron_mimo.config import ConfigError, PretrainConfig
 from megatron_mimo.data.datasets import StageDataset, build_stage_dataset, build_validation_datasets
 from megatron_mimo.data.manifest import read_manifest
+from megatron_mimo.data.mixture import read_mixture
 
 
 class StageSamples(Protocol):
@@ -35,6 +36,10 @@ class TrainingData(Protocol):
         """What run.json records of the data."""
         ...
 
+    def stage_order(self, stage: int) -> dict[str, Any]:
+        """What decides, beside `facts`, seed and sequence length, which samples the stage has and in what order."""
+        ...
+
     def stage_samples(self, stage: int, num_samples: int) -> StageSamples:
         """The first `num_samples` samples of stage number `stage`."""
         ...
@@ -60,6 +65,11 @@ class PretrainingData:
     def facts(self) -> dict[str, Any]:
         """Domain, splits and checksums of every source."""
         return {name: asdict(source) for name, source in self._manifest.sources.items()}
+
+    def stage_order(self, stage: int) -> dict[str, Any]:
+        """Weights by source, as exact fractions. Raises UserError without a sound mixture file."""
+        mixture = read_mixture(self._config_folder / self._config.stages[stage].mixture)
+        return {name: str(weight) for name, weight in mixture.weights.items()}
 
     def stage_samples(self, stage: int, num_samples: int) -> StageDataset:
         """Raises UserError when data, mixture and tokenizer do not fit together."""

@@ -60,6 +60,10 @@ class ChatData:
         train = {"documents": samples, "tokens": manifest.train_tokens, "learned_tokens": manifest.learned_tokens}
         return {CHAT: {"domain": CHAT, "train": train, "fill": manifest.fill}}
 
+    def stage_order(self, stage: int) -> dict[str, Any]:
+        """Nothing that `facts` does not tell."""
+        return {}
+
     def stage_samples(self, stage: int, num_samples: int) -> PackedRows:
         """The rows of all epochs; `num_samples` may ask for some more, which are padding."""
         flat = np.load(self._folder / "rows.npy", allow_pickle=False)

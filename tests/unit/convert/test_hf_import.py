@@ -87,7 +87,7 @@ def test_the_checkpoint_is_complete_in_the_trainers_eyes(model_folder: Path, tmp
     import_checkpoint(model_folder, checkpoint)
     assert complete_checkpoints(checkpoint.parent, hash_files=True) == [checkpoint]
     listed = json.loads((checkpoint / "checksums.json").read_text())
-    assert listed.keys() == {path.name for path in checkpoint.iterdir()} - {"checksums.json", "run.json"}
+    assert listed.keys() == {path.name for path in checkpoint.iterdir()} - {"checksums.json"}
     with (checkpoint / "__0_0.distcp").open("r+b") as file:
         file.seek(5000)
         file.write(b"\xff\x00\xff")

@@ -1,0 +1,128 @@
+"""What a resumed run finds changed: said in a few lines, refused where its place in the data is lost, or taken over.
+
+A stage that is over is history: its length is that of the run, whatever the configuration says now. A stage whose
+`tokens` were lowered to or below what it has consumed ends here.
+"""
+
+from typing import Any
+
+from megatron_mimo.config import PretrainConfig, UserError
+from megatron_mimo.training.state import Progress
+
+LONGEST_LIST = 12
+UNSAID = (
+    "name",
+    "output_dir",
+    "num_threads",
+    "max_steps",
+    "start",
+    "checkpoint",
+    "resume",
+    "guard",
+    "logging",
+    "evaluation",
+)
+"""Settings that do not change what is learned."""
+UNSAID_DATA = ("path", "tokenizer", "loader", "num_workers")
+"""Their content is compared, by checksums."""
+
+
+def settle_stages(config: PretrainConfig, run: dict[str, Any]) -> list[str]:
+    """Give the stages of `config` the lengths that the run of run.json has made them; returns what is to be said.
+
+    Raises UserError where the configuration lacks the stage that the run is in, or has another in its place.
+    """
+    saved = run["config"]["stages"]
+    names = [stage.name for stage in config.stages]
+    begun = [stage["name"] for stage in saved[: run["stage"] + 1]]
+    if names[: len(begun)] != begun:
+        raise UserError(
+            f"the checkpoint of step {run['step']} has begun the stages {', '.join(begun)}; the configuration has"
+            f" {', '.join(names)}. Keep those that have begun, in their order, or choose a new output_dir"
+        )
+    start, said = 0, []
+    for index, stage in enumerate(config.stages[: run["stage"] + 1]):
+        if index < run["stage"]:
+            length = _length(saved[index])
+            if stage.length != length:
+                said.append(f"stage {stage.name} is over: its {length:,} tokens stand, not {stage.length:,}")
+                stage.ended_after_tokens = length
+            start += length
+        elif index + 1 < len(config.stages) and stage.length <= run["consumed_tokens"] - start:
+            stage.ended_after_tokens = run["consumed_tokens"] - start
+            said.append(
+                f"stage {stage.name} ends here, after {stage.ended_after_tokens:,} tokens: the configuration gives it"
+                f" {stage.tokens:,}"
+            )
+    return said
+
+
+def _length(stage: dict[str, Any]) -> int:
+    ended = stage.get("ended_after_tokens")
+    return stage["tokens"] if ended is None else ended
+
+
+def settle_progress(progress: Progress, stage: int) -> Progress:
+    """The position once stages are settled: the beginning of `stage` where the saved one has just ended."""
+    if stage == progress.stage:
+        return progress
+    return Progress(progress.step, progress.consumed_tokens, stage, 0)
+
+
+def check_order(config: PretrainConfig, run: dict[str, Any], stage: int, facts: dict[str, Any]) -> None:
+    """Raise UserError where the next samples of `stage` would not be those that follow the ones already read.
+
+    `facts`: `data` and `order` (what the samples of each stage are made of, by its name) as run.json records them.
+    """
+    if stage != run["stage"] or run["samples_in_stage"] == 0:
+        return
+    name, saved = config.stages[stage].name, run["config"]
+    values = {
+        "seed": (saved["seed"], config.seed),
+        "seq_length": (saved["stages"][stage]["seq_length"], config.stages[stage].seq_length),
+        "data": (run.get("data"), facts["data"]),
+    }
+    if "order" in run:
+        values["mixture"] = (run["order"].get(name), facts["order"].get(name))
+    lost = [key for key, (before, now) in values.items() if before != now and key not in config.resume.allow]
+    if lost:
+        changes = "\n".join(f"  {key}: {_shown(key, *values[key])}" for key in lost)
+        raise UserError(
+            f"stage {name} is {run['samples_in_stage']:,} samples under way, and what decides their order has"
+            " changed:\n"
+            f"{changes}\n"
+            "Its place in the data would be lost: some tokens would be read again, others never. Set back what has"
+            f" changed, or go on on purpose with resume.allow=[{', '.join(lost)}]"
+        )
+
+
+def _shown(key: str, before: Any, now: Any) -> str:
+    if key in ("data", "mixture") and isinstance(before, dict) and isinstance(now, dict):
+        names = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+        if key == "data":
+            return f"other content in {', '.join(names)} (data.path)"
+        return ", ".join(f"{name} {before.get(name, 'absent')} -> {now.get(name, 'absent')}" for name in names)
+    return f"checkpoint {before!r}, configuration {now!r}"
+
+
+def differences(saved: dict[str, Any], present: dict[str, Any]) -> list[str]:
+    """What else differs between two configurations, a line each, at most LONGEST_LIST of them."""
+    changed = [
+        f"{key}: {before!r} -> {now!r}"
+        for key, before, now in _differing(saved, present, "")
+        if key.split(".")[0] not in UNSAID and key not in {f"data.{name}" for name in UNSAID_DATA}
+    ]
+    if len(changed) > LONGEST_LIST:
+        changed = [*changed[: LONGEST_LIST - 1], f"and {len(changed) - LONGEST_LIST + 1} more"]
+    return changed
+
+
+def _differing(before: Any, now: Any, key: str) -> list[tuple[str, Any, Any]]:
+    """Leaves that differ; a setting that only one side knows, of another version, is none."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        shared = [name for name in now if name in before]
+        return [leaf for name in shared for leaf in _differing(before[name], now[name], f"{key}.{name}".strip("."))]
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = enumerate(zip(before, now, strict=True))
+        return [leaf for number, (b, n) in pairs for leaf in _differing(b, n, f"{key}.{number}")]
+    return [] if before == now else [(key, before, now)]

@@ -1,0 +1,138 @@
+"""What a resumed run finds changed: lengths of stages, the order of the data, everything else."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from megatron_mimo.config import PretrainConfig, UserError
+from megatron_mimo.training.resume import check_order, differences, settle_progress, settle_stages
+from megatron_mimo.training.schedule import Schedule
+from megatron_mimo.training.state import Progress
+from support.tiny import tiny_config, tiny_tree
+
+TOKENS = 512
+"""A step of either stage."""
+
+
+def config(**stages: Any) -> PretrainConfig:
+    """Stages of 15 and 5 steps, or as `stages` say: name=steps."""
+    tree = tiny_tree(Path("data"), Path("run"), 20)
+    for number, steps in stages.items():
+        stage = tree["stages"][int(number[-1]) - 1]
+        stage["tokens"] = steps * TOKENS
+        stage["learning_rate"] = [{"kind": "constant", "tokens": steps * TOKENS, "start": 1e-3, "end": 1e-3}]
+    return tiny_config(tree)
+
+
+def run_after(steps: int, of: PretrainConfig, **facts: Any) -> dict[str, Any]:
+    """run.json after so many steps."""
+    from dataclasses import asdict
+
+    from megatron_mimo.training.state import advance
+
+    schedule, progress = Schedule(of.stages, of.mtp_loss), Progress()
+    for _ in range(steps):
+        progress = advance(progress, schedule)
+    return asdict(progress) | {"config": asdict(of), "data": {"prose": 1}, "order": {"stage1": {"prose": "1"}}} | facts
+
+
+def resumed(run: dict[str, Any], now: PretrainConfig) -> tuple[Progress, Schedule, list[str]]:
+    said = settle_stages(now, run)
+    schedule = Schedule(now.stages, now.mtp_loss)
+    position = Progress(run["step"], run["consumed_tokens"], run["stage"], run["samples_in_stage"])
+    return settle_progress(position, schedule.stage_index(run["consumed_tokens"])), schedule, said
+
+
+@pytest.mark.parametrize("steps", [12, 8, 1])
+def test_a_stage_ends_where_its_tokens_are_lowered(steps: int) -> None:
+    """D08: the next stage begins now, at the beginning of its own recipe, for its whole length."""
+    now = config(stage1=steps)
+    progress, schedule, said = resumed(run_after(12, config()), now)
+    assert progress == Progress(12, 12 * TOKENS, 1, 0)
+    assert schedule.stage_start(1) == 12 * TOKENS
+    assert schedule.total_tokens == now.total_tokens == 17 * TOKENS
+    assert len(said) == 1 and "stage1 ends here, after 6,144 tokens" in said[0]
+    again = config(stage1=steps)
+    later = resumed(run_after(14, now), again)
+    assert later[0] == Progress(14, 14 * TOKENS, 1, 8)
+    assert later[1].total_tokens == 17 * TOKENS, "a second start knows where the stage ended"
+
+
+def test_a_stage_that_is_over_keeps_its_length() -> None:
+    progress, schedule, said = resumed(run_after(17, config()), config(stage1=30))
+    assert progress.stage == 1 and schedule.stage_start(1) == 15 * TOKENS
+    assert "stage1 is over" in said[0]
+
+
+def test_lengths_that_do_not_matter_are_left_alone() -> None:
+    for now in (config(), config(stage1=40), config(stage1=13), config(stage2=9)):
+        progress, schedule, said = resumed(run_after(12, config()), now)
+        assert (progress.stage, progress.samples_in_stage, said) == (0, 96, [])
+        assert schedule.total_tokens == sum(stage.tokens for stage in now.stages)
+
+
+def test_the_stages_that_have_begun_must_stay() -> None:
+    now = config()
+    now.stages = now.stages[1:]
+    with pytest.raises(UserError, match="has begun the stages stage1"):
+        settle_stages(now, run_after(3, config()))
+
+
+ORDER_CHANGES: dict[str, Any] = {
+    "seed": lambda now, facts: setattr(now, "seed", 2),
+    "seq_length": lambda now, facts: setattr(now.stages[0], "seq_length", 32),
+    "data": lambda now, facts: facts.update(data={"prose": 2}),
+    "mixture": lambda now, facts: facts.update(order={"stage1": {"prose": "1/2", "digits": "1/2"}}),
+}
+
+
+@pytest.mark.parametrize("setting", ORDER_CHANGES)
+def test_what_loses_the_place_in_the_data_is_refused_unless_allowed(setting: str) -> None:
+    """D10"""
+    run, now = run_after(12, config()), config()
+    facts: dict[str, Any] = {"data": {"prose": 1}, "order": {"stage1": {"prose": "1"}}}
+    check_order(now, run, 0, facts)
+    ORDER_CHANGES[setting](now, facts)
+    with pytest.raises(UserError, match=rf"(?s)  {setting}: .*resume\.allow=\[{setting}\]"):
+        check_order(now, run, 0, facts)
+    check_order(now, run_after(0, config()), 0, facts)
+    check_order(now, run_after(15, config()), 1, facts)
+    now.resume.allow = [setting]  # type: ignore[list-item]
+    check_order(now, run, 0, facts)
+
+
+def test_the_rest_is_said_in_a_few_lines() -> None:
+    from dataclasses import asdict
+
+    now = config()
+    assert differences(asdict(config()), asdict(now)) == []
+    now.optimizer.clip_grad, now.precision.dtype, now.output_dir = 2.0, "bf16", "elsewhere"
+    now.data.num_workers, now.stages[1].global_batch_size = 3, 8
+    assert differences(asdict(config()), asdict(now)) == [
+        "optimizer.clip_grad: 1.0 -> 2.0",
+        "precision.dtype: 'fp32' -> 'bf16'",
+        "stages.1.global_batch_size: 4 -> 8",
+    ]
+    many = {str(number): number for number in range(40)}
+    said = differences(many, {key: value + 1 for key, value in many.items()})
+    assert len(said) == 12 and said[-1] == "and 29 more"
+
+
+@pytest.mark.parametrize("batch", [8, 12, 40])
+def test_a_stage_has_samples_for_whatever_batch(batch: int) -> None:
+    """D09: samples read with one batch size, the rest of the stage with another."""
+    from megatron_mimo.training.state import advance, micro_batch_indices
+
+    before = config()
+    run = run_after(12, before)
+    now = config()
+    now.stages[0].global_batch_size = batch
+    schedule = Schedule(now.stages, now.mtp_loss)
+    progress = Progress(run["step"], run["consumed_tokens"], 0, run["samples_in_stage"])
+    samples = progress.samples_in_stage + schedule.samples_to_stage_end(progress.consumed_tokens)
+    last = max(index for indices in micro_batch_indices(progress, schedule, 0, 1) for index in indices)
+    assert last == samples - 1
+    while progress.stage == 0:
+        progress = advance(progress, schedule)
+    assert schedule.samples_to_stage_end(0) == Schedule(now.stages, now.mtp_loss).stage_samples(0)
