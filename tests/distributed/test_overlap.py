@@ -31,11 +31,13 @@ def ramp_tree(data: Path, output_dir: Path, parallel: dict[str, Any]) -> dict[st
     rate = [{"kind": "constant", "tokens": tokens, "start": 1e-2, "end": 1e-2}]
     ramp = {"start": 8, "increment": 8, "tokens": 4 * 8 * SEQ_LENGTH}
     first |= {"tokens": tokens, "learning_rate": rate, "batch_ramp": ramp, "global_batch_size": 16}
-    first |= {"micro_batch_size": 1}
+    for stage in (first, second):
+        stage["micro_batch_size"] = 2 if parallel.keys() == LAYOUTS["PP2, DP2"].keys() else 1
     second |= {"global_batch_size": 8, "tokens": 3 * 8 * 2 * SEQ_LENGTH}
     second["learning_rate"] = [rate[0] | {"tokens": second["tokens"]}]
     tree["checkpoint"] = {"every_steps": 1, "keep_last": 100}
-    tree["evaluation"] = {"sequences": 4, "every_tokens": 3 * 8 * SEQ_LENGTH}
+    # 6 held-out sequences: an odd number of micro-batches, which the interleaved schedule does not take.
+    tree["evaluation"] = {"sequences": 3, "every_tokens": 3 * 8 * SEQ_LENGTH}
     # The norm is summed up in the order of the buckets: unclipped, what it rounds to reaches no parameter.
     tree["optimizer"] = {"clip_grad": 1e9}
     return tree | {"parallel": parallel, "precision": {"dtype": "fp32", "cross_entropy": "chunked"}}
@@ -48,10 +50,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[Pat
     jobs = {}
     for name, parallel in LAYOUTS.items():
         for overlap in (False, True):
-            tree = ramp_tree(tiny_data, folder / f"{name}, {overlap}", parallel | {"overlap_communication": overlap})
+            tree = ramp_tree(tiny_data, folder / f"{name}, {overlap}", parallel)
+            tree["parallel"] = parallel | {"overlap_communication": overlap}
             write_run(folder, tree)
             bucket_size = SMALL_BUCKET if "small buckets" in name else None
-            jobs[f"{name}, {overlap}"] = {"tree": tree, "folder": str(folder), "bucket_size": bucket_size}
+            job = {"tree": tree, "folder": str(folder), "bucket_size": bucket_size, "max_masked_seq_length": 2048}
+            jobs[f"{name}, {overlap}"] = job
+    # Several rows of documents by their bounds, through a pipeline.
+    tree = jobs["PP2, DP2, True"]["tree"]
+    tree = tree | {"output_dir": str(folder / "packed"), "checkpoint": {"every_steps": 100, "save_at_end": False}}
+    jobs["packed"] = jobs["PP2, DP2, True"] | {"tree": tree, "max_masked_seq_length": 1}
     (folder / "jobs.json").write_text(json.dumps(jobs))
     command = [sys.executable, str(PROGRAM), str(folder / "jobs.json"), str(folder / "results")]
     run = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=1800)
@@ -77,6 +85,18 @@ def test_losses_and_gradients_do_not_change(layout: str, runs: tuple[Path, list[
                 for entries in (expected, found)
             )
         assert found == expected
+
+
+def test_rows_packed_into_one_go_through_a_pipeline(runs: tuple[Path, list[dict[str, Any]]]) -> None:
+    for rank in runs[1]:
+        expected, found = rank["PP2, DP2, True"], rank["packed"]
+        assert len(found) == len(expected) > 10
+        for entry, other in zip(found[:-1], expected[:-1], strict=True):
+            assert entry.keys() == other.keys()
+            if "grad_norm" in entry:
+                assert [entry["grad_norm"], *entry["losses"]] == pytest.approx(
+                    [other["grad_norm"], *other["losses"]], rel=1e-4
+                )
 
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if "small buckets" not in name])

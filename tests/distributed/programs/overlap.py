@@ -1,6 +1,7 @@
 """Train runs with and without overlapped communication in forked ranks: JSON jobs in (argument 1), metrics out (2).
 
-A job: `tree` and `folder` of a run, `bucket_size` (parameters a bucket; null for megatron-core's own).
+A job: `tree` and `folder` of a run, `bucket_size` (parameters a bucket; null for megatron-core's own),
+`max_masked_seq_length` (longer rows have their documents' bounds, as Transformer Engine's have).
 """
 
 import json
@@ -48,10 +49,16 @@ def train_one(config: Any, job: dict[str, Any]) -> list[dict[str, Any]]:
         def on_evaluation(self, metrics: Any) -> None:
             seen.append(asdict(metrics))
 
+    import megatron_mimo.training.batch as batch
+
+    batch.MAX_MASKED_SEQ_LENGTH = job["max_masked_seq_length"]
     real = optimizer.DistributedDataParallelConfig
     optimizer.DistributedDataParallelConfig = lambda **named: real(**named, bucket_size=job["bucket_size"])
     try:
         trainer = Trainer(config, PretrainingData(config, Path(job["folder"])), Collector())
+        for chunk in trainer.chunks:
+            # As with CUDA: what a pipeline stage has sent is freed.
+            chunk.module.config.deallocate_pipeline_outputs = config.parallel.overlap_communication
         trainer.fit()
     finally:
         optimizer.DistributedDataParallelConfig = real

@@ -64,3 +64,12 @@ def test_a_batch_of_a_later_stage_that_a_schedule_cannot_run_is_refused(stage: i
     tiny_config(interleaved(stage)).check_world_size(2)
     with pytest.raises(ConfigError, match="multiple of micro_batch_size x"):
         tiny_config(interleaved(stage, **settings)).check_world_size(2)
+
+
+def test_emulated_fp8_needs_torch_layers() -> None:
+    tree = tiny_tree(Path("data"), Path("run"))
+    tree["precision"] = {"dtype": "bf16", "fp8_recipe": "delayed", "fp8_emulation": True}
+    assert tiny_config(tree).precision.fp8_emulation
+    tree["precision"]["backend"] = "transformer_engine"
+    with pytest.raises(UserError, match=r"needs precision\.backend=torch"):
+        tiny_config(tree)

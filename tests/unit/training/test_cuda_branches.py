@@ -1,0 +1,208 @@
+"""Every branch of the training path that only CUDA takes, and the test that forces it on a CPU.
+
+The first run on a GPU shall meet code that has run. A new branch fails here until it is listed, with the test that
+enters it, or with the reason why nothing on a CPU can.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[3]
+PACKAGE = ROOT / "megatron_mimo"
+ROOMS = ("config", "model", "platform", "training", "rl")
+CHECKS_OF_A_DEVICE = "training.device_checks"
+"""Runs on whatever is there, and compares both."""
+
+OVERLAP = "tests/distributed/test_overlap.py"
+ENGINE = "tests/unit/training/test_engine_like.py"
+HERE = "tests/unit/training/test_cuda_branches.py"
+FORCED = {
+    "config.pretrain.__post_init__": f"{HERE}::test_packed_documents_over_context_parallel_ranks_are_refused",
+    "config.precision.__post_init__": (
+        "tests/unit/config/test_impossible_settings.py::test_emulated_fp8_needs_torch_layers"
+    ),
+    "model.activations._attention_core_tensors": (
+        "tests/unit/model/test_memory.py::test_layer_is_the_papers_34_sbh_without_dropout_masks"
+    ),
+    "model.build.transformer_config": f"{OVERLAP}::test_every_saved_byte_is_the_same",
+    "model.chunked_cross_entropy._kernel": f"{HERE}::test_a_kernel_is_compiled_once",
+    "model.communication.context_parallel_traffic": (
+        "tests/unit/model/test_communication.py::test_context_parallel_ring_hides_behind_attention_and_gather_does_not"
+    ),
+    "model.gpt._losses": (
+        "tests/distributed/test_parallel_equality.py::test_every_layout_gives_the_losses_of_one_process"
+    ),
+    "model.spec.choose_backend": f"{HERE}::test_backends_are_chosen_by_what_is_there",
+    "model.torch_layers.forward": (
+        "tests/distributed/test_parallel_equality.py::test_every_layout_gives_the_losses_of_one_process"
+    ),
+    "model.workload.document_attention": (
+        "tests/unit/model/test_memory.py::test_documents_are_kept_apart_as_training_does_it"
+    ),
+    "rl.weight_broadcast._process_group": "tests/unit/rl/test_weight_broadcast.py::test_a_group_ends_with_its_transfer",
+    "training.batch.choose_document_attention": f"{ENGINE}::test_packed_rows_of_a_micro_batch_learn_as_masked_ones",
+    "training.batch.to_device": f"{HERE}::test_a_batch_is_moved_whole",
+    "training.measure.memory_bytes": f"{HERE}::test_memory_is_that_of_the_device",
+    "training.optimizer.wrap_data_parallel": f"{OVERLAP}::test_losses_and_gradients_do_not_change",
+    "training.trainer.chosen_backends": f"{HERE}::test_the_environment_report_names_the_engine",
+}
+"""Function with the branch -> test. Not found by name, but forced too: the states of Transformer Engine's norms and FP8
+layers, its optimizer's groups and another device's random states (test_engine_like.py), several rows of documents by
+their bounds and freed pipeline outputs (test_overlap.py)."""
+PLACEMENT = "only says where tensors and processes are"
+OUT_OF_REACH = {
+    "platform.cpu.__torch_function__": "acts without CUDA alone",
+    "platform.cpu.install": "acts without CUDA alone",
+    "platform.cpu.keep_freed_memory": "acts without CUDA alone",
+    "platform.environment._communication": PLACEMENT,
+    "platform.environment._nccl_version": PLACEMENT,
+    "platform.environment.environment_report": PLACEMENT,
+    "rl.vllm_engine._start": "starts vLLM on a GPU: tests/integration/test_rollout_engine.py does on the CPU",
+    "training.distributed._initialize_process_group": "names NCCL",
+    "training.distributed.distributed": PLACEMENT,
+    "training.probe.one_process": "names NCCL",
+    "training.straggler._synchronize": "waits for a device",
+    "training.straggler.probe_seconds": "a product that takes a CPU minutes",
+    "training.trainer._facts": PLACEMENT,
+}
+"""Function with the branch -> why no CPU can enter it, or need not."""
+
+
+def asks_for_a_device(node: ast.AST) -> bool:
+    """Whether an expression asks for CUDA, or for the layers that only run there."""
+    if isinstance(node, ast.Call):
+        return ast.unparse(node.func) == "torch.cuda.is_available"
+    if isinstance(node, ast.Compare):
+        text = ast.unparse(node)
+        return "'transformer_engine'" in text or (".type" in text and ("'cuda'" in text or "'cpu'" in text))
+    return isinstance(node, ast.Attribute) and node.attr == "is_cuda"
+
+
+def branches(tree: ast.AST, function: str = "") -> Iterator[str]:
+    """Names of the functions that ask."""
+    for node in ast.iter_child_nodes(tree):
+        inside = node.name if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else function
+        if asks_for_a_device(node):
+            yield inside
+        yield from branches(node, inside)
+
+
+def test_every_branch_is_listed() -> None:
+    found = set()
+    for room in ROOMS:
+        for path in (PACKAGE / room).rglob("*.py"):
+            module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+            if module != CHECKS_OF_A_DEVICE:
+                found |= {f"{module}.{function}" for function in branches(ast.parse(path.read_text()))}
+    assert found == FORCED.keys() | OUT_OF_REACH.keys()
+    assert not FORCED.keys() & OUT_OF_REACH.keys()
+
+
+@pytest.mark.parametrize("test", sorted(set(FORCED.values())))
+def test_every_named_test_exists(test: str) -> None:
+    path, name = test.split("::")
+    defined = [
+        node.name for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.FunctionDef)
+    ]
+    assert name in defined
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torch that says it has a GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+
+def test_a_batch_is_moved_whole(cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("megatron.core")
+    from megatron_mimo.training.batch import make_batch, to_device
+
+    moved: list[torch.Tensor] = []
+
+    def remember(tensor: torch.Tensor, *_: Any) -> torch.Tensor:
+        moved.append(tensor)
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "cuda", remember)
+    rows = {"tokens": torch.arange(18).view(2, 9), "source": torch.zeros(2, dtype=torch.long)}
+    for attention, absent in (("ignore", 2), ("mask", 1), ("packed", 1)):
+        moved.clear()
+        batch = to_device(make_batch(dict(rows), 1, 3, attention))
+        assert len(moved) == len(vars(batch)) - absent
+
+
+def test_memory_is_that_of_the_device(cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from megatron_mimo.training.measure import memory_bytes
+
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 12345)
+    assert memory_bytes() == 12345
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has_engine", "has_gpu", "chosen"),
+    [
+        ("auto", True, True, "transformer_engine"),
+        ("auto", True, False, "torch"),
+        ("auto", False, True, "torch"),
+        ("torch", True, True, "torch"),
+        ("transformer_engine", True, True, "transformer_engine"),
+        ("transformer_engine", True, False, None),
+        ("transformer_engine", False, True, None),
+    ],
+)
+def test_backends_are_chosen_by_what_is_there(
+    wanted: Any, has_engine: bool, has_gpu: bool, chosen: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("megatron.core")
+    from megatron_mimo.config import ConfigError, PrecisionConfig
+    from megatron_mimo.model import spec
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(spec.importlib.util, "find_spec", lambda name: object() if has_engine else None)
+    if chosen is None:
+        with pytest.raises(ConfigError, match=r"precision\.backend"):
+            spec.choose_backend(PrecisionConfig(backend=wanted))
+    else:
+        assert spec.choose_backend(PrecisionConfig(backend=wanted))[0] == chosen
+
+
+def test_packed_documents_over_context_parallel_ranks_are_refused() -> None:
+    from megatron_mimo.config import UserError
+    from support.tiny import tiny_config, tiny_tree
+
+    tree = tiny_tree(Path("data"), Path("run"))
+    tree |= {"parallel": {"context_parallel_size": 2}, "precision": {"backend": "transformer_engine"}}
+    with pytest.raises(UserError, match="cannot cut packed documents"):
+        tiny_config(tree)
+
+
+def test_a_kernel_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from megatron_mimo.model import chunked_cross_entropy
+
+    class OnAGpu:
+        is_cuda = True
+
+    compiled: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: compiled.append(function) or function)
+    monkeypatch.setattr(chunked_cross_entropy, "_compiled", {})
+    tensor: Any = OnAGpu()
+    assert chunked_cross_entropy._kernel(len, tensor) is len
+    assert chunked_cross_entropy._kernel(len, tensor) is len
+    assert compiled == [len]
+
+
+def test_the_environment_report_names_the_engine() -> None:
+    pytest.importorskip("megatron.core")
+    from types import SimpleNamespace
+
+    from megatron_mimo.training.trainer import Trainer
+
+    part = SimpleNamespace(optimizer=torch.optim.AdamW([torch.zeros(1)]))
+    trainer: Any = SimpleNamespace(backend="transformer_engine", backend_reason="", optimizer=part)
+    chosen = Trainer.chosen_backends(trainer)
+    assert "Transformer Engine" in chosen["attention"] and "Transformer Engine" in chosen["norm"]
