@@ -13,6 +13,7 @@ from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
 
 from megatron_mimo.config import ParallelConfig, PretrainConfig, UserError
 from megatron_mimo.platform import cpu
+from megatron_mimo.training.number_format import check_same_number_format
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,6 @@ def initialize_parallel_groups(parallel: ParallelConfig) -> None:
         virtual_pipeline_model_parallel_size=parallel.virtual_pipeline_model_parallel_size,
         context_parallel_size=parallel.context_parallel_size,
     )
-
-
-def check_same_number_format(dtype: str) -> None:
-    """Raise UserError on every rank where `precision.dtype: auto` has decided otherwise on one of them."""
-    seen = torch.tensor([dtype == "bf16", dtype != "bf16"], dtype=torch.int32)
-    dist.all_reduce(seen, op=dist.ReduceOp.MAX)
-    if seen.all():
-        raise UserError(
-            "precision.dtype=auto chose bf16 on some ranks and fp32 on others: their machines differ, or see different"
-            " checkpoints in output_dir; set precision.dtype to bf16 or fp32"
-        )
 
 
 def set_threads(num_threads: int | None, world: World) -> None:

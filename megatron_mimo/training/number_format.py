@@ -6,6 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+import torch.distributed as dist
+
+from megatron_mimo.config import UserError
 from megatron_mimo.config.precision import PrecisionConfig
 from megatron_mimo.config.run import RunConfig
 from megatron_mimo.platform.number_format import NumberFormat, best_format, slow_bf16_warning
@@ -52,6 +56,17 @@ def remarks(asked: str, precision: PrecisionConfig, started: str | None) -> list
     if dtype == "bf16" and (slow := slow_bf16_warning()):
         lines.append(f"warning: precision.dtype=bf16 ({precision.dtype_reason}): {slow}")
     return lines
+
+
+def check_same_number_format(dtype: str) -> None:
+    """Raise UserError on every rank where `precision.dtype: auto` has decided otherwise on one of them."""
+    seen = torch.tensor([dtype == "bf16", dtype != "bf16"], dtype=torch.int32)
+    dist.all_reduce(seen, op=dist.ReduceOp.MAX)
+    if seen.all():
+        raise UserError(
+            "precision.dtype=auto chose bf16 on some ranks and fp32 on others: their machines differ, or see different"
+            " checkpoints in output_dir; set precision.dtype to bf16 or fp32"
+        )
 
 
 def _choice(precision: PrecisionConfig, started: Any) -> NumberFormat:
