@@ -6,6 +6,7 @@ layer itself, its weights and their names alone. Tied to the frozen weights only
 Shapes: `s`equence and `b`atch as the rank holds them, `i`nputs and `o`utputs of the rank's share of the layer, `r`ank.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -33,8 +34,16 @@ ROW_LAYERS = ("linear_proj", "linear_fc2")
 SUFFIX = "_lora"
 
 
-class OutputFactor(torch.nn.ParameterList):
+class OutputFactor(torch.nn.Module):
     """The parts of B, called as a module: data-parallel wrappers gather new parameters in the hooks of modules."""
+
+    def __init__(self, parts: list[Parameter]) -> None:
+        super().__init__()
+        for number, part in enumerate(parts):
+            self.register_parameter(str(number), part)
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return self.parameters()
 
     def forward(self, low_rank: Tensor) -> Tensor:
         """[s, b, r] -> [s, b, o]."""

@@ -18,9 +18,9 @@ import torch
 import torch.distributed as dist
 from megatron.core import dist_checkpointing, parallel_state
 from megatron.core.dist_checkpointing.mapping import ShardedObject
+from megatron.core.dist_checkpointing.serialization import load_sharded_metadata
 from megatron.core.dist_checkpointing.strategies import filesystem_async
 from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
-from megatron.core.dist_checkpointing.validation import StrictHandling
 from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
 
@@ -261,13 +261,21 @@ def _load_present(state: dict[str, Any], path: Path) -> Any:
     Torch layers and imported checkpoints have none where Transformer Engine's layers do. Raises UserError where a
     weight is missing.
     """
-    loaded, _, absent = dist_checkpointing.load(state, str(path), strict=StrictHandling.RETURN_UNEXPECTED)
-    weights = sorted(name for name in absent if not is_module_state(name))
+    stored = {shard.key for shard in load_sharded_metadata(str(path)).values()}
+    weights = set()
+    for part in state.values():
+        if not isinstance(part, dict):
+            continue
+        absent = {name: shard.key for name, shard in part.items() if getattr(shard, "key", None) not in {*stored, None}}
+        weights |= {key for name, key in absent.items() if not is_module_state(name)}
+        for name in absent:
+            del part[name]
     if weights:
         raise UserError(
-            f"{path} lacks {len(weights)} of the tensors that the run needs, the first is {weights[0]}: it holds"
-            " another architecture, or was not written by this program"
+            f"{path} lacks {len(weights)} of the model's weights, the first is {min(weights)}: it holds another"
+            " architecture, or was not written by this program"
         )
+    loaded: Any = dist_checkpointing.load(state, str(path))
     return loaded
 
 

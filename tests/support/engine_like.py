@@ -87,6 +87,7 @@ def use_fused_adam(monkeypatch: Any) -> None:
 
     monkeypatch.setattr(optimizers, "Adam", FusedAdam)
     monkeypatch.setattr(optimizers, "USING_PYTORCH_OPTIMIZER", False)
+    monkeypatch.setattr(distrib_optimizer, "Adam", FusedAdam)
     monkeypatch.setattr(distrib_optimizer, "HAVE_APEX_OR_TE", True)
     monkeypatch.setattr(distrib_optimizer, "USING_TE_OPTIMIZER", True)
 

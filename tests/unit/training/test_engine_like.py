@@ -104,7 +104,7 @@ def test_a_checkpoint_without_a_weight_is_refused(group: None, tmp_path: Path) -
     path = Run(make_config(tmp_path)).save()
     other = make_config(tmp_path)
     other.model.mtp_num_layers = 2
-    with pytest.raises(UserError, match=r"lacks .* tensors .* mtp\.layers\.1"):
+    with pytest.raises(UserError, match=r"lacks .* weights.* mtp\.layers\.1"):
         load_weights(path, Run(other).chunks, lambda name: True)
 
 
