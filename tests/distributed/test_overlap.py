@@ -27,17 +27,18 @@ def ramp_tree(data: Path, output_dir: Path, parallel: dict[str, Any]) -> dict[st
     """Batches of 8, 16 and, in the second stage, 8 sequences: more and fewer micro-batches than the first step has."""
     tree = tiny_tree(data, output_dir, 8)
     first, second = tree["stages"]
-    tokens = (4 * 8 + 3 * 16) * SEQ_LENGTH
+    tokens = (2 * 8 + 2 * 16) * SEQ_LENGTH
     rate = [{"kind": "constant", "tokens": tokens, "start": 1e-2, "end": 1e-2}]
-    ramp = {"start": 8, "increment": 8, "tokens": 4 * 8 * SEQ_LENGTH}
+    ramp = {"start": 8, "increment": 8, "tokens": 2 * 8 * SEQ_LENGTH}
     first |= {"tokens": tokens, "learning_rate": rate, "batch_ramp": ramp, "global_batch_size": 16}
     for stage in (first, second):
         stage["micro_batch_size"] = 2 if parallel.keys() == LAYOUTS["PP2, DP2"].keys() else 1
-    second |= {"global_batch_size": 8, "tokens": 3 * 8 * 2 * SEQ_LENGTH}
+    second |= {"global_batch_size": 8, "tokens": 2 * 8 * 2 * SEQ_LENGTH}
     second["learning_rate"] = [rate[0] | {"tokens": second["tokens"]}]
-    tree["checkpoint"] = {"every_steps": 1, "keep_last": 100}
+    tree["checkpoint"] = {"every_steps": 2, "keep_last": 100}
+    tree["guard"] = {"hang_timeout_seconds": 0}
     # 6 held-out sequences: an odd number of micro-batches, which the interleaved schedule does not take.
-    tree["evaluation"] = {"sequences": 3, "every_tokens": 3 * 8 * SEQ_LENGTH}
+    tree["evaluation"] = {"sequences": 3, "every_tokens": 2 * 8 * SEQ_LENGTH}
     # The norm is summed up in the order of the buckets: unclipped, what it rounds to reaches no parameter.
     tree["optimizer"] = {"clip_grad": 1e9}
     return tree | {"parallel": parallel, "precision": {"dtype": "fp32", "cross_entropy": "chunked"}}
@@ -90,7 +91,7 @@ def test_losses_and_gradients_do_not_change(layout: str, runs: tuple[Path, list[
 def test_rows_packed_into_one_go_through_a_pipeline(runs: tuple[Path, list[dict[str, Any]]]) -> None:
     for rank in runs[1]:
         expected, found = rank["PP2, DP2, True"], rank["packed"]
-        assert len(found) == len(expected) > 10
+        assert len(found) == len(expected) > 8
         for entry, other in zip(found[:-1], expected[:-1], strict=True):
             assert entry.keys() == other.keys()
             if "grad_norm" in entry:
@@ -101,9 +102,9 @@ def test_rows_packed_into_one_go_through_a_pipeline(runs: tuple[Path, list[dict[
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if "small buckets" not in name])
 def test_every_saved_byte_is_the_same(layout: str, runs: tuple[Path, list[dict[str, Any]]]) -> None:
-    """Parameters, gradient moments and fp32 copies, after every step."""
+    """Parameters, gradient moments and fp32 copies, after every second step."""
     plain, overlapped = (runs[0] / f"{layout}, {overlap}" / "checkpoints" for overlap in (False, True))
     steps = sorted(path.name for path in plain.iterdir())
-    assert len(steps) >= 10
+    assert len(steps) == 3
     for step in steps:
         assert saved_files(overlapped / step) == saved_files(plain / step), step

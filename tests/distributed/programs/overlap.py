@@ -57,8 +57,10 @@ def train_one(config: Any, job: dict[str, Any]) -> list[dict[str, Any]]:
     try:
         trainer = Trainer(config, PretrainingData(config, Path(job["folder"])), Collector())
         for chunk in trainer.chunks:
-            # As with CUDA: what a pipeline stage has sent is freed.
-            chunk.module.config.deallocate_pipeline_outputs = config.parallel.overlap_communication
+            # As with CUDA: what a pipeline stage has sent is freed. The interleaved schedule frees what it still sends,
+            # which is safe in the order of a CUDA stream alone.
+            whole = config.parallel.virtual_pipeline_model_parallel_size is None
+            chunk.module.config.deallocate_pipeline_outputs = config.parallel.overlap_communication and whole
         trainer.fit()
     finally:
         optimizer.DistributedDataParallelConfig = real
