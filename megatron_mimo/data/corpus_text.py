@@ -1,12 +1,11 @@
 """Text and code that every Python installation carries.
 
-`code` is the source of the standard library's shorter modules, `text` the docstrings of its longer ones, the topics of
-`help()` (chapters of the language reference) and the descriptions and licences of installed packages. A module gives
-to one of the two only, so that no held-out docstring is trained on as code.
+`code` is the source of the standard library's shorter modules, `text` the docstrings of its longer ones and the topics
+of `help()` (chapters of the language reference). A module gives to one of the two only, so that no held-out docstring
+is trained on as code. Nothing depends on which packages are installed: the same Python gives the same corpus.
 """
 
 import ast
-import importlib.metadata
 import itertools
 import re
 import sysconfig
@@ -15,11 +14,9 @@ from pathlib import Path
 
 from megatron_mimo.data.document import cut_paragraphs
 
-LONGEST_CODE_BYTES = 28_000
+LONGEST_CODE_BYTES = 12_000
 """Modules up to here are code documents; the docstrings of longer ones are text."""
 LONGEST_TEXT_CHARACTERS = 6_000
-PACKAGES_MAX_CHARACTERS = 700_000
-"""Share of the text that depends on which packages are installed."""
 _SKIPPED_FOLDERS = {
     "site-packages", "dist-packages", "test", "tests", "idle_test", "encodings", "pydoc_data", "lib2to3",
     "__pycache__", "lib-dynload", "ensurepip", "turtledemo",
@@ -34,8 +31,8 @@ def code_texts() -> Iterator[tuple[str, str]]:
 
 
 def prose_texts() -> Iterator[tuple[str, str]]:
-    """Yield `(id, text)` of help topics, docstrings, package descriptions and licences, cut between paragraphs."""
-    for name, paragraphs in itertools.chain(_topics(), _docstrings(), _packages()):
+    """Yield `(id, text)` of help topics and docstrings, cut between paragraphs."""
+    for name, paragraphs in itertools.chain(_topics(), _docstrings()):
         for part, text in enumerate(cut_paragraphs(paragraphs, LONGEST_TEXT_CHARACTERS)):
             yield f"{name}#{part}", text
 
@@ -68,25 +65,3 @@ def _docstrings() -> Iterator[tuple[str, list[str]]]:
             documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
             nodes = [node for node in ast.walk(tree) if isinstance(node, documented)]
             yield (f"docstrings/{name}", [doc for node in nodes if (doc := ast.get_docstring(node))])
-
-
-def _packages() -> Iterator[tuple[str, list[str]]]:
-    characters = 0
-    distributions = {d.metadata["Name"].lower(): d for d in importlib.metadata.distributions() if d.metadata["Name"]}
-    for name, distribution in sorted(distributions.items()):
-        for file, text in _package_texts(distribution):
-            characters += len(text)
-            if characters > PACKAGES_MAX_CHARACTERS:
-                return
-            yield f"packages/{name}/{file}", _paragraphs(text)
-
-
-def _package_texts(distribution: importlib.metadata.Distribution) -> Iterator[tuple[str, str]]:
-    description = distribution.metadata.get_payload()  # type: ignore[attr-defined]
-    if isinstance(description, str) and 500 < len(description) < 20_000:
-        yield "description", description
-    for file in sorted(distribution.files or [], key=str):
-        if re.match(r"(LICEN[CS]E|COPYING|NOTICE)", file.name, re.IGNORECASE) and ".dist-info" in str(file):
-            path = Path(str(file.locate()))
-            if path.is_file() and path.stat().st_size < 20_000:
-                yield file.name, path.read_text(encoding="utf-8", errors="replace")

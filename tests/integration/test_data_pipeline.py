@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import psutil
 import pytest
 import yaml
 
+from megatron_mimo.data.corpus import embedded_documents
 from megatron_mimo.data.pipeline.shards import read_documents, shard_paths
 from support.launch import ROOT, environment, free_port
 
@@ -341,25 +343,43 @@ def test_a_crawl_full_of_traps_runs_to_its_end(tmp_path: Path) -> None:
     assert read == counts["write/documents"] + dropped
 
 
-def test_nano_corpus_is_the_same_through_the_pipeline(tmp_path: Path) -> None:
-    """Tokenizer, `.bin/.idx` and held-out files of the quick start, against the embedded sources read directly."""
-    run("examples/nano/data.yaml", f"output_dir={tmp_path}/new")
-    sources = [
-        {"name": name, "domain": domain, "embedded": name}
-        for name, domain in (("text", "web"), ("code", "code"), ("arithmetic", "math"), ("synthetic", "synthetic"))
-    ]
-    old = tmp_path / "old.yaml"
-    old.write_text(
-        yaml.safe_dump({"output_dir": f"{tmp_path}/old", "tokenizer": {"vocab_size": 2048}, "sources": sources})
-    )
-    run("--config", old)
+def test_nano_corpus_through_the_pipeline(tmp_path: Path) -> None:
+    """The quick start's data folder: generated sources as read directly, text and code split without look-alikes."""
+    first = run("examples/nano/data.yaml", f"output_dir={tmp_path}/new")
+    compare_generated_sources(tmp_path)
+    library = list(read_documents(tmp_path / "new" / "pipeline" / "split" / "00000.jsonl.zst"))
+    for source in ("text", "code"):
+        texts = {document.text for document in embedded_documents(source)}
+        mine = [document for document in library if document.source == source]
+        assert {document.text for document in mine} <= texts and len(mine) > 0.9 * len(texts)
+        held_out = (tmp_path / "new" / "heldout" / "text" / f"{source}.jsonl").read_text().splitlines()
+        assert [json.loads(line)["text"] for line in held_out] == [d.text for d in mine if d.split == "valid"]
+        assert 0.04 < len(held_out) / len(mine) < 0.14
+    words = {document.id: word_shingles(document.text) for document in library}
+    valid, train = ([d.id for d in library if d.split == split] for split in ("valid", "train"))
+    assert max(len(words[a] & words[b]) / (len(words[a] | words[b]) or 1) for a in valid for b in train) < 0.4
+    again = run("examples/nano/data.yaml", f"output_dir={tmp_path}/new")
+    assert again.count("done already") == first.count(" of 1 tasks") and "is up to date: kept" in again
+    shutil.rmtree(tmp_path)
+
+
+def compare_generated_sources(tmp_path: Path) -> None:
+    """Arithmetic and synthetic data: byte for byte what the embedded sources give with the same tokenizer."""
+    domains = {"arithmetic": "math", "synthetic": "synthetic"}
+    tree = {
+        "output_dir": f"{tmp_path}/old",
+        "tokenizer": {"path": f"{tmp_path}/new/tokenizer"},
+        "sources": [{"name": name, "domain": domain, "embedded": name} for name, domain in domains.items()],
+    }
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(tree))
+    run("--config", tmp_path / "old.yaml")
     files = [path.relative_to(tmp_path / "old") for path in (tmp_path / "old").rglob("*") if path.is_file()]
     compared = [name for name in files if name.name != "manifest.json"]
-    assert len(compared) >= 8 * 2 + 5
+    assert len(compared) >= 8 + 2 + 3
     for name in compared:
         assert (tmp_path / "new" / name).read_bytes() == (tmp_path / "old" / name).read_bytes(), name
-    manifests = [json.loads((tmp_path / folder / "manifest.json").read_text()) for folder in ("old", "new")]
-    assert manifests[0]["sources"] == manifests[1]["sources"]
-    again = run("examples/nano/data.yaml", f"output_dir={tmp_path}/new")
-    assert again.count("done already") == 4 and "is up to date: kept" in again
-    shutil.rmtree(tmp_path)
+
+
+def word_shingles(text: str) -> set[tuple[str, ...]]:
+    words = re.findall(r"\w+", text.lower())
+    return {tuple(words[i : i + 5]) for i in range(len(words) - 4)}

@@ -14,12 +14,14 @@ from megatron_mimo.config.errors import UserError
 from megatron_mimo.data.dedup.groups import group_starts
 from megatron_mimo.data.dedup.runs import merge
 from megatron_mimo.data.dedup.work import BADNESS, EXACT, NEAR, POSITION_BITS, URL, WINNERS, Work
+from megatron_mimo.data.document import Document
 from megatron_mimo.data.pipeline.step import Task
 
 DECISION = np.dtype([("position", "<u8"), ("kept", "<u8"), ("copies", "<u4"), ("kind", "<u4")])
 """Place in the shard; number of the document kept for it; documents it stands for, when kept; 0 or the kind."""
 REASONS = {URL: "url duplicate", EXACT: "exact duplicate", NEAR: "near duplicate"}
 _KEPT = 0
+_NO_DECISION = (-1, 0, 0, 0)
 _AT_ONCE = 4096
 
 
@@ -56,6 +58,28 @@ def read_decisions(path: Path) -> tuple[int, Iterator[tuple[int, int, int, int]]
     if not len(head) or (path.stat().st_size - 8) % DECISION.itemsize:
         raise UserError(f"{path} is damaged: delete it and run its task again")
     return int(head[0]), _records(path)
+
+
+def with_decisions(
+    folder: str | Path, documents: Iterable[Document], task: Task
+) -> Iterator[tuple[Document, int, int, int]]:
+    """The documents of shard `task.index`, read in full and in order, with (kept, copies, kind) of each.
+
+    A document without duplicates has (its own position, 1, 0). Raises UserError when the shard is not the one that
+    was deduplicated.
+    """
+    path = decisions_path(folder, task.index)
+    num_documents, decisions = read_decisions(path)
+    place, kept, copies, kind = next(decisions, _NO_DECISION)
+    number = 0
+    for number, document in enumerate(documents, start=1):
+        if number - 1 == place:
+            yield document, kept, copies, kind
+            place, kept, copies, kind = next(decisions, _NO_DECISION)
+        else:
+            yield document, number - 1, 1, _KEPT
+    if number != num_documents:
+        raise UserError(f"{path} is about {num_documents} documents, task {task.index} read {number}: another shard")
 
 
 def _records(path: Path) -> Iterator[tuple[int, int, int, int]]:

@@ -4,7 +4,9 @@ import hashlib
 import os
 import string
 from collections.abc import Iterable, Iterator
-from typing import Any
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -12,7 +14,17 @@ import numpy as np
 from megatron_mimo.data.dedup.minhash import is_empty
 from megatron_mimo.data.dedup.runs import RunWriter, merge
 from megatron_mimo.data.dedup.urls import canonical_url
-from megatron_mimo.data.dedup.work import BADNESS, BANDS, TEXTS, URL, URLS, WINNERS, Work, badness
+from megatron_mimo.data.dedup.work import (
+    BADNESS,
+    BANDS,
+    TEXTS,
+    URL,
+    URLS,
+    WINNERS,
+    Work,
+    badness,
+    text_hashes_path,
+)
 from megatron_mimo.data.pipeline.shards import read_records, shard_path
 from megatron_mimo.data.pipeline.step import Task
 
@@ -59,25 +71,36 @@ def key_urls(work: Work, task: Task) -> None:
 
 
 def key_texts(work: Work, task: Task) -> None:
-    """Stage over shards: text hash and band keys of the documents whose URL is no duplicate; badness of all."""
+    """Stage over shards: text hash and band keys of documents whose URL is no duplicate; badness and hash of all."""
     texts = RunWriter(work.file(TEXTS, task.index), 3, work.config.memory_bytes // 4)
     bands = RunWriter(work.file(BANDS, task.index), 2, work.config.memory_bytes * 3 // 4)
-    path = work.file(BADNESS, task.index)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
     duplicates = _UrlDuplicates(work, task.index)
-    with temporary.open("wb") as file:
+    with (
+        _by_position(work.file(BADNESS, task.index)) as badness_file,
+        _by_position(text_hashes_path(work.folder, work.first_shard + task.index)) as hashes_file,
+    ):
         for numbers, documents in _batches(work, task.index):
             bad = badness(_qualities(documents, work.config.quality))
-            file.write(bad.astype("<u8").tobytes())
+            hashes = text_hashes(document.text for document in documents)
+            badness_file.write(bad.astype("<u8").tobytes())
+            hashes_file.write(hashes.astype("<u8").tobytes())
             new = ~duplicates.among(numbers)
             chosen = [document.text for document, is_new in zip(documents, new, strict=True) if is_new]
-            texts.add(text_hashes(chosen), bad[new], numbers[new])
+            texts.add(hashes[new], bad[new], numbers[new])
             bands.add(*_band_keys(work, chosen, numbers[new]))
             task.count("dedup/documents", len(documents))
-    os.replace(temporary, path)
     texts.close()
     bands.close()
+
+
+@contextmanager
+def _by_position(path: Path) -> Iterator[BinaryIO]:
+    """A file of one number a document, under its name when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        yield file
+    os.replace(temporary, path)
 
 
 def text_hashes(texts: Iterable[str]) -> np.ndarray:

@@ -25,6 +25,7 @@ BANDS = "bands"  # band key, document
 WINNERS = {URL: "url_winners", EXACT: "text_winners", NEAR: "near_winners"}
 """Folder of every kind of duplicate: document, kind, kept document, documents in its group (0 where it is dropped)."""
 BADNESS = "badness"  # no runs: the badness of a shard's documents one after another
+TEXT_HASHES = "text_hashes"  # no runs: the hash of the text of a shard's documents one after another
 MEMBERS = "members"  # root of the cluster, badness, document
 INDEX_COLUMNS = {URLS: 3, TEXTS: 3, BANDS: 2}
 OLD_BADNESS = 0
@@ -81,6 +82,11 @@ class Work:
         """Documents of task `index` where the first column is a document: whole shards, the index's among them."""
         total, tasks = self.first_shard + self.num_shards, self.config.partitions
         return (total * index // tasks) << POSITION_BITS, (total * (index + 1) // tasks) << POSITION_BITS
+
+
+def text_hashes_path(folder: str | Path, shard: int) -> Path:
+    """Hashes of the texts of a shard, counted on from the index's, in the folder of a deduplication."""
+    return Path(folder) / TEXT_HASHES / f"{shard:05d}.bin"
 
 
 def badness(qualities: list[float]) -> np.ndarray:

@@ -17,6 +17,7 @@ STEPS = {
     "hold_out": "megatron_mimo.data.pipeline.basic_steps:HoldOut",
     "length": "megatron_mimo.data.pipeline.basic_steps:Length",
     "dedup": "megatron_mimo.data.dedup.drop:DropDuplicates",
+    "hold_out_clusters": "megatron_mimo.data.dedup.hold_out:HoldOutClusters",
     "language": "megatron_mimo.data.tag.language:LanguageStep",
     "tag": "megatron_mimo.data.tag.tag_step:TagStep",
     "heuristics": "megatron_mimo.data.tag.heuristics:HeuristicsStep",

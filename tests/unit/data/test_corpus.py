@@ -60,7 +60,7 @@ def test_programs_pass_their_own_tests() -> None:
         exec(code, {})
 
 
-@pytest.mark.parametrize("source", ["code", "arithmetic", "synthetic"])
+@pytest.mark.parametrize("source", ["text", "code", "arithmetic", "synthetic"])
 def test_source_is_repeatable_unique_and_split(source: str) -> None:
     documents = embedded_documents(source)
     assert documents == embedded_documents.__wrapped__(source)
