@@ -65,7 +65,7 @@ install_packages() {
     fi
     echo "2/3 the other $(grep -c '==' "$new/without_torch.txt") packages"
     "${install[@]}" --no-deps -r "$new/without_torch.txt"
-    echo "3/3 megatron-mimo itself"
+    echo "3/3 this checkout"
     "${install[@]}" --no-deps --no-build-isolation --editable .
 }
 
