@@ -7,6 +7,7 @@ Nothing here touches numerics.
 
 import ctypes
 import platform
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -38,11 +39,32 @@ class CpuPlacement(TorchFunctionMode):
 _placement: CpuPlacement | None = None
 
 
+def keep_compiler_out() -> None:
+    """Import megatron-core without torch.compile; to be called before anything else imports megatron-core.
+
+    megatron-core decorates its fused functions with torch.compile as it is imported, which imports torch's compiler,
+    about 2 s of CPU time per process. None of these functions is on the path of our layers on the CPU. `torch.compile`
+    itself is as before afterwards. Called too late, or where CUDA is available, this changes nothing.
+    """
+    if torch.cuda.is_available() or "megatron.core.jit" in sys.modules:
+        return
+    compiler = torch.compile
+    torch.compile = lambda function: function
+    try:
+        from megatron.core import jit
+
+        # For the modules that are imported later.
+        jit.disable_jit_fuser()
+    finally:
+        torch.compile = compiler
+
+
 def install() -> None:
     """Make megatron-core usable on the CPU; idempotent, and a no-op where CUDA is available."""
     global _placement
     if torch.cuda.is_available() or _placement is not None:
         return
+    keep_compiler_out()
     _answer_cuda_calls()
     _map_rng_tracker()
     _placement = CpuPlacement()

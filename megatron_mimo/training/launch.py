@@ -32,6 +32,9 @@ def launch(
     """
     warnings.filterwarnings("ignore", module="megatron")
     # Imported late: the checkpoint writer imports the program's file again in its own processes, which need none of it.
+    from megatron_mimo.platform import cpu
+
+    cpu.keep_compiler_out()
     from megatron_mimo.model.spec import choose_backend
     from megatron_mimo.training.callbacks import Callback, Callbacks, default_callbacks
     from megatron_mimo.training.distributed import distributed, is_reporting_rank

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from support.launch import torchrun
+from support.launch import ranks
 from support.tiny import tiny_tree, write_run
 
 PROGRAM = str(Path(__file__).parent / "programs" / "train_layouts.py")
@@ -27,7 +27,7 @@ def train(folder: Path, data: Path, processes: int, trees: dict[str, dict[str, A
         tree = tiny_tree(data, folder / name, STEPS) | settings
         jobs[name] = {"tree": tree, "folder": str(write_run(folder / name, tree).parent)}
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    run = torchrun(processes, PROGRAM, str(folder / "jobs.json"), str(folder / "results.json"))
+    run = ranks(processes, PROGRAM, str(folder / "jobs.json"), str(folder / "results.json"))
     assert run.returncode == 0, run.stderr[-3000:]
     parts = [json.loads(part.read_text()) for part in folder.glob("results.json.rank*")]
     return {name: curve for part in parts for name, curve in part.items()}

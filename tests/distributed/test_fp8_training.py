@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from support.launch import torchrun
+from support.launch import ranks
 from support.tiny import tiny_tree, write_run
 
 PROGRAM = str(Path(__file__).parent / "programs" / "train_layouts.py")
@@ -41,7 +41,7 @@ def test_tensor_parallel_ranks_quantise_as_one_does(tmp_path: Path, tiny_data: P
         tree = tiny_tree(tiny_data, tmp_path / name, steps=8) | {"parallel": parallel, "precision": precision}
         jobs[name] = {"tree": tree, "folder": str(write_run(tmp_path / name, tree).parent)}
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
-    run = torchrun(2, PROGRAM, str(tmp_path / "jobs.json"), str(tmp_path / "results.json"))
+    run = ranks(2, PROGRAM, str(tmp_path / "jobs.json"), str(tmp_path / "results.json"))
     assert run.returncode == 0, run.stderr[-3000:]
     parts = [json.loads(part.read_text()) for part in tmp_path.glob("results.json.rank*")]
     curves = {name: curve for part in parts for name, curve in part.items()}

@@ -1,14 +1,12 @@
 """A NaN in the middle of a run, under each policy."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.launch import environment
+from support.launch import python
 from support.tiny import tiny_tree, write_run
 
 PROGRAM = Path(__file__).parent / "programs" / "poisoned_run.py"
@@ -19,8 +17,7 @@ def poisoned(folder: Path, data: Path, policy: str) -> dict[str, Any]:
     tree = tiny_tree(data, folder / "run", STEPS)
     tree |= {"guard": {"on_non_finite": policy}, "checkpoint": {"every_steps": 4}, "evaluation": {"sequences": 0}}
     write_run(folder, tree)
-    command = [sys.executable, str(PROGRAM), json.dumps(tree), str(folder), str(folder / "result.json")]
-    run = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    run = python(str(PROGRAM), json.dumps(tree), str(folder), str(folder / "result.json"))
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads((folder / "result.json").read_text())
 

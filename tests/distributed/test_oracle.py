@@ -14,7 +14,7 @@ from megatron_mimo.convert.mimo import mimo_ops
 from megatron_mimo.convert.ops import to_megatron
 from megatron_mimo.model.reference import ReferenceMiMo
 from megatron_mimo.training.batch import documents
-from support.launch import torchrun
+from support.launch import ranks
 
 PROGRAM = str(Path(__file__).parent / "programs" / "oracle_logits.py")
 EOD, ROTARY_BASE = 7, 640000
@@ -71,7 +71,7 @@ def test_main_and_mtp_logits_equal_the_reference(
         "rotary_base": ROTARY_BASE,
         "eod": EOD,
     }
-    run = torchrun(processes, PROGRAM, json.dumps(job), str(tmp_path / "logits.safetensors"))
+    run = ranks(processes, PROGRAM, json.dumps(job), str(tmp_path / "logits.safetensors"))
     assert run.returncode == 0, run.stderr[-3000:]
     logits = load_file(tmp_path / "logits.safetensors")["logits"]
 

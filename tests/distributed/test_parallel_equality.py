@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.launch import torchrun
+from support.launch import ranks
 from support.tiny import tiny_tree, write_run
 
 PROGRAM = str(Path(__file__).parent / "programs" / "train_layouts.py")
@@ -35,14 +35,14 @@ LAYOUTS: dict[int, dict[str, dict[str, Any]]] = {
 
 
 def train_layouts(folder: Path, data: Path, processes: int, **settings: Any) -> dict[str, list[dict]]:
-    """Losses of every step by layout name, from one torchrun of `processes`."""
+    """Losses of every step by layout name, from one start of `processes` ranks."""
     jobs = {}
     for name, parallel in LAYOUTS[processes].items():
         tree = tiny_tree(data, folder / name, STEPS) | {"parallel": parallel} | settings
         jobs[name] = {"tree": tree, "folder": str(write_run(folder / name, tree).parent)}
     jobs_path, results_path = folder / "jobs.json", folder / "results.json"
     jobs_path.write_text(json.dumps(jobs))
-    run = torchrun(processes, PROGRAM, str(jobs_path), str(results_path))
+    run = ranks(processes, PROGRAM, str(jobs_path), str(results_path))
     assert run.returncode == 0, run.stderr[-3000:]
     results = {}
     for part in folder.glob("results.json.rank*"):

@@ -1,11 +1,14 @@
 """Two gloo processes, one of them signalled: both must leave the loop after the same step."""
 
+import contextlib
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from support.launch import Ranks
+from support.patience import patience
 
 PROGRAM = """
 import sys, time
@@ -26,20 +29,15 @@ dist.destroy_process_group()
 
 @pytest.mark.parametrize("signalled", [0, 1])
 def test_one_signalled_rank_stops_all_after_the_same_step(tmp_path: Path, signalled: int) -> None:
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    try:
-        for process in ranks:
-            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    with contextlib.ExitStack() as stack:
+        ranks = [stack.enter_context(Ranks(0, "-c", PROGRAM, str(rank), str(tmp_path / "store"))) for rank in range(2)]
+        deadline = time.monotonic() + patience(60)
+        while not all(rank.stdout.startswith("ready\n") for rank in ranks):
+            assert time.monotonic() < deadline, [rank.stderr for rank in ranks]
+            time.sleep(0.01)
         ranks[signalled].send_signal(signal.SIGTERM)
-        results = [process.communicate(timeout=60)[0].split() for process in ranks]
-    finally:
-        for process in ranks:
-            process.kill()
-    assert [process.returncode for process in ranks] == [0, 0]
+        done = [rank.completed(patience(60)) for rank in ranks]
+    results = [each.stdout.removeprefix("ready\n").split() for each in done]
+    assert [each.returncode for each in done] == [0, 0]
     assert results[0][0] == results[1][0]
     assert [received for _, received in results] == ["SIGTERM" if r == signalled else "None" for r in range(2)]

@@ -1,4 +1,7 @@
-"""A killed run continues as if nothing had happened: same layout bit for bit, another layout to 1e-5."""
+"""A killed run continues as if nothing had happened: same layout bit for bit, another layout to 1e-5.
+
+The undisturbed run and the first kill are under torchrun itself, the others in forked ranks: the curves must be equal.
+"""
 
 import contextlib
 import json
@@ -13,7 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-from support.launch import environment, torchrun, torchrun_command
+from support.launch import Ranks, environment, ranks, torchrun, torchrun_command
+from support.patience import patience
 from support.tiny import tiny_tree, write_run
 
 STEPS = 40
@@ -33,14 +37,15 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 
 
 def train(folder: Path, tree: dict[str, Any], processes: int) -> None:
-    run = torchrun(processes, *MODULE, str(write_run(folder, tree)))
+    run = ranks(processes, *MODULE, str(write_run(folder, tree)))
     assert run.returncode == 0, run.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    train(folder, run_tree(tiny_data, folder), 2)
+    run = torchrun(2, *MODULE, str(write_run(folder, run_tree(tiny_data, folder))))
+    assert run.returncode == 0, run.stderr[-3000:]
     return curve(folder)
 
 
@@ -58,7 +63,12 @@ def steps_logged(folder: Path) -> int:
     return max(steps, default=0)
 
 
-def kill_a_rank(folder: Path, config: Path, after_step: int, generator: random.Random) -> bool:
+def last_write(folder: Path) -> int:
+    path = folder / "run" / "metrics.jsonl"
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def kill_a_rank_under_torchrun(folder: Path, config: Path, after_step: int, generator: random.Random) -> bool:
     """Start the run, `kill -9` one of its ranks once `after_step` is logged; False if it finished before."""
     process = subprocess.Popen(
         torchrun_command(2, *MODULE, str(config)),
@@ -66,19 +76,25 @@ def kill_a_rank(folder: Path, config: Path, after_step: int, generator: random.R
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    ranks: list[psutil.Process] = []
-    while process.poll() is None and (steps_logged(folder) < after_step or len(ranks) < 2):
+    started: list[psutil.Process] = []
+    while process.poll() is None and (steps_logged(folder) < after_step or len(started) < 2):
         time.sleep(0.02)
         # An earlier kill can have logged this step already: the ranks must be there, whatever the file says.
-        ranks = psutil.Process(process.pid).children()
+        started = psutil.Process(process.pid).children()
     if process.poll() is None:
-        generator.choice(ranks).send_signal(signal.SIGKILL)
-    return process.wait(timeout=120) != 0
+        generator.choice(started).send_signal(signal.SIGKILL)
+    return process.wait(timeout=patience(120)) != 0
 
 
-def descendants(process: subprocess.Popen) -> list[psutil.Process]:
-    """Ranks and whatever they started: loaders, checkpoint writers."""
-    return psutil.Process(process.pid).children(recursive=True)
+def kill_a_rank(folder: Path, config: Path, after_step: int, generator: random.Random) -> bool:
+    """The same with forked ranks, which must have written a step of their own first."""
+    before = last_write(folder)
+    with Ranks(2, *MODULE, str(config)) as run:
+        while run.poll() is None and (steps_logged(folder) < after_step or last_write(folder) == before):
+            time.sleep(0.02)
+        if run.poll() is None:
+            generator.choice(run.ranks).kill()
+        return run.wait(timeout=patience(120)) != 0
 
 
 def test_kill_9_of_random_ranks_leaves_the_curve_unchanged(
@@ -87,8 +103,9 @@ def test_kill_9_of_random_ranks_leaves_the_curve_unchanged(
     generator = random.Random(2)
     config = write_run(tmp_path, run_tree(tiny_data, tmp_path))
     # 5 random steps that leave more than 10 steps after the last resume.
-    for after_step in sorted(generator.sample(range(3, STEPS - 12), KILLS)):
-        assert kill_a_rank(tmp_path, config, after_step, generator), "the run ended before it could be killed"
+    for number, after_step in enumerate(sorted(generator.sample(range(3, STEPS - 12), KILLS))):
+        kill = kill_a_rank if number else kill_a_rank_under_torchrun
+        assert kill(tmp_path, config, after_step, generator), "the run ended before it could be killed"
     train(tmp_path, run_tree(tiny_data, tmp_path), 2)
     assert curve(tmp_path) == uninterrupted
     assert not list((tmp_path / "run" / "checkpoints").glob("*.tmp")) or steps_logged(tmp_path) == STEPS
@@ -111,16 +128,14 @@ def test_signals_to_every_process_of_a_run_that_is_saving(
 ) -> None:
     """As Slurm does: SIGUSR1 reaches the checkpoint writers too, which must finish all the same."""
     config = write_run(tmp_path, run_tree(tiny_data, tmp_path, checkpoint={"every_steps": 1, "keep_last": 2}))
-    process = subprocess.Popen(
-        torchrun_command(2, *MODULE, str(config)), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    while process.poll() is None and steps_logged(tmp_path) < 5:
-        time.sleep(0.02)
-    for child in descendants(process):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.send_signal(signal.SIGUSR1)
-    _, errors = process.communicate(timeout=120)
-    assert (tmp_path / "run" / "REQUEUE").exists(), errors.decode()[-3000:]
+    with Ranks(2, *MODULE, str(config)) as run:
+        while run.poll() is None and steps_logged(tmp_path) < 5:
+            time.sleep(0.02)
+        for process in run.descendants():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGUSR1)
+        run.wait(timeout=patience(120))
+        assert (tmp_path / "run" / "REQUEUE").exists(), run.stderr[-3000:]
     train(tmp_path, run_tree(tiny_data, tmp_path), 2)
     assert curve(tmp_path) == uninterrupted
 
@@ -163,7 +178,7 @@ def test_a_damaged_checkpoint_is_passed_over(twelve_steps: Path, tmp_path: Path,
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
-    run = torchrun(1, *MODULE, str(write_run(tmp_path, run_tree(tiny_data, tmp_path, max_steps=14))))
+    run = ranks(1, *MODULE, str(write_run(tmp_path, run_tree(tiny_data, tmp_path, max_steps=14))))
     assert run.returncode == 0, run.stderr[-3000:]
     assert "passing over the damaged checkpoint" in run.stderr
     assert "does not match its checksum" in run.stderr

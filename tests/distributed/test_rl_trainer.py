@@ -11,7 +11,7 @@ from megatron_mimo.config.rl import RLConfig
 from megatron_mimo.convert.export import export_checkpoint
 from megatron_mimo.model.reference import ReferenceMiMo
 from megatron_mimo.rl.sample import SampleGroup
-from support.launch import torchrun
+from support.launch import ranks
 from support.rl_tiny import MODEL, ROTARY_BASE, load_weights, make_groups, make_start, rl_config, rl_tree
 
 PROGRAM = str(Path(__file__).parent / "programs" / "rl_updates.py")
@@ -26,7 +26,7 @@ def start(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
 def run_jobs(folder: Path, processes: int, jobs: list[dict[str, Any]]) -> None:
     path = folder / f"jobs{processes}.json"
     path.write_text(json.dumps(jobs))
-    done = torchrun(processes, PROGRAM, str(path), timeout_seconds=180)
+    done = ranks(processes, PROGRAM, str(path), timeout_seconds=180)
     assert done.returncode == 0, done.stderr[-4000:]
 
 

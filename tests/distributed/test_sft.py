@@ -12,7 +12,7 @@ import yaml
 from megatron_mimo.convert.export import export_checkpoint
 from megatron_mimo.convert.lora import export_adapter
 from megatron_mimo.convert.megatron import TorchDistCheckpoint
-from support.launch import torchrun
+from support.launch import ranks, torchrun
 from support.tiny import TEXT, tiny_tree, write_run
 
 WORDS = TEXT.split(" ")
@@ -38,7 +38,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
     """A checkpoint of a few steps of pre-training."""
     folder = tmp_path_factory.mktemp("base")
     tree = tiny_tree(tiny_data, folder / "run", steps=4) | {"checkpoint": {"every_steps": 4}}
-    done = torchrun(2, "-m", "megatron_mimo.pretrain", str(write_run(folder, tree)))
+    done = ranks(2, "-m", "megatron_mimo.pretrain", str(write_run(folder, tree)))
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "run" / "checkpoints" / "step_00000004"
 
@@ -69,11 +69,11 @@ def sft_tree(folder: Path, data: Path, base: Path, **changes: Any) -> dict[str, 
     } | changes  # fmt: skip
 
 
-def sft(folder: Path, tree: dict[str, Any], processes: int) -> list[tuple[float, ...]]:
+def sft(folder: Path, tree: dict[str, Any], processes: int, start: Any = ranks) -> list[tuple[float, ...]]:
     """Run it; the losses of every step and the evaluation's."""
     path = folder / "sft.yaml"
     path.write_text(yaml.safe_dump(tree))
-    done = torchrun(processes, "-m", "megatron_mimo.sft", str(path))
+    done = start(processes, "-m", "megatron_mimo.sft", str(path))
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     return [(row["loss"], *row["mtp_losses"]) for row in rows if row["kind"] == "step"]
@@ -97,7 +97,7 @@ def test_every_layout_learns_the_same_and_a_run_resumes(
         folder.mkdir()
         tree = sft_tree(folder, tiny_data, base, lora=lora, parallel=layout)
         if name == "two" and resumed:
-            sft(folder, tree | {"max_steps": 4}, processes)
+            sft(folder, tree | {"max_steps": 4}, processes, start=torchrun)
         curves[name] = sft(folder, tree, processes)
     assert curves["one"][-1][0] < curves["one"][0][0] - (0.05 if lora else 0.3), "it learns"
     assert len(curves["two"]) == len(curves["one"])

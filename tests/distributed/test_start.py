@@ -10,14 +10,14 @@ import torch
 from megatron_mimo.convert.export import export_checkpoint
 from megatron_mimo.convert.hf_import import import_checkpoint
 from megatron_mimo.convert.megatron import TorchDistCheckpoint
-from support.launch import torchrun
+from support.launch import ranks
 from support.tiny import tiny_tree, write_run
 
 MODULE = ("-m", "megatron_mimo.pretrain")
 
 
 def run(folder: Path, tree: dict[str, Any], processes: int) -> str:
-    done = torchrun(processes, *MODULE, str(write_run(folder, tree)))
+    done = ranks(processes, *MODULE, str(write_run(folder, tree)))
     return done.stdout + done.stderr if done.returncode else ""
 
 

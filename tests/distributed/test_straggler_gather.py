@@ -1,11 +1,13 @@
 """Two gloo processes exchange their timings: both hold the same report."""
 
+import contextlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from support.launch import Ranks
+from support.patience import patience
 
 PROGRAM = """
 import sys, json, dataclasses
@@ -20,13 +22,11 @@ dist.destroy_process_group()
 
 
 def test_two_ranks_see_the_same_report(tmp_path: Path) -> None:
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    first, second = (json.loads(process.communicate(timeout=60)[0]) for process in ranks)
+    with contextlib.ExitStack() as stack:
+        started = [
+            stack.enter_context(Ranks(0, "-c", PROGRAM, str(rank), str(tmp_path / "store"))) for rank in range(2)
+        ]
+        first, second = (json.loads(rank.completed(patience(60)).stdout) for rank in started)
     assert first == second
     data = next(entry for entry in first if entry["timing"] == "data_seconds")
     assert (data["rank"], data["slowest_seconds"], data["median_seconds"]) == (1, 0.3, pytest.approx(0.2))
