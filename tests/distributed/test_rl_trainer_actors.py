@@ -13,6 +13,7 @@ from megatron_mimo.config import UserError
 from megatron_mimo.rl.trainer_actors import TrainerFailed, TrainerGroup
 from megatron_mimo.rl.weight_broadcast import WeightBroadcast
 from support.launch import environment
+from support.patience import patience
 from support.rl_tiny import load_weights, make_groups, make_start, rl_config, rl_tree
 
 ray = pytest.importorskip("ray")
@@ -64,7 +65,7 @@ async def first_life(config: Any, folder: Path) -> None:
     victim.kill()
     with pytest.raises(TrainerFailed, match="resumes from its last checkpoint"):
         await group.train(make_groups(3))
-    _, alive = psutil.wait_procs(others, timeout=20)
+    _, alive = psutil.wait_procs(others, timeout=patience(20))
     assert others and not alive, "the others do not wait for the dead"
     with pytest.raises(TrainerFailed, match="gone"):
         await group.train(make_groups(3))

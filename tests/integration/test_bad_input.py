@@ -1,4 +1,7 @@
-"""What users get wrong, and what they are told: cause and way out on one screen, exit code not 0, nothing lost."""
+"""What users get wrong, and what they are told: cause and way out on one screen, exit code not 0, nothing lost.
+
+The program runs in forked processes; where it says `cold_start`, it is started as a user does.
+"""
 
 import os
 import shutil
@@ -10,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from support.launch import environment, pretrain
+from support.launch import cold_start, environment, pretrain
 from support.tiny import tiny_tree, write_run
 
 SCREEN_LINES = 25
@@ -55,7 +58,8 @@ def test_tokenizer_that_does_not_match_the_data(tree: dict[str, Any], tmp_path: 
     text = (other / "tokenizer.json").read_text()
     (other / "tokenizer.json").write_text(text + "\n")
     tree["data"]["tokenizer"] = str(other)
-    fails_with(pretrain(str(write_run(tmp_path, tree))), "tokenizer", str(other))
+    run = cold_start("-m", "megatron_mimo.pretrain", str(write_run(tmp_path, tree)))
+    fails_with(run, "tokenizer", str(other))
 
 
 @pytest.mark.parametrize(
@@ -159,13 +163,13 @@ def test_full_disk_during_a_save(tree: dict[str, Any], small_disk: Path, tmp_pat
 
 
 def test_usage_without_arguments() -> None:
-    run = pretrain()
+    run = cold_start("-m", "megatron_mimo.pretrain")
     assert run.returncode == 2
     assert "CONFIG.yaml" in run.stdout
 
 
 def test_missing_configuration(tmp_path: Path) -> None:
-    fails_with(pretrain(str(tmp_path / "absent.yaml")), "absent.yaml")
+    fails_with(cold_start("-m", "megatron_mimo.pretrain", str(tmp_path / "absent.yaml")), "absent.yaml")
 
 
 def test_environment_helper_hides_torchrun() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 import yaml
 
 from support.chat_server import ChatServer, chat_server
-from support.launch import ROOT, environment
+from support.launch import python
 from support.tiny import tiny_tree
 
 GOOD = [
@@ -20,10 +19,7 @@ GOOD = [
 
 
 def started(*arguments: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, env=environment(), check=False,
-        timeout=300,
-    )  # fmt: skip
+    done = python(*arguments)
     assert "Traceback" not in done.stderr, done.stderr
     return done
 

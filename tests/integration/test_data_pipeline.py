@@ -20,7 +20,8 @@ import yaml
 
 from megatron_mimo.data.corpus import embedded_documents
 from megatron_mimo.data.pipeline.shards import read_documents, shard_paths
-from support.launch import ROOT, environment, free_port
+from support.launch import ROOT, Ranks, environment, free_port
+from support.patience import patience
 
 pytestmark = pytest.mark.slow
 
@@ -38,17 +39,16 @@ def variables() -> dict[str, str]:
     return found | {"PYTHONPATH": os.pathsep.join([str(PROGRAMS), found["PYTHONPATH"]])}
 
 
-def start(*arguments: object, **extra: str) -> subprocess.Popen:
-    command = [sys.executable, str(TOOL), *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=variables() | extra, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+def start(*arguments: object, **extra: str) -> Ranks:
+    """The program in a forked process; its workers are new interpreters, as always."""
+    return Ranks(0, str(TOOL), *map(str, arguments), **variables() | extra)
 
 
 def run(*arguments: object, expected: int = 0, **extra: str) -> str:
-    process = start(*arguments, **extra)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == expected, output
+    with start(*arguments, **extra) as program:
+        returncode = program.wait(patience(300))
+        output = program.stdout + program.stderr
+    assert returncode == expected, output
     return output
 
 
@@ -99,9 +99,9 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A Slurm on this machine; the environment in which its commands find it."""
     folder = tmp_path_factory.mktemp("slurm")
     ports = {"SLURMCTLD_PORT": str(free_port()), "SLURMD_PORT": str(free_port())}
-    subprocess.run([str(ONE_NODE), "start", str(folder)], check=True, env=os.environ | ports, timeout=120)
+    subprocess.run([str(ONE_NODE), "start", str(folder)], check=True, env=os.environ | ports, timeout=patience(120))
     yield {"SLURM_CONF": str(folder / "slurm.conf")}
-    subprocess.run([str(ONE_NODE), "stop", str(folder)], check=True, timeout=60)
+    subprocess.run([str(ONE_NODE), "stop", str(folder)], check=True, timeout=patience(60))
 
 
 @pytest.fixture(scope="module")
@@ -113,17 +113,16 @@ def undisturbed(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return found
 
 
-def workers_of(process: subprocess.Popen) -> list[psutil.Process]:
+def workers_of(program: Ranks) -> list[psutil.Process]:
     try:
-        children = psutil.Process(process.pid).children(recursive=True)
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        return [child for child in program.descendants() if "spawn_main" in " ".join(child.cmdline())]
     except psutil.Error:
         return []
 
 
 def wait_for_work(folder: Path) -> None:
     """Until a worker has begun to write a shard."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patience(60)
     while not list((folder / "out" / "pages").glob("*.tmp")) and time.monotonic() < deadline:
         time.sleep(0.01)
 
@@ -133,22 +132,22 @@ def test_killed_at_any_moment_and_run_again(raw: Path, undisturbed: dict[str, st
     """SIGKILL to a worker, or to the program itself, which is started again at once beside its dying workers."""
     config, generator, kills = write_config(tmp_path, raw), random.Random(seed), 0
     for attempt in range(12):
-        process = start(config)
-        while process.poll() is None and attempt < 8:
-            if kills == 0:
-                wait_for_work(tmp_path)  # a fast machine is done before a later moment
-            else:
-                time.sleep(generator.uniform(0.1, 1.0))
-            victims = workers_of(process) if generator.random() < 0.7 else [process]
-            if victims and process.poll() is None:
-                victim = generator.choice(victims)
-                os.kill(victim.pid, signal.SIGKILL)
-                kills += 1
-        output, _ = process.communicate(timeout=120)
-        if process.returncode == 0:
+        with start(config) as program:
+            while program.poll() is None and attempt < 8:
+                if kills == 0:
+                    wait_for_work(tmp_path)  # a fast machine is done before a later moment
+                else:
+                    time.sleep(generator.uniform(0.1, 1.0))
+                victims = workers_of(program) if generator.random() < 0.7 else program.ranks
+                if victims and program.poll() is None:
+                    os.kill(generator.choice(victims).pid, signal.SIGKILL)
+                    kills += 1
+            returncode = program.wait(patience(120))
+            output = program.stdout + program.stderr
+        if returncode == 0:
             break
-        assert process.returncode == -signal.SIGKILL or str(config) in output, output
-    assert process.returncode == 0, output
+        assert returncode == -signal.SIGKILL or str(config) in output, output
+    assert returncode == 0, output
     assert kills >= 1
     assert hashes(tmp_path / "out") == undisturbed
 
@@ -157,11 +156,12 @@ def test_a_killed_worker_is_noticed_and_its_task_repeated(
     raw: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
     config = write_config(tmp_path, raw)
-    process = start(config)
-    wait_for_work(tmp_path)
-    os.kill(workers_of(process)[0].pid, signal.SIGKILL)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
+    with start(config) as program:
+        wait_for_work(tmp_path)
+        os.kill(workers_of(program)[0].pid, signal.SIGKILL)
+        returncode = program.wait(patience(120))
+        output = program.stdout + program.stderr
+    assert returncode == 0, output
     assert "SIGKILL" in output and "trying 1 tasks again" in output
     assert hashes(tmp_path / "out") == undisturbed
 
@@ -218,7 +218,7 @@ def test_datatrove_runs_our_stages_and_steps(raw: Path, undisturbed: dict[str, s
         env=variables(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=patience(300),
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert hashes(tmp_path / "out") == undisturbed
@@ -236,7 +236,7 @@ def test_slurm_runs_the_chain_and_what_is_missing(
 
     def submit_and_wait() -> str:
         output = run(config, **slurm)
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + patience(300)
         while subprocess.run(["squeue", "--noheader"], env=os.environ | slurm, capture_output=True, text=True).stdout:
             assert time.monotonic() < deadline, output
             time.sleep(0.5)

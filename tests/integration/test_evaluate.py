@@ -2,12 +2,13 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.known_models import reciting_model
+from support.launch import cold_start, python
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.slow
@@ -29,16 +30,15 @@ def write_data(folder: Path) -> Path:
     return folder
 
 
-def evaluate(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(TOOL), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=TOOL.parents[1], check=False, timeout=400)
+def evaluate(*arguments: object, start: Any = python) -> subprocess.CompletedProcess[str]:
+    return start(str(TOOL), *map(str, arguments), timeout_seconds=400)
 
 
 def test_a_model_is_evaluated_resumed_and_compared(tmp_path: Path, model: Path) -> None:
     config = tmp_path / "evaluate.yaml"
     config.write_text("tasks:\n  - {task: math_500, repetitions: 2, max_tokens: 32}\n")
     arguments = [config, "--model", model, "--data", write_data(tmp_path / "data"), "--output", tmp_path / "out"]
-    done = evaluate(*arguments)
+    done = evaluate(*arguments, start=cold_start)
     assert done.returncode == 0, done.stderr[-3000:]
     task = json.loads((tmp_path / "out" / "results.json").read_text())["tasks"]["math_500"]
     assert task["scores"] == {"0": [1.0, 1.0], "1": [1.0, 1.0], "2": [0.0, 0.0]}

@@ -1,6 +1,7 @@
 """vLLM drafting with three parallel MTP layers, against the plain-PyTorch reference, stock vLLM and no speculation.
 
-Each vLLM runs in a process of its own (programs/record_drafts.py), where every proposal is written down.
+Each vLLM runs in a process of its own, where every proposal is written down; one program (programs/record_drafts.py)
+imports vLLM and forks them one after another.
 """
 
 import json
@@ -60,21 +61,42 @@ def export(folder: Path, model: ModelConfig, weights: dict[str, torch.Tensor]) -
     return reference.eval().requires_grad_(False)
 
 
-def generate(folder: Path, num_drafts: int, plugin: bool = True, times: int = 1, **engine: Any) -> dict[str, Any]:
+def request(folder: Path, num_drafts: int, plugin: bool = True, times: int = 1, **engine: Any) -> dict[str, Any]:
+    """What record_drafts.py is asked."""
     engine = {"dtype": "float32", "max_model_len": 256, "max_num_seqs": 8, "enable_prefix_caching": False} | engine
     if num_drafts:
         engine["speculative_config"] = {"method": "mtp", "num_speculative_tokens": num_drafts}
-    request = {"model": str(folder), "prompts": PROMPTS, "max_tokens": NEW_TOKENS, "plugin": plugin, "times": times}
-    request["engine"] = engine
-    request_path, answer_path = folder.parent / "request.json", folder.parent / "answer.json"
-    request_path.write_text(json.dumps(request))
+    asked = {"model": str(folder), "prompts": PROMPTS, "max_tokens": NEW_TOKENS, "plugin": plugin, "times": times}
+    return asked | {"engine": engine}
+
+
+CHUNKED: dict[str, Any] = {
+    "enable_prefix_caching": True, "max_num_batched_tokens": 32, "long_prefill_token_threshold": 16, "block_size": 32,
+}  # fmt: skip
+REQUESTS: dict[str, dict[str, Any]] = {
+    "no drafts": {"num_drafts": 0},
+    "2 drafts": {"num_drafts": 2},
+    "3 drafts": {"num_drafts": 3},
+    "chunked": {"num_drafts": 3, "times": 2, **CHUNKED},
+    "stock": {"num_drafts": 3, "plugin": False},
+    "one layer": {"num_drafts": 1},
+    "one layer, stock": {"num_drafts": 1, "plugin": False},
+}
+
+
+@pytest.fixture(scope="module")
+def answers(three_layers, one_layer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """To every request, each from an engine of its own."""
+    folder = tmp_path_factory.mktemp("answers")
+    requests_path, answers_path = folder / "requests.json", folder / "answers.json"
+    models = {name: (one_layer if name.startswith("one layer") else three_layers)[0] for name in REQUESTS}
+    asked = {name: request(models[name], **settings) for name, settings in REQUESTS.items()}
+    requests_path.write_text(json.dumps(asked))
     environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"} | vllm_environment()
-    if not plugin:
-        environment["VLLM_PLUGINS"] = ""
-    command = [sys.executable, str(PROGRAM), str(request_path), str(answer_path)]
+    command = [sys.executable, str(PROGRAM), str(requests_path), str(answers_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return json.loads(answer_path.read_text())
+    return json.loads(answers_path.read_text())
 
 
 def agreement(reference: ReferenceMiMo, answer: dict[str, Any], num_drafts: int) -> list[tuple[int, int]]:
@@ -102,15 +124,23 @@ def three_layers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Refere
 
 
 @pytest.fixture(scope="module")
-def greedy_tokens(three_layers: tuple[Path, ReferenceMiMo]) -> list[list[int]]:
+def one_layer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ReferenceMiMo]:
+    folder = tmp_path_factory.mktemp("one") / "model"
+    return folder, random_model(folder, mtp_num_layers=1)
+
+
+@pytest.fixture(scope="module")
+def greedy_tokens(answers: dict[str, dict[str, Any]]) -> list[list[int]]:
     """Without speculation."""
-    return generate(three_layers[0], num_drafts=0)["outputs"]
+    return answers["no drafts"]["outputs"]
 
 
 @pytest.mark.parametrize("num_drafts", [2, 3])
-def test_drafts_are_the_references_and_outputs_do_not_change(three_layers, greedy_tokens, num_drafts: int) -> None:
-    folder, reference = three_layers
-    answer = generate(folder, num_drafts)
+def test_drafts_are_the_references_and_outputs_do_not_change(
+    three_layers, answers, greedy_tokens, num_drafts: int
+) -> None:
+    _, reference = three_layers
+    answer = answers[f"{num_drafts} drafts"]
     assert answer["outputs"] == greedy_tokens
     check_agreement(agreement(reference, answer, num_drafts))
     accepted = [count / answer["rounds"] for count in answer["accepted_per_position"]]
@@ -118,27 +148,26 @@ def test_drafts_are_the_references_and_outputs_do_not_change(three_layers, greed
     assert 0.1 < accepted[num_drafts - 1] < accepted[0] < 0.95, "a test of drafts needs right and wrong ones"
 
 
-def test_drafts_survive_prompts_computed_in_chunks_and_prefix_caching(three_layers, greedy_tokens) -> None:
+def test_drafts_survive_prompts_computed_in_chunks_and_prefix_caching(three_layers, answers, greedy_tokens) -> None:
     """Chunks of 16 tokens: the later layers read tokens of the next chunk. The second time prompts are cached."""
-    folder, reference = three_layers
-    settings = {"max_num_batched_tokens": 32, "long_prefill_token_threshold": 16, "block_size": 32}
-    answer = generate(folder, num_drafts=3, times=2, enable_prefix_caching=True, **settings)
+    _, reference = three_layers
+    answer = answers["chunked"]
     assert answer["outputs"] == greedy_tokens
     check_agreement(agreement(reference, answer, num_drafts=3))
 
 
-def test_stock_vllm_uses_the_first_layer_alone(three_layers) -> None:
+def test_stock_vllm_uses_the_first_layer_alone(three_layers, answers) -> None:
     """The reason for the plugin, and a check that this comparison can fail."""
-    folder, reference = three_layers
-    shares = [right / total for right, total in agreement(reference, generate(folder, 3, plugin=False), 3)]
+    _, reference = three_layers
+    shares = [right / total for right, total in agreement(reference, answers["stock"], 3)]
     print(f"stock vLLM: agreement by draft position {[round(share, 3) for share in shares]}")
     assert shares[0] > 0.99
     assert max(shares[1:]) < 0.9
 
 
-def test_with_one_layer_the_plugin_and_stock_vllm_agree(tmp_path: Path) -> None:
-    reference = random_model(tmp_path / "model", mtp_num_layers=1)
-    ours, stock = (generate(tmp_path / "model", num_drafts=1, plugin=plugin) for plugin in (True, False))
+def test_with_one_layer_the_plugin_and_stock_vllm_agree(one_layer, answers) -> None:
+    _, reference = one_layer
+    ours, stock = answers["one layer"], answers["one layer, stock"]
     assert ours["drafts"] == stock["drafts"]
     assert ours["outputs"] == stock["outputs"]
     check_agreement(agreement(reference, ours, num_drafts=1))

@@ -17,6 +17,8 @@ from megatron_mimo.convert.hf_import import import_checkpoint
 from megatron_mimo.rl.problems.problem import Problem, write_problems
 from megatron_mimo.rl.trace import read_rows
 from support.known_models import MODEL, coin_model
+from support.launch import python
+from support.patience import patience
 from support.processes import is_alive
 
 pytest.importorskip("ray")
@@ -79,13 +81,13 @@ class Run:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
     def wait_for(self, text: str) -> None:
-        end = time.monotonic() + PATIENCE_SECONDS
+        end = time.monotonic() + patience(PATIENCE_SECONDS)
         while text not in self.log.read_text():
             assert self.process.poll() is None and time.monotonic() < end, self.log.read_text()[-3000:]
             time.sleep(0.2)
 
     def ended(self) -> int:
-        return self.process.wait(PATIENCE_SECONDS)
+        return self.process.wait(patience(PATIENCE_SECONDS))
 
 
 def test_a_policy_learns_through_a_kill_and_a_stop(config: Path) -> None:
@@ -98,7 +100,7 @@ def test_a_policy_learns_through_a_kill_and_a_stop(config: Path) -> None:
     for process in [first.process, *(process for process in commands if "TrainerRank" in process.name())]:
         process.send_signal(signal.SIGKILL)
     first.ended()
-    _, alive = psutil.wait_procs(commands, timeout=60)
+    _, alive = psutil.wait_procs(commands, timeout=patience(60))
     assert not [commands[process] for process in alive if is_alive(process.pid)]
 
     second = Run(config, 2)
@@ -127,8 +129,7 @@ def test_a_policy_learns_through_a_kill_and_a_stop(config: Path) -> None:
 
 def test_bad_settings_are_told_before_anything_starts(config: Path) -> None:
     def message(*overrides: str) -> str:
-        command = [sys.executable, "-m", "megatron_mimo.rl", str(config), *overrides]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+        done = python("-m", "megatron_mimo.rl", str(config), *overrides)
         assert done.returncode == 2 and "Traceback" not in done.stderr
         return done.stderr
 

@@ -23,6 +23,7 @@ from megatron_mimo.rl.prompt_sampling import PromptSampler
 from megatron_mimo.rl.sample import Outcome, Prompt, Sample
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch, RolloutScheduler
 from megatron_mimo.rl.weight_broadcast import MeetingPoint, WeightBroadcast
+from support.patience import patience
 from support.processes import is_alive
 from support.rl_tiny import load_weights
 
@@ -141,7 +142,7 @@ def test_a_cancelled_request_gives_its_seat_back(engines) -> None:
         ended = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(error, asyncio.CancelledError) for error in ended)
         started = time.monotonic()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(patience(60)):
             await engine.generate(request("short"))
         print(f"short request after the aborts: {time.monotonic() - started:.2f} s")
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from support.launch import ROOT, environment, free_port, torchrun
+from support.launch import ROOT, environment, free_port, ranks
+from support.patience import patience
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,9 @@ class Slurm:
         self.variables = environment(SLURM_CONF=str(folder / "slurm.conf"), VENV=sys.prefix)
 
     def run(self, *command: str, check: bool = True) -> str:
-        done = subprocess.run(command, env=self.variables, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command, env=self.variables, cwd=ROOT, capture_output=True, text=True, timeout=patience(60)
+        )
         assert not check or done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout.strip()
 
@@ -65,11 +68,11 @@ class Slurm:
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     folder = tmp_path_factory.mktemp("slurm")
     ports = {"SLURMCTLD_PORT": str(free_port()), "SLURMD_PORT": str(free_port())}
-    subprocess.run([str(ONE_NODE), "start", str(folder)], check=True, env=os.environ | ports, timeout=120)
+    subprocess.run([str(ONE_NODE), "start", str(folder)], check=True, env=os.environ | ports, timeout=patience(120))
     cluster = Slurm(folder)
     yield cluster
     cluster.run("scancel", "--signal=KILL", "--full", "--state=RUNNING", check=False)
-    subprocess.run([str(ONE_NODE), "stop", str(folder)], check=True, timeout=60)
+    subprocess.run([str(ONE_NODE), "stop", str(folder)], check=True, timeout=patience(60))
 
 
 def overrides(data: Path, mixture: Path, output_dir: Path) -> list[str]:
@@ -93,7 +96,7 @@ def read_steps(output_dir: Path) -> list[dict]:
 
 def wait_until(condition: Callable[[], bool], slurm: Slurm, job: str, log: Path, seconds: float = 240) -> None:
     """Poll; fails with the job's log when the job ends first or time runs out."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     while not condition():
         waiting = not slurm.has_ended(job) and time.monotonic() < deadline
         assert waiting or condition(), "\n".join(evidence(slurm, job, log))
@@ -112,7 +115,7 @@ def test_preempted_job_resumes_to_the_same_curve(slurm: Slurm, tiny_data: Path, 
     mixture = tmp_path / "mixture.yaml"
     mixture.write_text("sources: {prose: 0.6, digits: 0.4}\n")
     straight = tmp_path / "straight"
-    done = torchrun(PROCESSES, "-m", "megatron_mimo.pretrain", CONFIG, *overrides(tiny_data, mixture, straight))
+    done = ranks(PROCESSES, "-m", "megatron_mimo.pretrain", CONFIG, *overrides(tiny_data, mixture, straight))
     assert done.returncode == 0, done.stderr[-4000:]
 
     output_dir, log = tmp_path / "run", tmp_path / "job.log"

@@ -8,7 +8,7 @@ import pytest
 from megatron_mimo.convert.export import export_checkpoint
 from megatron_mimo.eval.engines import folder_identity
 from megatron_mimo.training.metrics import read_metrics
-from support.launch import torchrun
+from support.launch import ranks
 from support.tiny import make_tiny_data, tiny_tree, write_run
 
 pytestmark = pytest.mark.slow
@@ -30,7 +30,7 @@ def test_the_answers_are_those_of_the_weights_of_the_step(tmp_path: Path) -> Non
     evaluate = {"tasks": [task], "generation": {"template": "plain", "max_model_len": 64, "max_concurrent_requests": 4}}
     tree["evaluation"]["scores"] = {"every_tokens": 4 * 512, "limit_seconds": 300, "evaluate": evaluate}
 
-    done = torchrun(2, "-m", "megatron_mimo.pretrain", str(write_run(tmp_path, tree)), timeout_seconds=800)
+    done = ranks(2, "-m", "megatron_mimo.pretrain", str(write_run(tmp_path, tree)), timeout_seconds=800)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "no scores" not in done.stdout, done.stdout[-3000:]
 

@@ -77,7 +77,7 @@ def _become(program: Sequence[str], variables: dict[str, str], folder: str, outp
     signal.signal(signal.SIGINT, signal.default_int_handler)
     kind, *rest = program
     paths = variables.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:0] = [folder if kind in ("-m", "-c") else str(Path(kind).parent), *paths]
+    sys.path[:0] = [folder if kind in ("-m", "-c") else str(Path(kind).resolve().parent), *paths]
     if kind == "-m":
         sys.argv = rest
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)

@@ -1,21 +1,42 @@
-"""Greedy vLLM generation in this process, with every draft written down.
+"""Greedy vLLM generation, with every draft written down.
 
-Usage: record_drafts.py REQUEST.json ANSWER.json. Request: `model`, `prompts` (token ids), `max_tokens`, `engine`
-(settings of `LLM`), `plugin` (whether to switch ours on), `times` (how often to generate). Answer, of the last time:
-`outputs` (token ids of each prompt) and `drafts`, for each prompt a list of `[position, [token, ...]]`: what was
-proposed once the token at `position` + 1 was known.
+Usage: record_drafts.py REQUESTS.json ANSWERS.json, both by name. Request: `model`, `prompts` (token ids),
+`max_tokens`, `engine` (settings of `LLM`), `plugin` (whether to switch ours on), `times` (how often to generate).
+Answer, of the last time: `outputs` (token ids of each prompt) and `drafts`, for each prompt a list of
+`[position, [token, ...]]`: what was proposed once the token at `position` + 1 was known.
+
+Every request has a process and an engine of its own, forked from this one, which has imported vLLM and no more.
 """
 
 import json
+import multiprocessing
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 
-def main(request: dict[str, Any]) -> dict[str, Any]:
+def main(requests: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    import vllm.v1.spec_decode.eagle
+    import vllm.v1.worker.cpu_model_runner  # noqa: F401  what `LLM` imports late
+
+    context, answers = multiprocessing.get_context("fork"), {}
+    for name, request in requests.items():
+        mine, its = context.Pipe()
+        process = context.Process(target=lambda request=request, its=its: its.send(generate(request)))
+        process.start()
+        its.close()
+        answers[name] = mine.recv()
+        process.join()
+    return answers
+
+
+def generate(request: dict[str, Any]) -> dict[str, Any]:
     from vllm import LLM, SamplingParams
     from vllm.v1.spec_decode.eagle import EagleProposer
 
+    if not request["plugin"]:
+        os.environ["VLLM_PLUGINS"] = ""
     proposer: type = EagleProposer
     if request["plugin"]:
         from megatron_mimo.serve.mtp_proposer import ParallelMTPProposer
