@@ -40,6 +40,7 @@ DEV = [
     "fpdf2",
     "pytest",
     "pytest-timeout",
+    "pytest-xdist",
     "hypothesis",
     "ruff",
     "pyright",
