@@ -1,9 +1,11 @@
 # make test: everything CI runs. make help lists the rest.
 SHELL := /bin/bash
 BIN := .venv/bin
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Two processes, each with whole files, so that a file's fixtures are made once; one test at a time: WORKERS=0.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --durations=10
 
-.PHONY: help install lint test test-unit test-distributed test-slow lock gpu-check quickstart
+.PHONY: help install lint test test-fast test-unit test-distributed test-slow lock gpu-check quickstart
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -17,14 +19,17 @@ lint: install ## ruff (format, lint), pyright, shellcheck
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/shellcheck --severity=warning tools/*.sh examples/*.sh examples/*/*.sh .ci/run
 
+test-fast: install ## within minutes: every test that is not marked slow
+	$(PYTEST) -m "not slow" tests
+
 test-unit: install ## fast tests, no process groups
 	$(PYTEST) tests/unit
 
 test-distributed: install ## several processes over gloo, golden losses
-	$(PYTEST) tests/distributed --durations=10
+	$(PYTEST) tests/distributed
 
 test-slow: install ## end to end: nano chain, vLLM, bad input, Slurm where it is installed
-	$(PYTEST) tests/integration --durations=20
+	$(PYTEST) tests/integration
 
 test: lint test-unit test-distributed test-slow ## lint, then every test, fast ones first
 

@@ -1,17 +1,16 @@
 """Communication beside compute, which only runs with GPUs overlap by themselves, changes nothing: forced on gloo."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.launch import environment
+from support.launch import ranks
 from support.tiny import SEQ_LENGTH, tiny_tree, write_run
 
-PROGRAM = Path(__file__).parent / "programs" / "overlap.py"
+PROGRAM = str(Path(__file__).parent / "programs" / "overlap.py")
+WORLD_SIZE = 4
 INTERLEAVED = {"pipeline_model_parallel_size": 2, "virtual_pipeline_model_parallel_size": 2}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "DP4": {},
@@ -62,8 +61,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[Pat
     tree = tree | {"output_dir": str(folder / "packed"), "checkpoint": {"every_steps": 100, "save_at_end": False}}
     jobs["packed"] = jobs["PP2, DP2, True"] | {"tree": tree, "max_masked_seq_length": 1}
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    command = [sys.executable, str(PROGRAM), str(folder / "jobs.json"), str(folder / "results")]
-    run = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=1800)
+    run = ranks(WORLD_SIZE, PROGRAM, str(folder / "jobs.json"), str(folder / "results"), timeout_seconds=600)
     assert run.returncode == 0, run.stderr[-4000:]
     return folder, [json.loads(path.read_text()) for path in sorted(folder.glob("results.rank*"))]
 

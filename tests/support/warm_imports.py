@@ -11,6 +11,8 @@ cpu.keep_compiler_out()
 for library in ("scipy.optimize", "matplotlib.figure", "torch.utils.tensorboard", "transformers"):
     import_module(library)
 for module in (
+    "cli.evaluate",
+    "cli.preprocess",
     "data.chat.dataset",
     "data.chat.prepare",
     "eval.run",

@@ -1,4 +1,4 @@
-"""Train runs with and without overlapped communication in forked ranks: JSON jobs in (argument 1), metrics out (2).
+"""Train runs with and without overlapped communication in one start of the ranks: JSON jobs in (1), metrics out (2).
 
 A job: `tree` and `folder` of a run, `bucket_size` (parameters a bucket; null for megatron-core's own),
 `max_masked_seq_length` (longer rows have their documents' bounds, as Transformer Engine's have).
@@ -9,17 +9,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from support.forked_ranks import run_ranks
 from support.tiny import tiny_config
 
-WORLD_SIZE = 4
 
-
-def train(rank: int, jobs: dict[str, Any], results_path: Path) -> None:
+def train(jobs: dict[str, Any], results_path: Path) -> None:
+    import torch
+    import torch.distributed as dist
     from megatron.core import parallel_state
 
+    from megatron_mimo.platform import cpu
     from megatron_mimo.training.distributed import initialize_parallel_groups, seed_everything
 
+    torch.set_num_threads(1)
+    cpu.install()
+    dist.init_process_group("gloo")
     results = {}
     for name, job in jobs.items():
         config = tiny_config(job["tree"])
@@ -27,7 +30,8 @@ def train(rank: int, jobs: dict[str, Any], results_path: Path) -> None:
         seed_everything(config.seed)
         results[name] = train_one(config, job)
         parallel_state.destroy_model_parallel()
-    results_path.with_name(f"{results_path.name}.rank{rank}").write_text(json.dumps(results))
+    results_path.with_name(f"{results_path.name}.rank{dist.get_rank()}").write_text(json.dumps(results))
+    dist.destroy_process_group()
 
 
 def train_one(config: Any, job: dict[str, Any]) -> list[dict[str, Any]]:
@@ -69,8 +73,4 @@ def train_one(config: Any, job: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    import torch  # noqa: F401  imported here, so that no rank has to
-
-    import megatron_mimo.training.trainer  # noqa: F401
-
-    run_ranks(WORLD_SIZE, train, json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
+    train(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
