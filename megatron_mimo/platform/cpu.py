@@ -42,9 +42,10 @@ _placement: CpuPlacement | None = None
 def keep_compiler_out() -> None:
     """Import megatron-core without torch.compile; to be called before anything else imports megatron-core.
 
-    megatron-core decorates its fused functions with torch.compile as it is imported, which imports torch's compiler,
-    about 2 s of CPU time per process. None of these functions is on the path of our layers on the CPU. `torch.compile`
-    itself is as before afterwards. Called too late, or where CUDA is available, this changes nothing.
+    megatron-core decorates its fused functions with torch.compile as it is imported, which imports torch's compiler
+    (torch._dynamo and torch._inductor): 3 s of CPU time in every process. None of these functions is on the path of our
+    layers on the CPU. `torch.compile` itself is as before afterwards. Called too late, or where CUDA is available, this
+    changes nothing. `install` does the same for torch's optimizers.
     """
     if torch.cuda.is_available() or "megatron.core.jit" in sys.modules:
         return
@@ -65,10 +66,24 @@ def install() -> None:
     if torch.cuda.is_available() or _placement is not None:
         return
     keep_compiler_out()
+    _keep_compiler_out_of_optimizers()
     _answer_cuda_calls()
     _map_rng_tracker()
     _placement = CpuPlacement()
     _placement.__enter__()
+
+
+def _keep_compiler_out_of_optimizers() -> None:
+    """torch imports its compiler when an optimizer is made, and when it steps, to tell it not to compile them."""
+    for function in vars(torch.optim.Optimizer).values():
+        plain: Any = getattr(function, "__wrapped__", None)
+        if plain is not None:
+            # Where torch._disable_dynamo keeps what it has made of the function.
+            setattr(plain, "__dynamo_disable", plain)
+    step: Any = getattr(torch.optim.Adam.step, "__wrapped__", None)
+    if step is not None:
+        # torch's own wrapper breaks the compiler's graph around this no_grad. AdamW has its step from Adam.
+        torch.optim.Adam.step = torch.no_grad()(step)
 
 
 def _answer_cuda_calls() -> None:

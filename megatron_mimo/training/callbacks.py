@@ -266,24 +266,27 @@ class ReportWriter(Callback):
     """`<output_dir>/report.html` anew at each evaluation, stage end and run end, but not every few seconds."""
 
     MIN_SECONDS = 60.0
-    """Between two reports, the last excepted: drawing takes seconds in which the ranks wait."""
+    """From the start, and between two reports, the last excepted: drawing takes seconds in which the ranks wait."""
 
     def __init__(self, output_dir: Path) -> None:
         self.output_dir = output_dir
         self.stage: str | None = None
-        self.written_at = -math.inf
+        self.written_at = time.monotonic()
 
     def on_step(self, metrics: StepMetrics) -> None:
         if self.stage is not None and metrics.stage != self.stage:
-            self._write()
+            self._write_now_and_then()
         self.stage = metrics.stage
 
     def on_evaluation(self, metrics: EvaluationMetrics) -> None:
-        if time.monotonic() - self.written_at >= self.MIN_SECONDS:
-            self._write()
+        self._write_now_and_then()
 
     def on_end(self, reason: str) -> None:
         self._write()
+
+    def _write_now_and_then(self) -> None:
+        if time.monotonic() - self.written_at >= self.MIN_SECONDS:
+            self._write()
 
     def _write(self) -> None:
         # Imported late: only this rank needs matplotlib.
