@@ -76,13 +76,12 @@ def kill_a_rank_under_torchrun(folder: Path, config: Path, after_step: int, gene
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    started: list[psutil.Process] = []
-    while process.poll() is None and (steps_logged(folder) < after_step or len(started) < 2):
+    parent = psutil.Process(process.pid)
+    # An earlier kill can have logged this step already: the ranks must be there, whatever the file says.
+    while process.poll() is None and (steps_logged(folder) < after_step or len(parent.children()) < 2):
         time.sleep(0.02)
-        # An earlier kill can have logged this step already: the ranks must be there, whatever the file says.
-        started = psutil.Process(process.pid).children()
     if process.poll() is None:
-        generator.choice(started).send_signal(signal.SIGKILL)
+        generator.choice(parent.children()).send_signal(signal.SIGKILL)
     return process.wait(timeout=patience(120)) != 0
 
 
