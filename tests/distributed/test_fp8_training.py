@@ -10,6 +10,8 @@ import torch
 from support.launch import ranks
 from support.tiny import tiny_tree, write_run
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = str(Path(__file__).parent / "programs" / "train_layouts.py")
 STEPS, LAST = 40, 10
 RECIPES: list[Any] = ["delayed", "tensorwise", "blockwise", "mxfp8"]

@@ -9,6 +9,8 @@ import pytest
 from support.launch import ranks
 from support.tiny import SEQ_LENGTH, tiny_tree, write_run
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = str(Path(__file__).parent / "programs" / "overlap.py")
 WORLD_SIZE = 4
 INTERLEAVED = {"pipeline_model_parallel_size": 2, "virtual_pipeline_model_parallel_size": 2}

@@ -11,6 +11,8 @@ import pytest
 from support.launch import ranks
 from support.tiny import tiny_tree, write_run
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = str(Path(__file__).parent / "programs" / "train_layouts.py")
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_losses.json"
 STEPS = 20

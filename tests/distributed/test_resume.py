@@ -20,6 +20,8 @@ from support.launch import Ranks, environment, ranks, torchrun, torchrun_command
 from support.patience import patience
 from support.tiny import tiny_tree, write_run
 
+pytestmark = pytest.mark.slow
+
 STEPS = 40
 KILLS = 5
 MODULE = ("-m", "megatron_mimo.pretrain")

@@ -14,6 +14,8 @@ from megatron_mimo.rl.sample import SampleGroup
 from support.launch import ranks
 from support.rl_tiny import MODEL, ROTARY_BASE, load_weights, make_groups, make_start, rl_config, rl_tree
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = str(Path(__file__).parent / "programs" / "rl_updates.py")
 TP, PP = "tensor_model_parallel_size", "pipeline_model_parallel_size"
 

@@ -18,6 +18,8 @@ from support.rl_tiny import load_weights, make_groups, make_start, rl_config, rl
 
 ray = pytest.importorskip("ray")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:

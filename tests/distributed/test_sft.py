@@ -15,6 +15,8 @@ from megatron_mimo.convert.megatron import TorchDistCheckpoint
 from support.launch import ranks, torchrun
 from support.tiny import TEXT, tiny_tree, write_run
 
+pytestmark = pytest.mark.slow
+
 WORDS = TEXT.split(" ")
 
 

@@ -13,6 +13,8 @@ from megatron_mimo.convert.megatron import TorchDistCheckpoint
 from support.launch import ranks
 from support.tiny import tiny_tree, write_run
 
+pytestmark = pytest.mark.slow
+
 MODULE = ("-m", "megatron_mimo.pretrain")
 
 

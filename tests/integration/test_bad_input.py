@@ -16,6 +16,8 @@ import pytest
 from support.launch import cold_start, environment, pretrain
 from support.tiny import tiny_tree, write_run
 
+pytestmark = pytest.mark.slow
+
 SCREEN_LINES = 25
 
 

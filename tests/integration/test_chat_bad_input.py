@@ -12,6 +12,8 @@ from support.chat_server import ChatServer, chat_server
 from support.launch import python
 from support.tiny import tiny_tree
 
+pytestmark = pytest.mark.slow
+
 GOOD = [
     {"messages": [{"role": "user", "content": f"the token {n}"}, {"role": "assistant", "content": "every rank"}]}
     for n in range(12)

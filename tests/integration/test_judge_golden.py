@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from megatron_mimo.judge import AssertTest, JudgeConfig, JudgePool, Solution
+from support.patience import patience
 
 DATA = Path(os.environ.get("MEGATRON_MIMO_BENCHMARKS", Path(__file__).parents[3] / "shared/data/benchmarks"))
 pytestmark = [
@@ -56,7 +57,7 @@ def human_eval() -> list[tuple[str, str, list[AssertTest]]]:
 
 def plain_run(source: str, test: AssertTest) -> bool:
     script = f"{source}\n{test.program}\n"
-    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, timeout=patience(60), check=False)
     return done.returncode == 0
 
 

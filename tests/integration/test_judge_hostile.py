@@ -24,10 +24,14 @@ from megatron_mimo.judge import (
 )
 from megatron_mimo.judge.bubblewrap import find_host
 from megatron_mimo.judge.sandbox import Outcome, Sandbox
+from support.patience import patience
 
-pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap"),
+]
 
-LIMITS = Limits(cpu_seconds=0.7, wall_seconds=3, memory_bytes=200 << 20, output_bytes=1 << 20, max_threads=16)
+LIMITS = Limits(cpu_seconds=0.7, wall_seconds=patience(3), memory_bytes=200 << 20, output_bytes=1 << 20, max_threads=16)
 SECRET = "the expected output 8341"
 SYSCALL = (
     "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
@@ -212,7 +216,7 @@ def test_contained(pool: JudgePool, name: str) -> None:
 
 @pytest.mark.parametrize("name", CPP_CONTAINED)
 def test_cpp_contained(pool: JudgePool, name: str) -> None:
-    limits = Limits(cpu_seconds=0.7, wall_seconds=3, compile_cpu_seconds=2, compile_memory_bytes=512 << 20)
+    limits = Limits(cpu_seconds=0.7, wall_seconds=patience(3), compile_cpu_seconds=2, compile_memory_bytes=512 << 20)
     solution = Solution(source=CPP_CONTAINED[name], language="cpp")
     result = pool.judge_now(solution, [StdioTest(stdin="", stdout=SECRET)], limits=limits)
     assert result.verdict not in (Verdict.ACCEPTED, Verdict.JUDGE_FAULT, Verdict.WRONG_ANSWER), result
@@ -220,7 +224,7 @@ def test_cpp_contained(pool: JudgePool, name: str) -> None:
 
 
 def test_fork_bomb_with_processes_allowed(pool: JudgePool) -> None:
-    limits = Limits(cpu_seconds=0.7, wall_seconds=2, may_fork=True, max_threads=20)
+    limits = Limits(cpu_seconds=0.7, wall_seconds=patience(2), may_fork=True, max_threads=20)
     source = "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass"
     result = pool.judge_now(Solution(source=source), [StdioTest(stdin="", stdout="")] * 2, limits=limits)
     assert {test.verdict for test in result.tests} == {Verdict.TIME_LIMIT}

@@ -7,8 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from megatron_mimo.judge import AssertTest, CallTest, JudgeConfig, JudgePool, Limits, Solution, StdioTest, Verdict
+from support.patience import patience
 
-pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap"),
+]
 
 DOUBLES = [StdioTest(stdin="3\n1\n2\n30\n", stdout="2\n4\n60\n"), StdioTest(stdin="1\n7\n", stdout="14\n")]
 
@@ -104,7 +108,7 @@ def pool() -> Iterator[JudgePool]:
         yield pool
 
 
-QUICK = Limits(cpu_seconds=1.5, wall_seconds=5, memory_bytes=256 << 20, output_bytes=1 << 20)
+QUICK = Limits(cpu_seconds=1.5, wall_seconds=patience(5), memory_bytes=256 << 20, output_bytes=1 << 20)
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -22,6 +22,8 @@ from megatron_mimo.judge.client import JudgeClient, JudgeUnavailable, RequestRef
 from megatron_mimo.judge.server import JudgeServer
 from megatron_mimo.platform.network import free_port
 
+pytestmark = pytest.mark.slow
+
 needs_sandbox = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
 ROOT = Path(__file__).parents[2]
 DOUBLE = Solution(source="print(2 * int(input()))")

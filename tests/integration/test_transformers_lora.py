@@ -13,6 +13,8 @@ from megatron_mimo.convert.huggingface import check_tokenizer, write_hugging_fac
 from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
 
 peft = pytest.importorskip("peft")
+
+pytestmark = pytest.mark.slow
 MODEL = ModelConfig(
     num_layers=2, hidden_size=32, ffn_hidden_size=48, num_attention_heads=4, num_query_groups=2, kv_channels=8,
     vocab_size=384, mtp_num_layers=1,

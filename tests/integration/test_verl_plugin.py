@@ -37,6 +37,7 @@ from megatron_mimo.rl.sample import Outcome, Sample, SampleGroup
 from megatron_mimo.rl.verl_plugin.problem_rows import from_ground_truth, to_row, write_rows
 from megatron_mimo.rl.verl_plugin.prompt_feed import EasyPoolSampler
 from megatron_mimo.rl.verl_plugin.trainer import SeamlessTrainer
+from support.patience import patience
 from support.verl_world import Engines, verl_config, write_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +58,7 @@ def test_verl_finds_the_plugin_by_its_entry_point(tmp_path: Path) -> None:
     shutil.copy(ROOT / "setup.py", tmp_path)
     (tmp_path / "megatron_mimo").mkdir()
     command = [sys.executable, "setup.py", "-q", "egg_info"]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=300, capture_output=True)
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=patience(300), capture_output=True)
     shutil.rmtree(tmp_path / "megatron_mimo")
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
     for policy, found in (("auto", True), ("none", False)):
@@ -67,7 +68,7 @@ def test_verl_finds_the_plugin_by_its_entry_point(tmp_path: Path) -> None:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=patience(600),
             check=False,
         )
         assert (done.returncode == 0) == found, done.stderr

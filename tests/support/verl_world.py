@@ -14,6 +14,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
+from support.patience import patience
+
 
 def write_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """Every byte a token."""
@@ -95,6 +97,6 @@ class Engines:
         self._abort.clear()
 
     def wait(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + patience(30)
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from megatron_mimo.config import UserError
 from megatron_mimo.convert.hub import NEEDED_FILES, files_to_push
 from support.launch import ROOT, environment
+from support.patience import patience
 
 SHARDS = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
 
@@ -28,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 def push_to_hub(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / "tools" / "push_to_hub.py"), str(folder), *arguments]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=patience(60))
 
 
 def test_dry_run_lists_every_file_with_its_size(folder: Path) -> None:

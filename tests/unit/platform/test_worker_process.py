@@ -11,6 +11,7 @@ import pytest
 
 from megatron_mimo.platform import worker_process
 from megatron_mimo.platform.worker_process import StartFailed, StartTimedOut, WorkerDied, WorkerProcess, end_with_parent
+from support.patience import patience
 from support.processes import is_alive
 
 
@@ -69,7 +70,7 @@ def test_a_child_ends_with_a_parent_that_is_killed() -> None:
     child = ours.recv()
     os.kill(parent.pid or 0, signal.SIGKILL)
     parent.join()
-    end = time.monotonic() + 30
+    end = time.monotonic() + patience(30)
     while is_alive(child) and time.monotonic() < end:
         time.sleep(0.05)
     assert not is_alive(child)

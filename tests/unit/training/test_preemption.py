@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from megatron_mimo.training.preemption import PreemptionHandler
+from support.patience import patience
 
 PROGRAM = """
 import time
@@ -28,7 +29,7 @@ def test_a_signal_ends_the_loop_in_order(number: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         process.send_signal(number)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=patience(30))
     assert process.returncode == 85
     assert output.decode() == f"saved after {number.name}\n"
     assert f"{number.name}: stopping after this step" in errors.decode()

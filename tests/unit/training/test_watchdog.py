@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from megatron_mimo.training.watchdog import HANG_EXIT_CODE, Watchdog
+from support.patience import patience, slowness
 
 PROGRAM = """
 import ctypes, sys, threading, time
 from pathlib import Path
 from megatron_mimo.training.watchdog import Watchdog
+
+slowness = float(sys.argv[3])
 
 def hang_in_a_lock():
     lock = threading.Lock()
@@ -20,22 +23,23 @@ def hang_in_a_lock():
     lock.acquire()
 
 def hang_holding_the_interpreter():
-    ctypes.PyDLL(None).sleep(60)
+    ctypes.PyDLL(None).sleep(int(60 * slowness))
 
 def make_progress():
     for _ in range(12):
-        time.sleep(0.1)
+        time.sleep(0.1 * slowness)
         watchdog.beat()
 
-with Watchdog(0.5, Path(sys.argv[1]), rank=3, linger_seconds=0.0) as watchdog:
+with Watchdog(0.5 * slowness, Path(sys.argv[1]), rank=3, linger_seconds=0.0) as watchdog:
     globals()[sys.argv[2]]()
 print("finished")
 """
 
 
-def run(folder: Path, what: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", PROGRAM, str(folder), what]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+def run(folder: Path, what: str, times: float = 1.0) -> subprocess.CompletedProcess[str]:
+    """All its times are `times` as long."""
+    command = [sys.executable, "-c", PROGRAM, str(folder), what, str(times)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=patience(30) * times, check=False)
 
 
 def test_a_hang_is_dumped_and_ended(tmp_path: Path) -> None:
@@ -52,13 +56,13 @@ def test_a_hang_that_holds_the_interpreter_lock_is_dumped_and_ended(tmp_path: Pa
     start = time.monotonic()
     result = run(tmp_path, "hang_holding_the_interpreter")
     assert result.returncode == 1
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < patience(20)
     assert "in hang_holding_the_interpreter" in (tmp_path / "rank_3.txt").read_text()
 
 
 def test_progress_keeps_the_process_alive_and_leaves_no_file(tmp_path: Path) -> None:
-    """1.2 s of steps under a time-out of 0.5 s."""
-    result = run(tmp_path / "stacks", "make_progress")
+    """1.2 s of steps under a time-out of 0.5 s, or as much longer as this machine is slower."""
+    result = run(tmp_path / "stacks", "make_progress", times=slowness())
     assert (result.returncode, result.stdout) == (0, "finished\n"), result.stderr
     assert list((tmp_path / "stacks").iterdir()) == []
 

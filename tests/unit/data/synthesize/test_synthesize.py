@@ -29,6 +29,7 @@ from megatron_mimo.data.synthesize.verify import (
 )
 from megatron_mimo.data.synthesize.workers import VerifierPool
 from support.chat_server import ChatServer, chat_server
+from support.patience import patience
 
 
 class SumVerifier:
@@ -36,7 +37,7 @@ class SumVerifier:
 
     def verify(self, query: Query, response: str) -> Verdict:
         if "hang" in response:
-            time.sleep(60)
+            time.sleep(3600)
         if "die" in response:
             os._exit(1)
         return ACCEPTED if response.endswith(f"={query.answer}") else Verdict(False, "wrong answer")
@@ -175,7 +176,7 @@ def test_a_wrong_key_stops_and_keeps_what_is_answered(tmp_path: Path) -> None:
 def test_hanging_and_dying_verifiers_cost_one_response_each() -> None:
     query = Query("q", "?", "math", answer="1")
     texts = ["a=1", "hang", "b=1", "die", "c=2", "d=1"]
-    with VerifierPool({"math": SumVerifier()}, num_workers=2, timeout_seconds=1.0) as pool:
+    with VerifierPool({"math": SumVerifier()}, num_workers=2, timeout_seconds=patience(1.0)) as pool:
         verdicts = list(pool.verify_all((query, text) for text in texts))
     assert [verdict.accepted for verdict in verdicts] == [True, False, True, False, False, True]
     assert [verdict.reason for verdict in verdicts if not verdict.accepted] == [
