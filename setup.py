@@ -34,6 +34,7 @@ CORE = [
     "scipy",
     "aiohttp",
     "prometheus-client",
+    "prompt-toolkit>=3.0",
     "math-verify[antlr4_13_2]==0.9.*",
 ]
 DEV = [

@@ -38,6 +38,7 @@ PROGRAMS = {
         "megatron_mimo.cli.evaluate_pretraining",
         "bits per byte against baselines, arithmetic, MTP acceptance",
     ),
+    "chat-check": ("megatron_mimo.eval.chat_check", "ask a chat model of MiMo-nano held-out sums in several wordings"),
     "judge-server": ("megatron_mimo.cli.judge_server", "HTTP server that runs model-written programs in sandboxes"),
     "nano-chat": ("megatron_mimo.data.chat.nano", "generated conversations for MiMo-nano"),
     "nano-problems": ("megatron_mimo.rl.problems.nano", "generated problems of graded difficulty for MiMo-nano"),

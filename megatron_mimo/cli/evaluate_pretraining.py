@@ -19,6 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import UserError
+from megatron_mimo.convert.card_results import write_results
 from megatron_mimo.data.manifest import Manifest, check_tokenizer, open_split, read_manifest
 from megatron_mimo.data.tokenizer import encode_documents, load_tokenizer
 from megatron_mimo.eval import pretraining
@@ -26,6 +27,7 @@ from megatron_mimo.eval.arithmetic import read_problems
 from megatron_mimo.eval.bits_per_byte import document_nats
 from megatron_mimo.eval.huggingface import HuggingFaceScorer
 from megatron_mimo.platform.files import write_text
+from megatron_mimo.serve.speculative import read_model_config
 from megatron_mimo.serve.vllm_engine import generate
 
 START = time.monotonic()
@@ -48,6 +50,7 @@ def run(model: Path, data: Path, output: Path, num_problems: int | None) -> None
     make_parent(output)
     results = evaluate(model, data, num_problems)
     write_text(output, json.dumps(results, indent=2) + "\n")
+    write_results(model, results)
     print(f"\n{tables(results)}\n\nwritten to {output}")
 
 
@@ -70,10 +73,12 @@ def evaluate(model: Path, data: Path, num_problems: int | None) -> dict[str, Any
     bits_per_byte = {"model": pretraining.per_byte(bits, held_out)} | bits_per_byte
 
     progress(f"vLLM: solving {len(problems)} problems and continuing held-out documents")
-    generations = generate(model, pretraining.prompt_groups(problems, tokenized))
+    groups = pretraining.prompt_groups(problems, tokenized)
+    generations = generate(model, groups)
     progress("done")
     return {
         "model": str(model),
+        "step": read_model_config(model).get("trained_steps"),
         "data": str(data),
         "training_bytes": sum(map(len, training)),
         "held_out_bytes": sizes,
@@ -81,6 +86,7 @@ def evaluate(model: Path, data: Path, num_problems: int | None) -> dict[str, Any
         "problems_in_training_text": pretraining.problems_seen(problems, training),
         "arithmetic": pretraining.problem_scores(problems, generations["problems"].texts),
         "speculation": pretraining.speculation(generations),
+        "samples": pretraining.samples(groups, generations, tokenizer.decode),
         "seconds": time.monotonic() - START,
     }
 

@@ -1,5 +1,6 @@
 """Hugging Face's `config.json` <-> ModelConfig, RoPE base and sequence length."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,13 +29,23 @@ class ImportedConfig:
     seq_length: int
     quantization_block: tuple[int, int] | None
     """Rows and columns that share one scale of an FP8 weight; None for weights that are not quantized."""
+    chat_trained: bool | None
+    """What the folder says of itself; None for folders of other makers."""
 
 
 def config_json(
-    model: ModelConfig, dtype: torch.dtype, rotary_base: int, seq_length: int, stop_token_ids: list[int]
+    model: ModelConfig,
+    dtype: torch.dtype,
+    rotary_base: int,
+    seq_length: int,
+    stop_token_ids: list[int],
+    record: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`config.json` with every value explicit: loaders fill gaps with defaults of their own, silently."""
-    return {
+    """`config.json` with every value explicit: loaders fill gaps with defaults of their own, silently.
+
+    `record` is what is known of the training; loaders take no notice of it.
+    """
+    return {**(record or {})} | {
         "architectures": [ARCHITECTURE],
         "model_type": "mimo",
         "auto_map": {
@@ -94,7 +105,9 @@ def read_config_json(config: dict[str, Any], source: str) -> ImportedConfig:
         )
         # Transformers 5 writes rope_parameters instead.
         theta = config["rope_theta"] if "rope_theta" in config else config["rope_parameters"]["rope_theta"]
-        return ImportedConfig(model, int(theta), config["max_position_embeddings"], _block(config, source))
+        return ImportedConfig(
+            model, int(theta), config["max_position_embeddings"], _block(config, source), config.get("chat_trained")
+        )
     except (KeyError, TypeError, ZeroDivisionError) as error:
         raise UserError(f"{source} lacks a setting or has it in another form: {error!r}") from error
 

@@ -62,6 +62,7 @@ def export_checkpoint(
             rotary_base=settings.rotary_base,
             seq_length=settings.seq_length,
             tokenizer=tokenizer,
+            record=_record(checkpoint.run),
             model_card=model_card(checkpoint.run, settings.model, settings.stage_name, record),
             pictures={CURVE_FILE: record.curve} if record.curve else {},
         ),
@@ -71,6 +72,13 @@ def export_checkpoint(
         progress=progress,
     )
     return compatibility_notes(settings.model)
+
+
+def _record(run: dict[str, Any]) -> dict[str, Any]:
+    """What config.json says of the training: nothing that nobody knows."""
+    steps = None if "imported_from" in run else run["step"]
+    record = {"chat_trained": run.get("chat_trained"), "trained_steps": steps}
+    return {name: value for name, value in record.items() if value is not None}
 
 
 def read_settings(run: dict[str, Any], source: str) -> RunSettings:

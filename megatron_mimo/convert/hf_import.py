@@ -5,6 +5,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from megatron_mimo.config import GuardConfig, ModelConfig
 from megatron_mimo.convert.destination import Destination, check_absent, new_folder
 from megatron_mimo.convert.huggingface import check_tokenizer
@@ -72,6 +74,8 @@ def run_facts(source: HuggingFaceFolder, model: ModelConfig, tokenizer: Path) ->
         "weights_only": True,
         "imported_from": str(source.folder.resolve()),
         "hugging_face_vocab_size": config.model.vocab_size,
+        "chat_trained": config.chat_trained,
+        "license": read_license(source.folder),
         "model": dataclasses.asdict(model),
         "config": {
             "name": source.folder.resolve().name,
@@ -88,6 +92,15 @@ def run_facts(source: HuggingFaceFolder, model: ModelConfig, tokenizer: Path) ->
         "tokenizer_sha256": hashlib.sha256((tokenizer / "tokenizer.json").read_bytes()).hexdigest(),
         "versions": {name: package_version(name) for name in PACKAGES},
     }
+
+
+def read_license(folder: Path) -> str:
+    """The licence that a folder's card names in its head; `unknown` without one."""
+    try:
+        head = (folder / "README.md").read_text(encoding="utf-8").split("---")[1]
+        return str(yaml.safe_load(head)["license"])
+    except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):
+        return "unknown"
 
 
 def _write_weights(

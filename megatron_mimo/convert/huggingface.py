@@ -60,6 +60,9 @@ class FolderSettings:
     rotary_base: int
     seq_length: int
     tokenizer: TokenizerFiles
+    record: dict[str, Any] = field(default_factory=dict)
+    """Entries of config.json on the training: `chat_trained`, whether the weights have learned the chat template, which
+    base models carry too, and `trained_steps`. What nobody knows is left out."""
     model_card: str = ""
     pictures: dict[str, bytes] = field(default_factory=dict)
     """Files that the card shows, by name."""
@@ -73,13 +76,14 @@ def write_hugging_face(
     rotary_base: int,
     seq_length: int,
     tokenizer: TokenizerFiles,
+    record: dict[str, Any] | None = None,
     model_card: str = "",
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
     """Write a model held in memory, (Hugging Face name, tensor) pairs, to `destination`, which must not exist yet."""
     weights = WeightsInMemory(dict(tensors))
     ops = [Rename((name,), (name,)) for name in weights.tensors]
-    settings = FolderSettings(model, rotary_base, seq_length, tokenizer, model_card)
+    settings = FolderSettings(model, rotary_base, seq_length, tokenizer, record or {}, model_card)
     convert_to_hugging_face(destination, settings, ops, weights, max_shard_bytes=max_shard_bytes)
 
 
@@ -112,8 +116,8 @@ def convert_to_hugging_face(
 
 def _write_settings(folder: Path, settings: FolderSettings, dtype: torch.dtype) -> None:
     """Every file of the folder but the weights."""
-    tokenizer = settings.tokenizer
-    config = config_json(settings.model, dtype, settings.rotary_base, settings.seq_length, tokenizer.stop_token_ids)
+    tokenizer, stops = settings.tokenizer, settings.tokenizer.stop_token_ids
+    config = config_json(settings.model, dtype, settings.rotary_base, settings.seq_length, stops, settings.record)
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", {key: config[key] for key in ("bos_token_id", "eos_token_id")})
     for name in TOKENIZER_FILES:
@@ -155,6 +159,21 @@ def check_tokenizer(folder: Path, model: ModelConfig, sha256: str | None = None)
         folder,
         [*dict.fromkeys(ids[end] for end in ends if end in ids and end != EOD_TOKEN), ids[EOD_TOKEN]],
     )
+
+
+def is_chat_model(folder: Path) -> bool:
+    """Whether a model folder has learned to chat: its config.json says so, or it is foreign and has a chat template."""
+    settings = {name: _read_json(folder / name) for name in ("config.json", "tokenizer_config.json")}
+    trained = settings["config.json"].get("chat_trained")
+    return bool(_chat_template(folder, settings["tokenizer_config.json"])) if trained is None else bool(trained)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Empty where there is no such file; raises UserError for a broken one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}): get the folder anew") from error
 
 
 def _chat_template(folder: Path, settings: dict[str, Any]) -> str:

@@ -4,11 +4,17 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import ModelConfig
+from megatron_mimo.convert.card_results import CHAT_RESULTS, with_results
 from megatron_mimo.convert.run_record import RunRecord
 
 CURVE_FILE = "training_curve.png"
 
+LICENSE = "apache-2.0"
+"""Of weights that this program made from nothing, unless their maker decides otherwise."""
+QUESTION, TEXT = "What is 47+38?", "The capital of France is"
+
 _CARD = """---
+license: {license}
 library_name: transformers
 pipeline_tag: text-generation
 tags: [mimo, multi-token-prediction]
@@ -26,17 +32,23 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained(PATH, trust_remote_code=True)
 model = AutoModelForCausalLM.from_pretrained(PATH, trust_remote_code=True)
-inputs = tokenizer("One plus one is", return_tensors="pt")
-print(tokenizer.decode(model.generate(inputs.input_ids, max_new_tokens=32)[0]))
+{prompt}
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=128)[0]))
 ```
+
+{kind}
 
 `model(input_ids, output_mtp_logits=True).mtp_logits` gives the MTP layers' predictions.
 
-With vLLM, drafting with the MTP layer:
+With vLLM{drafting}, where megatron-mimo is installed:
 
 ```
-vllm serve PATH --trust-remote-code --speculative-config '{{"method": "mtp", "num_speculative_tokens": 1}}'
+megatron-mimo serve PATH    # OpenAI-compatible server
+megatron-mimo chat PATH     # in the terminal
 ```
+
+Without it, `python -m vllm.entrypoints.openai.api_server --model PATH --trust-remote-code{speculation}` is the same
+server (`vllm serve PATH` in GPU builds of vLLM).
 {notes}
 ## Made with
 
@@ -58,6 +70,16 @@ the last stage was `{stage}`.
 |---|---|---|---|
 {sources}
 {record}"""
+_CHAT_PROMPT = """messages = [{{"role": "user", "content": {question!r}}}]
+inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)"""
+_TEXT_PROMPT = """inputs = tokenizer({text!r}, return_tensors="pt")"""
+_CHAT_KIND = "It was trained on conversations in the tokenizer's chat template."
+_BASE_KIND = (
+    "This is a base model: it continues text. It has not been trained on conversations, although its tokenizer has a"
+    " chat template."
+)
+_SPECULATION = """ \\
+    --speculative-config '{{"method": "mtp", "num_speculative_tokens": {drafts}}}'"""
 _IMPORTED = (
     "Its weights are those of the Hugging Face folder `{name}`, converted with megatron-mimo and not trained since.\n"
 )
@@ -65,10 +87,12 @@ _IMPORTED = (
 
 def model_card(run: dict[str, Any], model: ModelConfig, stage_name: str, record: RunRecord) -> str:
     """Markdown text from a run.json that `export.read_settings` has accepted; `stage_name` saw the last step."""
+    chats = run.get("chat_trained")
     config = run["config"]
     installed = {name: version for name, version in run.get("versions", {}).items() if version != "not installed"}
     notes = "".join(f"- {note}\n" for note in compatibility_notes(model))
-    return _CARD.format(
+    card = _CARD.format(
+        license=run.get("license", "unknown" if "imported_from" in run else LICENSE),
         name=config.get("name", "MiMo"),
         layers=model.num_layers,
         hidden=model.hidden_size,
@@ -77,9 +101,25 @@ def model_card(run: dict[str, Any], model: ModelConfig, stage_name: str, record:
         vocab=model.vocab_size,
         mtp=model.mtp_num_layers,
         history=_history(run, stage_name, record),
+        prompt=_prompt(chats, record),
+        kind="" if chats is None else _CHAT_KIND if chats else _BASE_KIND,
+        drafting=", drafting with the MTP layers" if model.mtp_num_layers else "",
+        speculation=_speculation(model),
         notes=f"\n## Limits\n\n{notes}" if notes else "",
         versions="\n".join(f"- {name} {version}" for name, version in installed.items()),
     )
+    # A fine-tuned model's answers may lie beside the run that it started from.
+    results = {name: value for name, value in record.results.items() if chats or name not in CHAT_RESULTS}
+    return with_results(card, results)
+
+
+def _prompt(chats: bool | None, record: RunRecord) -> str:
+    """Code that asks what the model knows: a question, a problem of the kind it was trained on, or any text."""
+    return _CHAT_PROMPT.format(question=QUESTION) if chats else _TEXT_PROMPT.format(text=record.prompt or TEXT)
+
+
+def _speculation(model: ModelConfig) -> str:
+    return _SPECULATION.format(drafts=model.mtp_num_layers) if model.mtp_num_layers else ""
 
 
 def _history(run: dict[str, Any], stage_name: str, record: RunRecord) -> str:

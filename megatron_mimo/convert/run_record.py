@@ -1,6 +1,7 @@
 """What the folder of a training run tells of the run behind a checkpoint, for the model's card."""
 
 import io
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from megatron_mimo.config import UserError
+from megatron_mimo.config.load import read_yaml
+from megatron_mimo.convert.card_results import read_results
 from megatron_mimo.training.history import read_history
 
 
@@ -22,23 +25,40 @@ class RunRecord:
     """Of the newest evaluation up to the checkpoint, by source, nats a token."""
     curve: bytes | None = None
     """PNG: loss and MTP losses over consumed tokens, up to the checkpoint."""
+    results: dict[str, Any] = field(default_factory=dict)
+    """What evaluation.json and chat.json say of this checkpoint."""
+    prompt: str = ""
+    """A problem that was held out of the training data."""
 
 
 def read_run_record(checkpoint: Path, step: int) -> RunRecord:
     """The record of the run that wrote `<output_dir>/checkpoints/step_N`; an empty one where its files are gone."""
     output_dir = checkpoint.resolve().parent.parent
     command = output_dir / "command.txt"
+    results, prompt = read_results(output_dir, step), _held_out_prompt(output_dir / "config.yaml")
     try:
         history = read_history(output_dir / "metrics.jsonl")
     except UserError:
-        return RunRecord()
+        return RunRecord(results=results, prompt=prompt)
     steps = [row for row in history.steps if row["step"] <= step]
     evaluations = [row for row in history.evaluations if row["step"] <= step]
     return RunRecord(
         command=command.read_text().strip() if command.is_file() else "",
         held_out_losses=evaluations[-1]["losses"] if evaluations else {},
         curve=loss_curve(steps) if len(steps) > 1 else None,
+        results=results,
+        prompt=prompt,
     )
+
+
+def _held_out_prompt(config: Path) -> str:
+    """The first problem that the run's data folder holds out; empty where there is none in reach."""
+    try:
+        problems = Path(read_yaml(config)["data"]["path"]) / "heldout" / "arithmetic.jsonl"
+        with problems.open(encoding="utf-8") as lines:
+            return str(json.loads(next(lines))["prompt"])
+    except (UserError, OSError, LookupError, TypeError, ValueError, StopIteration):
+        return ""
 
 
 def loss_curve(steps: list[dict[str, Any]]) -> bytes:

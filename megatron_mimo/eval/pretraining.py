@@ -19,6 +19,7 @@ KNESER_NEY_ORDER = 5
 PROBLEM_SOURCE = "arithmetic"
 """Its held-out documents are the problems with their solutions."""
 ARITHMETIC_MAX_TOKENS = 192
+SAMPLES_PER_GROUP = 3
 TEXT_PROMPTS, TEXT_PROMPT_TOKENS, TEXT_MAX_TOKENS = 64, 256, 64
 
 HeldOut = Mapping[str, list[str]]
@@ -70,6 +71,20 @@ def prompt_groups(problems: list[Problem], documents: Mapping[str, list[list[int
         if prompts and source != PROBLEM_SOURCE:
             groups.append(PromptGroup(f"{source} documents", list(prompts[:TEXT_PROMPTS]), TEXT_MAX_TOKENS))
     return groups
+
+
+def samples(
+    groups: list[PromptGroup], generations: Mapping[str, Generation], decode: Callable[[list[int]], str]
+) -> list[dict[str, str]]:
+    """Some prompts of every group with what followed, evenly spaced: a report shows them."""
+    chosen = []
+    for group in groups:
+        texts = generations[group.name].texts
+        for index in range(0, len(texts), -(-len(texts) // SAMPLES_PER_GROUP)):
+            prompt = group.prompts[index]
+            text = prompt if isinstance(prompt, str) else decode(prompt)
+            chosen.append({"group": group.name, "prompt": text, "continuation": texts[index]})
+    return chosen
 
 
 def speculation(generations: Mapping[str, Generation]) -> dict[str, dict[str, Any]]:

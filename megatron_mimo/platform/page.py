@@ -4,19 +4,20 @@ import html
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-NUMBER = re.compile(r"-|-?[\d.,]+(e[-+]?\d+)?[KMBT%]?")
+NUMBER = re.compile(r"-|-?[\d.,]+(e[-+]?\d+)?( ?[KMBT%])?")
 
 STYLE = """
 :root { color-scheme: light dark;
   --paper: #fbfbf9; --card: #ffffff; --ink: #1d2125; --ink-soft: #5c656e; --rule: #e2e4e3; --mark: #b4babd;
-  --accent: #2b66ad;
+  --accent: #2b66ad; --good: #1d7350; --bad: #b03534;
   --series-1: #2b66ad; --series-2: #cf6a1c; --series-3: #23855f; --series-4: #8656b3;
   --series-5: #c2403f; --series-6: #1c8a99; --series-7: #8a6a2f; --series-8: #77808a; }
 @media (prefers-color-scheme: dark) { :root {
   --paper: #15181b; --card: #1c2024; --ink: #e6e8e9; --ink-soft: #9aa4ad; --rule: #32383e; --mark: #59626a;
-  --accent: #7fb0ea;
+  --accent: #7fb0ea; --good: #63c79c; --bad: #f08a86;
   --series-1: #7fb0ea; --series-2: #f0a060; --series-3: #63c79c; --series-4: #c09be6;
   --series-5: #f08a86; --series-6: #6ccbd8; --series-7: #d3b274; --series-8: #a9b2bb; } }
 * { box-sizing: border-box; }
@@ -32,8 +33,9 @@ p { margin: .3rem 0; max-width: 90ch; } section > p { margin: -.5rem 0 .6rem; } 
 .card:has(th:nth-child(7)) { grid-column: 1 / -1; }
 .card > h3 { margin-top: 0; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(128px, 1fr)); gap: 10px; margin: 1.3rem 0 0; }
-.tile b { display: block; font-size: 1.1rem; font-weight: 650; white-space: nowrap;
+.tile b { display: block; font-size: 1.1rem; font-weight: 650;
   font-variant-numeric: tabular-nums; }
+.tiles.explained { grid-template-columns: repeat(auto-fit, minmax(min(100%, 210px), 1fr)); }
 .tile span { color: var(--ink-soft); font-size: .82rem; }
 .bar { height: 5px; border-radius: 3px; background: var(--rule); margin: .9rem 0 0; overflow: hidden; }
 .bar i { display: block; height: 100%; background: var(--accent); }
@@ -45,12 +47,29 @@ th, td { text-align: left; padding: .28rem .7rem .28rem 0; border-bottom: 1px so
 tr:last-child td, tr:last-child th { border-bottom: 0; }
 table.pairs th { width: 38%; }
 th { color: var(--ink-soft); font-weight: 550; vertical-align: bottom; }
-td.number, th.number { text-align: right; }
+td.number, th.number { text-align: right; white-space: nowrap; padding-right: 1.2rem; }
+td.best { font-weight: 700; color: var(--good); }
+td.best::after { content: " \\2605"; font-size: .7em; vertical-align: .35em; }
+td.good { color: var(--good); } td.bad { color: var(--bad); }
+[title] { cursor: help; } th[title] { text-decoration: underline dotted; text-underline-offset: 3px; }
+.tile small { display: block; color: var(--ink-soft); font-size: .76rem; line-height: 1.35; margin-top: .25rem; }
+.sample { font: 12.5px/1.55 ui-monospace, Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere;
+  margin: 0 0 .9rem; }
+.sample i { font-style: normal; color: var(--ink-soft); } .sample b { font-weight: 600; color: var(--accent); }
 pre { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 12px 14px; margin: 0;
   overflow-x: auto; font: 12.5px/1.5 ui-monospace, Consolas, monospace; }
 summary { cursor: pointer; color: var(--accent); margin-bottom: .5rem; }
 @media print { .card, pre { break-inside: avoid; } }
 """
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A finished cell of a table."""
+
+    text: str
+    kind: str = ""
+    """`best` of its column, `good`, or `bad`."""
 
 
 def page(title: str, body: Sequence[str]) -> str:
@@ -80,13 +99,14 @@ def cards(*contents: str, narrow: bool = False) -> str:
     return f'<div class="grid{" narrow" if narrow else ""}">{"".join(filled)}</div>' if filled else ""
 
 
-def tiles(values: Mapping[str, str]) -> str:
-    """Key figures, large."""
+def tiles(values: Mapping[str, str], notes: Mapping[str, str] | None = None) -> str:
+    """Key figures, large; `notes` explain them by name, a line each."""
+    explained = {name: f"<small>{escape(note)}</small>" for name, note in (notes or {}).items()}
     items = [
-        f'<div class="card tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
+        f'<div class="card tile"><b>{escape(value)}</b><span>{escape(name)}</span>{explained.get(name, "")}</div>'
         for name, value in values.items()
     ]
-    return f'<div class="tiles">{"".join(items)}</div>'
+    return f'<div class="tiles{" explained" if notes else ""}">{"".join(items)}</div>'
 
 
 def progress_bar(share: float) -> str:
@@ -94,15 +114,37 @@ def progress_bar(share: float) -> str:
     return f'<div class="bar"><i style="width:{100 * min(max(share, 0.0), 1.0):.2f}%"></i></div>'
 
 
-def table(rows: Sequence[Mapping[str, Any]], share: str | None = None) -> str:
-    """Rows of named cells; the columns are the names in order of first use, `share` (0 to 1) is drawn as a bar."""
+def percent(share: float | None, decimals: int = 1) -> str:
+    """A share between 0 and 1 as a percentage; "-" where there is none."""
+    return "-" if share is None or math.isnan(share) else f"{100 * share:.{decimals}f} %"
+
+
+def mark_best(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], decimals: int) -> list[dict[str, Any]]:
+    """The rows with the numbers of `columns` formatted, and the lowest of each column marked."""
+    best = {column: min((row[column] for row in rows if column in row), default=None) for column in columns}
+    return [
+        {
+            name: Cell(f"{value:.{decimals}f}", "best" if value == best[name] else "") if name in best else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
+
+
+def table(rows: Sequence[Mapping[str, Any]], share: str | None = None, notes: Mapping[str, str] | None = None) -> str:
+    """Rows of named cells; the columns are the names in order of first use, `share` (0 to 1) is drawn as a bar.
+
+    `notes` explain columns by name, where the mouse rests on their heads.
+    """
     columns = [name for name in dict.fromkeys(column for row in rows for column in row) if name != share]
-    lines = [[format_value(row.get(column, "")) for column in columns] for row in rows]
+    cells = [[_cell(row.get(column, "")) for column in columns] for row in rows]
     # Text goes to the left, a column of nothing but numbers to the right.
-    right = [all(NUMBER.fullmatch(line[index]) for line in lines) for index in range(len(columns))]
+    right = [all(NUMBER.fullmatch(line[index].text) for line in cells) for index in range(len(columns))]
     bars = [f"<td>{progress_bar(float(row.get(share) or 0))}</td>" if share else "" for row in rows]
-    head = _cells("th", [label(column) for column in columns], right) + ("<th></th>" if share else "")
-    body = "".join(f"<tr>{_cells('td', line, right)}{bar}</tr>" for line, bar in zip(lines, bars, strict=True))
+    titles = [(notes or {}).get(column, "") for column in columns]
+    names = [Cell(label(column)) for column in columns]
+    head = _cells("th", names, right, titles) + ("<th></th>" if share else "")
+    body = "".join(f"<tr>{_cells('td', line, right)}{bar}</tr>" for line, bar in zip(cells, bars, strict=True))
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>' if rows else ""
 
 
@@ -111,9 +153,26 @@ def details(title: str, content: str) -> str:
     return f"<details><summary>{escape(title)}</summary>{content}</details>"
 
 
-def _cells(tag: str, texts: Sequence[str], right: Sequence[bool]) -> str:
-    classes = [" class=number" if numeric else "" for numeric in right]
-    return "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for text, kind in zip(texts, classes, strict=True))
+def _cell(value: Any) -> Cell:
+    return value if isinstance(value, Cell) else Cell(format_value(value))
+
+
+def _cells(tag: str, cells: Sequence[Cell], right: Sequence[bool], titles: Sequence[str] = ()) -> str:
+    written = []
+    for index, cell in enumerate(cells):
+        classes = " ".join(filter(None, ("number" if right[index] else "", cell.kind)))
+        title = f' title="{escape(titles[index])}"' if titles and titles[index] else ""
+        written.append(f"<{tag}{_class(classes)}{title}>{escape(cell.text)}</{tag}>")
+    return "".join(written)
+
+
+def _class(names: str) -> str:
+    return "" if not names else f' class="{names}"' if " " in names else f" class={names}"
+
+
+def text_sample(prompt: str, continuation: str) -> str:
+    """A text and what a model made of it, told apart by colour."""
+    return f'<div class="sample"><i>{escape(prompt)}</i><b>{escape(continuation)}</b></div>'
 
 
 def pairs(values: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from megatron_mimo.config.stages import LearningRateSegment
 from megatron_mimo.convert.export import RunSettings, read_settings
 from megatron_mimo.platform.environment import package_version
 from megatron_mimo.training.checkpoint_files import read_run_json
-from megatron_mimo.training.start import find_checkpoint
+from megatron_mimo.training.start import find_checkpoint, lineage
 
 
 def resolve_start(config: RLConfig) -> RLConfig:
@@ -69,5 +69,6 @@ def run_facts(config: RLConfig, start: RunSettings) -> dict[str, Any]:
         "tokenizer_sha256": start.tokenizer_sha256,
         "hugging_face_vocab_size": start.hugging_face_vocab_size,
         "data": {},
+        **lineage(config.data.use_chat_template, read_run_json(Path(config.start.checkpoint))),
         "layout": asdict(config.parallel) | {"data_parallel_size": config.data_parallel_size},
     }

@@ -2,35 +2,57 @@
 
 megatron-mimo chat MODEL_DIR                     serve the model, chat, stop it
 megatron-mimo chat --url http://127.0.0.1:8000   chat with a running server
+
+Arrow keys edit the line and recall earlier ones. Ctrl-C stops an answer; at an empty prompt it ends the chat.
 """
 
 import argparse
-import json
+import signal
 import sys
 import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from megatron_mimo.config import UserError
+from megatron_mimo.convert.huggingface import is_chat_model
 from megatron_mimo.platform.network import free_port
+from megatron_mimo.serve.chat_client import ChatForm, CompletionForm, Form, ServedModel, find_model, stream
+from megatron_mimo.serve.chat_lines import Lines, open_lines
 from megatron_mimo.serve.openai_server import running_server
 
 DIM, PLAIN = "\033[2m", "\033[0m"
-HELP = "/clear forgets the conversation, /quit or Ctrl-D ends"
-READ_SECONDS = 600
+HELP = "/clear forgets the conversation, /quit or Ctrl-D ends, Ctrl-C stops an answer"
+BASE_MODEL = """This is a base model: it continues text, and has not been trained to answer in a conversation.
+Each line is completed on its own, from its line break on; end a line with \\ to go on within it."""
+UNKNOWN_MODEL = "Whether this model has learned to chat cannot be seen from here; a base model needs --form completion."
+NO_TEMPLATE = "(a model without a chat template is a base model: start again with --form completion)"
+KEPT = "(this line is left out of the conversation, which goes on; /clear empties it)"
+
+
+@dataclass
+class Answer:
+    """What has come so far."""
+
+    content: str = ""
+    """Without the reasoning."""
+    end: str = ""
+    """The server's reason to stop; empty while it has not."""
 
 
 def main() -> int:
     """Run the chat; returns the exit code."""
     options = parse(sys.argv[1:])
+    for name in (signal.SIGTERM, signal.SIGHUP):  # the server must not outlive this process
+        signal.signal(name, signal.default_int_handler)
     try:
         with _server(options) as url:
-            settings = {"max_tokens": options.max_tokens, "temperature": options.temperature}
-            converse(url, find_model(url), options.system, settings, sys.stdin, sys.stdout)
+            model = find_model(url)
+            form = choose_form(options.form, options.model or model.folder, options.system)
+            print(f"{model.name} at {url}; {HELP}", flush=True)
+            converse(url, form, _settings(options, model), open_lines(), sys.stdout)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -45,83 +67,79 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("model", type=Path, nargs="?", help="folder of an exported model")
     source.add_argument("--url", help="a running server instead")
+    parser.add_argument(
+        "--form",
+        choices=("auto", "chat", "completion"),
+        default="auto",
+        help="conversation in the chat template, or text to go on with (default: what the model was trained for)",
+    )
     parser.add_argument("--system", default="", help="system prompt (default: empty)")
-    parser.add_argument("--max-tokens", type=int, default=512, help="longest answer")
+    parser.add_argument("--max-tokens", type=int, help="longest answer (default: up to the end of the context)")
     parser.add_argument("--temperature", type=float, default=0.6)
     return parser.parse_args(arguments)
 
 
-def converse(url: str, model: str, system: str, settings: dict[str, Any], source: TextIO, sink: TextIO) -> None:
-    """Read one message a line from `source` until its end, and write the answers to `sink` token by token."""
-    start = [{"role": "system", "content": system}] if system else []
-    messages = list(start)
-    print(f"{model} at {url}; {HELP}", file=sink)
-    while (line := _ask(source, sink)) not in (None, "/quit"):
+def choose_form(asked: Literal["auto", "chat", "completion"], folder: Path | None, system: str) -> Form:
+    """The form in which the model in `folder`, where it is known, is asked; says what is not plain chat.
+
+    Raises UserError for a system prompt that a completion has no place for.
+    """
+    chats = asked == "chat" or (asked == "auto" and (folder is None or is_chat_model(folder)))
+    if chats and asked == "auto" and folder is None:
+        print(UNKNOWN_MODEL)
+    if not chats and system:
+        raise UserError("--system: a base model has no system prompt; write the text into the line that it completes")
+    if not chats:
+        print(BASE_MODEL)
+    return ChatForm(system) if chats else CompletionForm()
+
+
+def converse(url: str, form: Form, settings: dict[str, Any], lines: Lines, sink: TextIO) -> None:
+    """Answer line after line, to their end; what goes wrong with one of them is said, and the next one is read."""
+    while (line := lines.read()) not in (None, "/quit"):
         if line == "/clear":
-            messages = list(start)
+            form.clear()
         elif line:
-            messages.append({"role": "user", "content": line})
-            parts = stream_chat(url, {"model": model, "messages": messages, **settings})
-            messages.append({"role": "assistant", "content": show(parts, sink)})
+            _answer(url, form, settings, line, sink)
 
 
-def show(parts: Iterable[tuple[str, str]], sink: TextIO) -> str:
-    """Write the parts as they come, reasoning dimmed on a terminal; returns the answer without the reasoning."""
+def show(parts: Iterable[tuple[str, str]], answer: Answer, sink: TextIO) -> None:
+    """Write the parts as they come, reasoning dimmed on a terminal, and collect them in `answer`."""
     dim, plain = (DIM, PLAIN) if sink.isatty() else ("", "")
-    answer = ""
     for kind, text in parts:
+        if kind == "end":
+            answer.end = text
+            continue
         sink.write(f"{dim}{text}{plain}" if kind == "reasoning" else text)
         sink.flush()
-        answer += text if kind == "content" else ""
-    print(file=sink)
-    return answer
+        answer.content += text if kind == "content" else ""
 
 
-def stream_chat(url: str, request: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """("reasoning" or "content", text) as the server's `/v1/chat/completions` sends them (server-sent events)."""
-    with _open(f"{url}/v1/chat/completions", {**request, "stream": True}) as response:
-        for line in response:
-            data = line.decode().removeprefix("data:").strip()
-            if line.startswith(b"data:") and data != "[DONE]":
-                yield from _parts(json.loads(data))
-
-
-def find_model(url: str) -> str:
-    """The name of the first model that the server at `url` lists."""
-    with _open(f"{url}/v1/models") as response:
-        return json.load(response)["data"][0]["id"]
-
-
-def _parts(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """SGLang and older vLLM call reasoning `reasoning_content`."""
-    if "error" in event:
-        raise UserError(f"the server reports: {event['error']}")
-    for choice in event.get("choices", []):
-        delta = choice["delta"]
-        reasoning = delta.get("reasoning") or delta.get("reasoning_content")
-        if reasoning:
-            yield "reasoning", reasoning
-        if delta.get("content"):
-            yield "content", delta["content"]
-
-
-def _open(url: str, body: dict[str, Any] | None = None) -> Any:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+def _answer(url: str, form: Form, settings: dict[str, Any], line: str, sink: TextIO) -> None:
+    """One line and its answer; a refused one leaves the conversation as it was, a stopped one keeps what has come."""
+    answer, note = Answer(), ""
     try:
-        return urllib.request.urlopen(request, timeout=READ_SECONDS)
-    except urllib.error.HTTPError as error:
-        raise UserError(f"{url} refused the request ({error.code}): {error.read().decode()}") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"no server answers at {url} ({error}): start one with `megatron-mimo serve`") from error
+        with closing(stream(url + form.path, form.body(line) | settings)) as parts:
+            show(parts, answer, sink)
+    except KeyboardInterrupt:
+        note = "(stopped)"
+    except UserError as error:
+        answer.content, note = "", f"{error}\n{_advice(str(error))}"
+    if answer.end == "length":
+        note = "(cut off: --max-tokens, or the end of the model's context; /clear makes room)"
+    print(f"\n{note}" if note else "", file=sink, flush=True)
+    if answer.content:
+        form.keep(line, answer.content)
 
 
-def _ask(source: TextIO, sink: TextIO) -> str | None:
-    """One line without its end; None at the end of `source`."""
-    sink.write("> ")
-    sink.flush()
-    line = source.readline()
-    return line.strip() if line else None
+def _advice(fault: str) -> str:
+    return NO_TEMPLATE if "chat template" in fault else KEPT
+
+
+def _settings(options: argparse.Namespace, model: ServedModel) -> dict[str, Any]:
+    """What every request says."""
+    limit = {} if options.max_tokens is None else {"max_tokens": options.max_tokens}
+    return {"model": model.name, "temperature": options.temperature} | limit
 
 
 def _server(options: argparse.Namespace) -> AbstractContextManager[str]:

@@ -11,18 +11,22 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 from megatron_mimo.config import UserError
-from megatron_mimo.serve.openai_server import complete, curl_line, running_server, served_name
+from megatron_mimo.convert.huggingface import is_chat_model
+from megatron_mimo.serve.chat_client import ChatForm, CompletionForm
+from megatron_mimo.serve.openai_server import curl_line, post, running_server, served_name
 from megatron_mimo.serve.speculative import mtp_speculative_config
 
-PROMPT = "Question: 47+38=?\n"
+QUESTION, PROMPT = "What is 47+38?", "Question: 47+38=?"
 
 
 def main() -> int:
     """Run the server; returns the exit code."""
     options, extra = parse(sys.argv[1:])
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server must not outlive this process
+    for name in (signal.SIGTERM, signal.SIGHUP):  # the server must not outlive this process
+        signal.signal(name, signal.default_int_handler)
     try:
         serve(options, extra)
     except UserError as error:
@@ -49,9 +53,12 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         help="vLLM's parser for <think> blocks, or none (default: mimo where the tokenizer's files know <think>)",
     )
     parser.add_argument("--log", type=Path, help="file for the server's output (default: a temporary file)")
-    parser.add_argument("--prompt", default=PROMPT, help="prompt of --check and of the curl line")
-    parser.add_argument("--max-tokens", type=int, default=128, help="longest completion of --check")
-    parser.add_argument("--check", action="store_true", help="complete one prompt, print the answer and stop")
+    parser.add_argument(
+        "--prompt",
+        help="line that --check and the curl line ask: a question for a chat model, a text to go on for a base model",
+    )
+    parser.add_argument("--max-tokens", type=int, default=128, help="longest answer of --check")
+    parser.add_argument("--check", action="store_true", help="ask one line, print the answer and stop")
     return parser.parse_args(arguments[:end]), arguments[end + 1 :]
 
 
@@ -60,15 +67,24 @@ def serve(options: argparse.Namespace, extra: list[str]) -> None:
     draft = mtp_speculative_config(options.model, options.num_drafts)
     log_path = options.log or Path(tempfile.mkdtemp(prefix="serve_")) / "vllm.log"
     print(f"starting vLLM on {options.model}, speculation: {draft or 'none'} (log: {log_path})", flush=True)
-    name = served_name(options.model)
+    form = ChatForm() if is_chat_model(options.model) else CompletionForm()
+    line = options.prompt or (QUESTION if isinstance(form, ChatForm) else PROMPT)
+    settings = {"model": served_name(options.model), "max_tokens": options.max_tokens, "temperature": 0}
+    request = form.body(line) | settings
     with running_server(
         options.model, options.host, options.port, extra, log_path, options.num_drafts, options.reasoning_parser
     ) as url:
-        print(f"ready: {url}/v1\n{curl_line(url, name, options.prompt)}", flush=True)
+        print(f"ready: {url}/v1\n{curl_line(url + form.path, request)}", flush=True)
         if not options.check:
             threading.Event().wait()
-        answer = complete(url, name, options.prompt, options.max_tokens)
-        print(f"{options.prompt}{answer['choices'][0]['text']}\nusage: {answer['usage']}")
+        answer = post(url + form.path, request)
+        print(f"{line}\n{_text(answer['choices'][0])}\nusage: {answer['usage']}")
+
+
+def _text(choice: dict[str, Any]) -> str:
+    """What a completion or a chat's turn says, reasoning first."""
+    message = choice.get("message") or {"content": choice.get("text")}
+    return "".join(filter(None, (message.get("reasoning"), message.get("content"))))
 
 
 if __name__ == "__main__":

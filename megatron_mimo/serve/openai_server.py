@@ -38,7 +38,7 @@ def server_command(
     `num_drafts`: tokens drafted a step, by default one for each MTP layer. `reasoning_parser`: a name of vLLM's,
     "none", or "auto" for models that think. Raises UserError where several layers lack vLLM's plugin.
     """
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder.resolve())]
     command += ["--served-model-name", served_name(folder), "--trust-remote-code", "--host", host, "--port", str(port)]
     command += ["--dtype", compute_dtype(folder)]
     speculative_config = mtp_speculative_config(folder, num_drafts)
@@ -84,8 +84,10 @@ def running_server(
         process = subprocess.Popen(
             command,
             env=vllm_environment(),
+            stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            process_group=0,  # Ctrl-C in the terminal is for this program, which decides what ends
         )
         try:
             _wait_until_healthy(process, url, log_path)
@@ -108,10 +110,12 @@ def check_port_is_free(host: str, port: int) -> None:
 
 def complete(url: str, model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
     """One greedy completion; the server's JSON answer. Raises UserError with the server's text where it refuses."""
-    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
-    request = urllib.request.Request(
-        f"{url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
+    return post(f"{url}/v1/completions", {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0})
+
+
+def post(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The server's JSON answer to one request; raises UserError with the server's text where it refuses."""
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=120) as response:
             return json.load(response)
@@ -119,10 +123,9 @@ def complete(url: str, model: str, prompt: str, max_tokens: int) -> dict[str, An
         raise UserError(f"{url} refused the request ({error.code}): {error.read().decode()}") from error
 
 
-def curl_line(url: str, model: str, prompt: str) -> str:
+def curl_line(url: str, body: dict[str, Any]) -> str:
     """A shell command that asks the server the same."""
-    body = json.dumps({"model": model, "prompt": prompt, "max_tokens": 128, "temperature": 0})
-    return f"curl {url}/v1/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    return f"curl {url} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
 
 
 def _wait_until_healthy(process: subprocess.Popen, url: str, log_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The HTML report of a run, made from its folder alone: metrics, configuration, environment, final evaluation."""
+"""The HTML report of a run, made from its folder alone: results first, then curves, then how it was made."""
 
 import json
 from datetime import datetime
@@ -12,6 +12,7 @@ from megatron_mimo.platform.files import write_text
 from megatron_mimo.platform.formats import format_bytes, format_count, format_seconds
 from megatron_mimo.training.charts import Series, line_chart
 from megatron_mimo.training.history import History, mean, read_history
+from megatron_mimo.training.report_results import read_results, result_sections, result_tiles
 
 SCHEDULES = {
     "learning rate": "learning_rate",
@@ -22,18 +23,33 @@ SCHEDULES = {
 }
 
 
+FIGURE_NOTES = {
+    "loss": "Nats per token: how far the model was from the right next token at the end. 0 would be certain.",
+    "tokens read": "A token is a piece of a word, a digit or a sign.",
+    "steps": "Updates of the weights.",
+    "time in steps": "Without start-up, evaluation and checkpoints.",
+    "tokens per second": "Of all processes together, on average.",
+    "peak memory": "The most that one process took.",
+    "skipped steps": "Left out because loss or gradient was not a number, or leapt.",
+}
+HELD_OUT_NOTE = "Nats per token on text that training never reads, measured now and then; lower is better."
+MTP_LOSS_NOTE = "The same for the extra layer that predicts a token further ahead; its guesses speed up serving."
+
+
 def write_report(output_dir: Path) -> Path:
     """Write `<output_dir>/report.html` from the files beside it; raises UserError where one is missing or broken."""
     config = load(PretrainConfig, [str(output_dir / "config.yaml")])
     history = read_history(output_dir / "metrics.jsonl")
     if history.last is None:
         raise UserError(f"{output_dir / 'metrics.jsonl'} holds no step yet: nothing to report")
+    results = read_results(output_dir)
     body = [
-        _head(config, history),
+        _head(config, history, results),
+        *result_sections(results),
+        _training(config, history),
         _losses(history),
         _evaluation(history),
         _scores(history),
-        _results(output_dir),
         _mixture(config, history, output_dir),
         _schedules(history),
         _speed(history),
@@ -45,31 +61,38 @@ def write_report(output_dir: Path) -> Path:
     return path
 
 
-def _head(config: PretrainConfig, history: History) -> str:
+def _head(config: PretrainConfig, history: History, results: dict[str, Any]) -> str:
     last = history.steps[-1]
-    consumed, total = last["consumed_tokens"], config.total_tokens
-    share = consumed / total
+    share = last["consumed_tokens"] / config.total_tokens
     model = config.model
     shape = (
         f"{model.num_layers} layers x {model.hidden_size}, {model.num_attention_heads} heads in "
         f"{model.num_query_groups} groups, vocabulary {model.vocab_size:,}, {model.mtp_num_layers} MTP layer(s)"
     )
-    figures = {
-        "loss (nats a token)": f"{last['loss']:.4f}",
-        **{f"MTP loss, depth {depth}": f"{loss:.4f}" for depth, loss in enumerate(last["mtp_losses"], start=1)},
-        f"of {format_count(total)} tokens": format_count(consumed),
-        "steps": f"{last['step']:,}",
-        "time in steps": format_seconds(history.step_seconds),
-        "tokens a second": format_count(mean(row["tokens_per_second"] for row in history.steps)),
-        "peak memory a rank": format_bytes(history.peak_memory_bytes),
-        "skipped steps": f"{history.skipped_steps:,}",
-    }
     written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    lead = f"{100 * share:.1f} % of the plan, in stage {last['stage']}, written {written}"
+    lead = f"{page.percent(share)} of the plan, in stage {last['stage']}, written {written}"
     return (
         f"<h1>{page.escape(config.name)}</h1><p>{page.escape(shape)}</p>"
-        f'<p class="soft">{page.escape(lead)}</p>{page.progress_bar(share)}{page.tiles(figures)}'
+        f'<p class="soft">{page.escape(lead)}</p>{page.progress_bar(share)}{result_tiles(results)}'
     )
+
+
+def _training(config: PretrainConfig, history: History) -> str:
+    """The last step's losses, and what the run took."""
+    last = history.steps[-1]
+    depths = {f"MTP loss, depth {depth}": loss for depth, loss in enumerate(last["mtp_losses"], start=1)}
+    figures = {
+        "loss": f"{last['loss']:.4f}",
+        **{name: f"{loss:.4f}" for name, loss in depths.items()},
+        "tokens read": f"{format_count(last['consumed_tokens'])} of {format_count(config.total_tokens)}",
+        "steps": f"{last['step']:,}",
+        "time in steps": format_seconds(history.step_seconds),
+        "tokens per second": format_count(mean(row["tokens_per_second"] for row in history.steps)),
+        "peak memory": format_bytes(history.peak_memory_bytes),
+        "skipped steps": f"{history.skipped_steps:,}",
+    }
+    notes = FIGURE_NOTES | dict.fromkeys(depths, MTP_LOSS_NOTE)
+    return page.section("Training", page.tiles(figures, notes), note="Where the run ended, and what it took.")
 
 
 def _column(history: History, key: str, name: str = "", low: str = "", high: str = "") -> Series:
@@ -99,10 +122,11 @@ def _losses(history: History) -> str:
     return page.section(
         "Training loss",
         page.cards(
-            line_chart(series, "loss (nats a token)", boundaries=stages),
+            line_chart(series, "loss (nats per token)", boundaries=stages),
             line_chart(by_source, "main loss by source", boundaries=stages) if by_source else "",
         ),
-        note="Each point is the mean of the steps it stands for; the band spans their smallest and largest loss.",
+        note="The loss, in nats per token, falls as the model learns; a stage with another mixture makes it jump."
+        " Each point is the mean of the steps it stands for; the band spans their smallest and largest loss.",
     )
 
 
@@ -124,7 +148,7 @@ def _evaluation(history: History) -> str:
         for source, loss in sorted(last["losses"].items())
     ]
     newest = page.titled(f"At {format_count(last['consumed_tokens'])} tokens", page.table(rows))
-    return page.section("Held-out loss", page.cards(chart, newest), note="Nats a token.")
+    return page.section("Held-out loss", page.cards(chart, newest), note=HELD_OUT_NOTE)
 
 
 def _scores(history: History) -> str:
@@ -133,7 +157,7 @@ def _scores(history: History) -> str:
         return ""
     names = sorted({task for row in history.scores for task in row["tasks"]})
     curves = [
-        {**row, "percent": {task: _percent(found, "score") for task, found in row["tasks"].items()}}
+        {**row, "percent": {task: _percent(found["score"]) for task, found in row["tasks"].items()}}
         for row in history.scores
     ]
     chart = line_chart(
@@ -141,30 +165,20 @@ def _scores(history: History) -> str:
     )
     rows = [
         {"step": row["step"], "tokens": format_count(row["consumed_tokens"]), "task": task}
-        | {f"{key} %": _percent(found, key) for key in ("score", "low", "high", "in_format", "truncated")}
-        | {"tokens an answer": found["mean_tokens"]}
+        | {key: page.percent(found[key]) for key in ("score", "low", "high", "in_format", "truncated")}
+        | {"tokens per answer": found["mean_tokens"]}
         for row in history.scores
         for task, found in row["tasks"].items()
     ]
-    note = "Answers of the weights of the moment, avg@n with its 95 % interval; `in_format`: think block and answer."
+    note = (
+        "Answers of the weights of the moment: mean score of n answers per problem, with its 95 % interval (low, high);"
+        " in format: a think block and an answer; truncated: cut at the longest answer allowed."
+    )
     return page.section("Benchmarks during the run", page.cards(chart), page.table(rows), note=note)
 
 
-def _percent(found: dict[str, float | None], key: str) -> float:
-    share = found[key]
-    return float("nan") if share is None else round(100 * share, 2)
-
-
-def _results(output_dir: Path) -> str:
-    """The final evaluation, whatever it measured: one card for each of its parts."""
-    path = output_dir / "evaluation.json"
-    if not path.is_file():
-        return ""
-    tree = json.loads(path.read_text(encoding="utf-8"))
-    trees = {name: value for name, value in tree.items() if isinstance(value, dict | list)}
-    scalars = {name: value for name, value in tree.items() if name not in trees}
-    parts = [page.titled(name.replace("_", " "), page.nested(value)) for name, value in trees.items()]
-    return page.section("Final evaluation", page.cards(page.pairs(scalars), *parts))
+def _percent(share: float | None) -> float:
+    return float("nan") if share is None else 100 * share
 
 
 def _mixture(config: PretrainConfig, history: History, output_dir: Path) -> str:
@@ -176,8 +190,8 @@ def _mixture(config: PretrainConfig, history: History, output_dir: Path) -> str:
         rows = [
             {
                 "source": source,
-                **({"asked %": f"{100 * asked.get(source, 0.0):.2f}"} if asked else {}),
-                "actual %": f"{100 * consumed.get(source, 0) / total:.2f}",
+                **({"asked": page.percent(asked.get(source, 0.0), 2)} if asked else {}),
+                "actual": page.percent(consumed.get(source, 0) / total, 2),
                 "tokens": format_count(consumed.get(source, 0)),
             }
             for source in sorted(asked | consumed, key=lambda name: -consumed.get(name, 0))
@@ -202,20 +216,24 @@ def _schedules(history: History) -> str:
         _small_chart(_column(history, key), name, history, staircase=key != "learning_rate")
         for name, key in SCHEDULES.items()
     ]
-    return page.section("Schedules, as run", page.cards(*charts, narrow=True))
+    note = "Settings that change on the way, by the tokens read so far."
+    return page.section("Schedules, as run", page.cards(*charts, narrow=True), note=note)
 
 
 def _speed(history: History) -> str:
     memory = _column(history, "memory_bytes")
     charts = {
-        "tokens a second, all ranks": _column(history, "tokens_per_second"),
-        "model TFLOP/s a rank": _column(history, "tflops_per_gpu"),
+        "tokens per second, all processes": _column(history, "tokens_per_second"),
+        "model TFLOP/s per process": _column(history, "tflops_per_gpu"),
         "model FLOPs utilisation": _column(history, "mfu"),
-        "memory of a rank (GiB)": Series("memory", memory.x, [size / 2**30 for size in memory.y]),
+        "memory of a process (GiB)": Series("memory", memory.x, [size / 2**30 for size in memory.y]),
     }
     drawn = [_small_chart(series, name, history) for name, series in charts.items() if any(y == y for y in series.y)]
     drawn.append(_small_chart(_column(history, "grad_norm"), "gradient norm before clipping", history, log_y=True))
-    note = "FLOPs count causal attention half and leave recomputation out."
+    note = (
+        "FLOPs are the model's multiplications and additions, causal attention counted half, recomputation left out."
+        " The gradient norm says how strongly a step pulls at the weights; steps above the limit are scaled down to it."
+    )
     return page.section("Speed, memory, gradients", page.cards(*drawn, narrow=True), note=note)
 
 

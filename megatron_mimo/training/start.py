@@ -76,6 +76,23 @@ def is_new(name: str, saved_layers: int) -> bool:
     return match is not None and int(match.group(1)) >= saved_layers
 
 
+def start_run(start: StartConfig) -> dict[str, Any]:
+    """run.json of the checkpoint that the weights come from; raises UserError where there is none."""
+    return read_run_json(find_checkpoint(Path(start.checkpoint), hash_files=False))
+
+
+def lineage(is_chat: bool, origin: dict[str, Any] | None) -> dict[str, Any]:
+    """What weights keep of the run.json (`origin`) they started from: whether they chat, and their licence.
+
+    `chat_trained` is None where nobody knows: they were imported, and their folder did not say it.
+    """
+    if origin is None:
+        return {"chat_trained": is_chat}
+    return {"chat_trained": is_chat or origin.get("chat_trained")} | {
+        name: origin[name] for name in ("license",) if name in origin
+    }
+
+
 def _copy_last_mtp_layer(chunk: MTPGPTModel, saved_layers: int) -> None:
     if chunk.mtp_process:
         for layer in chunk.mtp.layers[saved_layers:]:

@@ -36,7 +36,7 @@ from megatron_mimo.training.preemption import PreemptionHandler
 from megatron_mimo.training.profile import step_profiler
 from megatron_mimo.training.resume import check_order, differences, settle_progress, settle_stages
 from megatron_mimo.training.schedule import Schedule
-from megatron_mimo.training.start import start_from
+from megatron_mimo.training.start import lineage, start_from, start_run
 from megatron_mimo.training.state import Progress, advance, is_finished
 from megatron_mimo.training.step import LossReport, TrainStep
 from megatron_mimo.training.straggler import StragglerMonitor, straggler_table
@@ -62,9 +62,10 @@ class Trainer:
         self._start_mtp_layers = 0
         chunks = build_model(config.model, config.parallel, config.precision, first.seq_length, first.rotary_base)
         initialize_weights(chunks, config.model, config.seed)
-        self._latest = latest_checkpoint(config)
+        self._latest, origin = latest_checkpoint(config), None
         if config.start:
             own_run = read_run_json(self._latest) if self._latest else None
+            origin = own_run or start_run(config.start)
             self._start_mtp_layers = start_from(chunks, config, config.start, own_run)
         if config.lora:
             add_lora(chunks, config.lora)
@@ -73,7 +74,7 @@ class Trainer:
         self.schedule = Schedule(config.stages, config.mtp_loss)
         self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision)
         self.step = TrainStep(self.chunks, 1 + config.model.mtp_num_layers, len(data.sources))
-        self.checkpoints = Checkpointer(config, self.chunks, self.optimizer, self._facts())
+        self.checkpoints = Checkpointer(config, self.chunks, self.optimizer, self._facts(origin))
         self.evaluator = Evaluator(config, data, self.backend, self.step)
         self.progress = Progress()
         self.saved_step = 0
@@ -244,14 +245,15 @@ class Trainer:
             "optimizer": type(distributed_parts(self.optimizer)[0].optimizer).__module__ + " AdamW, fp32 states",
         }
 
-    def _facts(self) -> dict[str, Any]:
-        """What a checkpoint's run.json tells beside configuration and progress."""
+    def _facts(self, origin: dict[str, Any] | None) -> dict[str, Any]:
+        """What a checkpoint's run.json tells beside configuration and progress; `origin` is the start's run.json."""
         packages = ("torch", "megatron-core", "transformer-engine", "numpy")
         return {
             "versions": {name: package_version(name) for name in ("megatron-mimo", *packages)},
             "tokenizer_sha256": self.data.tokenizer_sha256,
             "data": self.data.facts,
             "order": {stage.name: self.data.stage_order(index) for index, stage in enumerate(self.config.stages)},
+            **lineage(self.data.is_chat, origin),
             "backend": self.backend,
             "start_mtp_layers": self._start_mtp_layers,
             "layout": asdict(self.config.parallel)

@@ -30,6 +30,8 @@ class TrainingData(Protocol):
     vocab_size: int
     """Tokens of the tokenizer."""
     eod_token_id: int
+    is_chat: bool
+    """Whether the samples are conversations in the tokenizer's chat template."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -51,6 +53,8 @@ class TrainingData(Protocol):
 
 class PretrainingData:
     """TrainingData of a folder made by megatron-mimo preprocess."""
+
+    is_chat = False
 
     def __init__(self, config: PretrainConfig, config_folder: Path) -> None:
         """Mixture paths are relative to `config_folder`. Raises UserError without a sound data folder."""

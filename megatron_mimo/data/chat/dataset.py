@@ -45,6 +45,8 @@ class PackedRows(Dataset):
 class ChatData:
     """TrainingData of a folder made by `prepare_chat_data`."""
 
+    is_chat = True
+
     def __init__(self, folder: str | Path, seq_length: int) -> None:
         self._folder, self._seq_length = Path(folder), seq_length
         self._manifest = read_chat_manifest(self._folder)

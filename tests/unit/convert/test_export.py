@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from megatron_mimo.convert import mimo, ops
+from megatron_mimo.convert.hf_import import import_checkpoint
+from megatron_mimo.convert.huggingface import is_chat_model
 
 DATA = {"text": {"domain": "web", "train": {"documents": 545, "tokens": 707_860}}}
 
@@ -71,6 +73,22 @@ def test_rope_base_is_that_of_the_last_step(
     assert run_export(write_checkpoint(megatron_weights, **position))[0] == 0
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert (config["rope_theta"], config["max_position_embeddings"]) == expected
+
+
+@pytest.mark.parametrize("trained", [True, False, None])
+def test_the_folder_says_whether_it_has_learned_to_chat(
+    write_checkpoint, megatron_weights, run_export, tmp_path: Path, trained: bool | None
+) -> None:
+    """Where nobody knows, it says nothing; an import keeps what a folder says."""
+    changes = {} if trained is None else {"chat_trained": trained}
+    assert run_export(write_checkpoint(megatron_weights, **changes))[0] == 0
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert (config.get("chat_trained"), config["trained_steps"]) == (trained, 7)
+    assert is_chat_model(tmp_path / "model") == bool(trained), "its tokenizer has no template"
+    import_checkpoint(tmp_path / "model", tmp_path / "step_00000000")
+    run = json.loads((tmp_path / "step_00000000" / "run.json").read_text())
+    assert run["chat_trained"] == trained
+    assert run["license"] == "apache-2.0"
 
 
 def test_a_model_engines_compute_otherwise_is_noted(write_checkpoint, megatron_weights, run_export, nano) -> None:

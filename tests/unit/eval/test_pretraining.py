@@ -7,7 +7,7 @@ import pytest
 from megatron_mimo.config import UserError
 from megatron_mimo.eval import pretraining
 from megatron_mimo.eval.arithmetic import Problem
-from megatron_mimo.serve.vllm_engine import Generation
+from megatron_mimo.serve.vllm_engine import Generation, PromptGroup
 
 HELD_OUT = {"text": ["déjà", "vu"], "code": ["x = 1\n" * 50]}
 
@@ -60,3 +60,18 @@ def test_scores_by_operator_and_finds_leaked_problems() -> None:
     scores = pretraining.problem_scores(problems, ["\\boxed{46}", "\\boxed{40}"])
     assert {name: score["accuracy"] for name, score in scores.items()} == {"all": 0.5, "+": 1.0, "*": 0.0}
     assert pretraining.problems_seen(problems, [b"Question: 12+35=?\n", b"a Question: 12*34=? b"]) == 1
+
+
+def test_samples_are_spread_over_a_group_and_show_token_prompts_as_text() -> None:
+    groups = [
+        PromptGroup("problems", [f"{n}+1=?" for n in range(7)], max_tokens=9),
+        PromptGroup("text documents", [[65, 66]], max_tokens=9),
+    ]
+    generations = {
+        "problems": Generation([f"is {n + 1}" for n in range(7)], 1, 1.0, 0, 0),
+        "text documents": Generation(["C"], 1, 1.0, 0, 0),
+    }
+    found = pretraining.samples(groups, generations, lambda ids: "".join(map(chr, ids)))
+    shown = [(sample["group"], sample["prompt"], sample["continuation"]) for sample in found]
+    problems = [("problems", f"{n}+1=?", f"is {n + 1}") for n in (0, 3, 6)]
+    assert shown == [*problems, ("text documents", "AB", "C")]

@@ -98,5 +98,7 @@ def test_a_server_that_ends_while_it_starts_shows_its_last_words(tmp_path: Path,
 
 
 def test_curl_line_survives_the_shell() -> None:
-    words = shlex.split(openai_server.curl_line("http://h:1", "mimo", "it's\n\\boxed{1}"))
-    assert json.loads(words[words.index("-d") + 1])["prompt"] == "it's\n\\boxed{1}"
+    body = {"model": "mimo", "prompt": "it's\n\\boxed{1}"}
+    words = shlex.split(openai_server.curl_line("http://h:1/v1/completions", body))
+    assert words[1] == "http://h:1/v1/completions"
+    assert json.loads(words[words.index("-d") + 1]) == body

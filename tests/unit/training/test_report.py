@@ -182,17 +182,104 @@ def test_report_tells_the_run(run):
 def test_mixture_shows_asked_beside_actual_shares(run):
     page, _ = read(run)
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", page)]
-    assert ["code", "75.00", "70.00", "1.4K"] in rows
-    assert ["text", "25.00", "30.00", "600"] in rows
-    assert ["code", "70.00", "700"] in rows, "stage 2 has no mixture file in reach"
+    assert ["code", "75.00 %", "70.00 %", "1.4K"] in rows
+    assert ["text", "25.00 %", "30.00 %", "600"] in rows
+    assert ["code", "70.00 %", "700"] in rows, "stage 2 has no mixture file in reach"
 
 
 def test_report_leaves_out_what_the_run_lacks(run):
     for name in ("command.txt", "environment.json", "evaluation.json"):
         (run / name).unlink()
     _, outside = read(run)
-    for heading in ("Resume", "Environment", "Final evaluation", "model FLOPs utilisation"):
+    for heading in ("Resume", "Environment", "Bits per byte", "About this evaluation", "model FLOPs utilisation"):
         assert heading not in outside.text
+
+
+EVALUATION = {
+    "model": "runs/m",
+    "bits_per_byte": {
+        "model": {"all": 1.2572, "code": 1.5},
+        "gzip -9": {"all": 2.5, "code": 1.25},
+        "zstd <&>": {"all": 1.2572, "code": 2.0},
+    },
+    "held_out_bytes": {"all": 1234, "code": 1234},
+    "problems_in_training_text": 0,
+    "arithmetic": {
+        "all": {"correct": 3, "total": 4, "accuracy": 0.75, "low": 0.301, "high": 0.954},
+        "*": {"correct": 0, "total": 1, "accuracy": 0.0, "low": 0.0, "high": 0.793},
+    },
+    "speculation": {
+        "problems": {
+            "acceptance_rate": 0.991,
+            "draft_tokens": 1000,
+            "accepted_tokens": 991,
+            "tokens_per_second": 1234.5,
+        },
+        "all": {"acceptance_rate": 0.991, "draft_tokens": 1000, "accepted_tokens": 991, "tokens_per_second": 1234.5},
+        "none": {"acceptance_rate": None, "draft_tokens": 0, "accepted_tokens": 0, "tokens_per_second": 10.0},
+    },
+    "samples": [{"group": "problems", "prompt": "Question: <4+3>", "continuation": "4+3=7\n"}],
+}
+CHAT = {
+    "right": 1,
+    "total": 2,
+    "answers": [
+        {"question": "4+3=?", "expected": "7", "said": "8", "is_right": False, "text": "\\boxed{8}"},
+        {"question": "What is 4+3?", "expected": "7", "said": "7", "is_right": True, "text": "4+3=7: \\boxed{7}"},
+    ],
+}
+
+
+@pytest.fixture
+def evaluated(run: Path) -> Path:
+    (run / "evaluation.json").write_text(json.dumps(EVALUATION))
+    (run / "chat.json").write_text(json.dumps(CHAT))
+    return run
+
+
+def test_results_come_first_then_curves_then_configuration(evaluated):
+    page, _ = read(evaluated)
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    order = ["Bits per byte of held-out text", "Problems solved", "Drafts of the MTP layer accepted", "Samples of text"]
+    assert headings[:5] == [*order, "Chat answers"]
+    assert headings.index("Training loss") < headings.index("Environment") < headings.index("Configuration")
+
+
+def test_results_are_counts_and_percentages_with_their_intervals(evaluated):
+    page, outside = read(evaluated)
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", page)]
+    assert ["all", "3 of 4", "75.0 %", "30.1 % to 95.4 %"] in rows
+    assert ["products", "0 of 1", "0.0 %", "0.0 % to 79.3 %"] in rows
+    assert ["problems", "99.1 %", "991 of 1,000", "1,234"] in rows
+    assert ["none", "-", "0 of 0", "10"] in rows
+    for tile in ("1.257", "3 of 4", "99.1 %", "1 of 2"):
+        assert f"<b>{tile}</b>" in page
+    assert "Question: <4+3>" in outside.text
+    assert "4+3=7: \\boxed{7}" in outside.text
+    assert "runs/m" in outside.text, "what is not known to the report is shown as it is"
+
+
+def test_the_lowest_of_each_column_is_marked(evaluated):
+    page, _ = read(evaluated)
+    best = re.findall(r'<tr><td>([^<]*)</td><td class="number best">([\d.]+)</td>', page)
+    assert best == [("this model", "1.257"), ("zstd &lt;&amp;&gt;", "1.257")], "equal values are both the best"
+    assert re.search(r'<td>gzip -9</td><td class=number>2.500</td><td class="number best">1.250</td>', page)
+
+
+def test_every_figure_and_section_is_explained(evaluated):
+    page, _ = read(evaluated)
+    tiles = re.findall(r'<div class="card tile">(.*?)</div>', page)
+    assert tiles
+    assert [tile for tile in tiles if "<small>" not in tile] == []
+    sections = re.findall(r"<section><h2>(.*?)</h2>(<p)?", page)
+    plain = {"Resume", "Environment", "Configuration", "About this evaluation"}
+    assert {title for title, note in sections if not note} <= plain
+
+
+def test_a_broken_evaluation_is_named(evaluated):
+    (evaluated / "chat.json").write_text("{")
+    with pytest.raises(UserError, match="chat.json is not valid JSON"):
+        write_report(evaluated)
 
 
 def test_charts_are_xml_and_take_their_colours_from_the_page(run):
