@@ -107,6 +107,8 @@ def test_every_layout_learns_the_same_and_a_run_resumes(
     refused = (tmp_path / "one" / "prepared" / "refused.jsonl").read_text()
     assert "chat.jsonl:41" in refused
     assert "not JSON" in refused
+    newest = max((tmp_path / "two" / "run" / "checkpoints").iterdir())  # of a resumed run, once
+    assert [json.loads((each / "run.json").read_text())["chat_trained"] for each in (base, newest)] == [False, True]
 
 
 def test_merged_and_adapted_models_are_the_same(base: Path, tiny_data: Path, tmp_path: Path) -> None:

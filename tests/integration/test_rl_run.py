@@ -124,6 +124,7 @@ def test_a_policy_learns_through_a_kill_and_a_stop(config: Path) -> None:
     launched = sum(sum(row["outcomes"].values()) for row in steps)
     saved = json.loads((run_folder / "checkpoints" / f"step_{NUM_STEPS:08}" / "run.json").read_text())
     assert saved["driver"]["scheduler"]["next_launch"] == launched
+    assert saved["chat_trained"] is True
     assert "held-out pass@1" in (run_folder / "report.html").read_text()
 
 

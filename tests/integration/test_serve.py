@@ -1,14 +1,21 @@
 """vLLM on models whose every token and draft is known: counters of drafts, the answer's reasoning part."""
 
+import io
 import json
+import re
 import subprocess
 import sys
+import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from megatron_mimo.platform.network import free_port
+from megatron_mimo.serve.chat import converse
+from megatron_mimo.serve.chat_client import ChatForm, find_model, stream
+from megatron_mimo.serve.chat_lines import PlainLines
 from megatron_mimo.serve.openai_server import complete, running_server
 from megatron_mimo.serve.speculative import vllm_environment
 from megatron_mimo.serve.vllm_engine import PromptGroup, generate
@@ -17,6 +24,8 @@ from support.launch import ROOT
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.slow
+LONG = 30_000
+"""Tokens of a context that takes seconds to fill."""
 
 
 def test_a_draft_that_is_always_right_is_always_accepted(tmp_path: Path) -> None:
@@ -51,10 +60,16 @@ def test_sampling_with_drafts_keeps_the_distribution(tmp_path: Path) -> None:
 
 
 def test_server_answers_and_rejects_drafts_that_are_always_wrong(tmp_path: Path) -> None:
-    folder = constant_model(tmp_path / "model", draft_agrees=False)
+    folder = constant_model(tmp_path / "model", draft_agrees=False, seq_length=LONG)
     with running_server(folder, "127.0.0.1", free_port(), [], tmp_path / "log") as url:
         answer = complete(url, "mimo", "some words", max_tokens=8)
-        metrics = urllib.request.urlopen(f"{url}/metrics").read().decode()
+        metrics = read_metrics(url)
+        assert find_model(url).folder == folder
+        parts = stream(f"{url}/v1/completions", {"model": "mimo", "prompt": "some", "max_tokens": LONG - 10})
+        assert next(parts)[0] == "content"
+        parts.close()
+        aborted = 'vllm:request_success_total{engine="0",finished_reason="abort"'
+        assert eventually(lambda: counter(read_metrics(url), aborted) == 1), "a closed stream ends the server's work"
     assert answer["usage"]["completion_tokens"] == 8
     assert len(set(answer["choices"][0]["text"])) == 1
     assert counter(metrics, "vllm:spec_decode_num_draft_tokens_total") >= 6
@@ -69,7 +84,23 @@ def test_the_reasoning_is_told_apart_from_the_answer(tmp_path: Path) -> None:
             f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         message = json.load(urllib.request.urlopen(request))["choices"][0]["message"]
+        sink, lines = io.StringIO(), f"some\n{'words ' * 500}\nsome\n"
+        settings = {"model": "mimo", "max_tokens": 16, "temperature": 0}
+        converse(url, ChatForm(), settings, PlainLines(io.StringIO(lines), sink), sink)
     assert (message["reasoning"], message["content"]) == ("mo", "wd")
+    assert sink.getvalue().count("mowd\n") == 2
+    assert re.search(r"the server refused \(400\): .*128.*\n\(this line is left out", sink.getvalue())
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return holds()
+
+
+def read_metrics(url: str) -> str:
+    return urllib.request.urlopen(f"{url}/metrics").read().decode()
 
 
 def counter(metrics: str, name: str) -> float:

@@ -19,7 +19,7 @@ MODEL = ModelConfig(
 )  # fmt: skip
 
 
-def constant_model(folder: Path, draft_agrees: bool) -> Path:
+def constant_model(folder: Path, draft_agrees: bool, seq_length: int = 128) -> Path:
     """A model that says ANSWER after anything, and whose MTP layer agrees, or always proposes OTHER.
 
     Every embedding carries a 1 in its first place and all layers pass it on unchanged; the head reads ANSWER off a
@@ -29,7 +29,7 @@ def constant_model(folder: Path, draft_agrees: bool) -> Path:
     tensors["model.embed_tokens.weight"][:, 0] = 1.0
     tensors["lm_head.weight"][ANSWER, 0], tensors["lm_head.weight"][OTHER, 0] = 1.0, -1.0
     tensors["model.mtp_layers.0.input_proj.weight"][0, 0] = 1.0 if draft_agrees else -1.0
-    return write_model(folder, tensors, train_tokenizer(["some words"], vocab_size=268))
+    return write_model(folder, tensors, train_tokenizer(["some words"], vocab_size=268), seq_length)
 
 
 def undecided_model(folder: Path) -> Path:
@@ -83,11 +83,10 @@ def transparent_weights() -> dict[str, torch.Tensor]:
     return tensors
 
 
-def write_model(folder: Path, tensors: dict[str, torch.Tensor], tokenizer: Tokenizer) -> Path:
+def write_model(folder: Path, tensors: dict[str, torch.Tensor], tokenizer: Tokenizer, seq_length: int = 128) -> Path:
     """The Hugging Face folder of these weights."""
     path = folder.parent / "tokenizer"
     save_tokenizer(tokenizer, path)
-    write_hugging_face(
-        folder, MODEL, tensors.items(), rotary_base=10_000, seq_length=128, tokenizer=check_tokenizer(path, MODEL)
-    )  # fmt: skip
+    settings = {"rotary_base": 10_000, "seq_length": seq_length, "tokenizer": check_tokenizer(path, MODEL)}
+    write_hugging_face(folder, MODEL, tensors.items(), **settings)
     return folder
