@@ -47,8 +47,11 @@ megatron-mimo serve PATH    # OpenAI-compatible server
 megatron-mimo chat PATH     # in the terminal
 ```
 
-Without it, `python -m vllm.entrypoints.openai.api_server --model PATH --trust-remote-code{speculation}` is the same
-server (`vllm serve PATH` in GPU builds of vLLM).
+Without it, the same server is
+
+```
+python -m vllm.entrypoints.openai.api_server --model PATH --trust-remote-code{speculation}
+```
 {notes}
 ## Made with
 
@@ -75,7 +78,7 @@ inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, ret
 _TEXT_PROMPT = """inputs = tokenizer({text!r}, return_tensors="pt")"""
 _CHAT_KIND = "It was trained on conversations in the tokenizer's chat template."
 _BASE_KIND = (
-    "This is a base model: it continues text. It has not been trained on conversations, although its tokenizer has a"
+    "This is a base model: it continues text. It has not been trained on conversations, even if its tokenizer carries a"
     " chat template."
 )
 _SPECULATION = """ \\

@@ -114,7 +114,7 @@ def _drafts(results: dict[str, Any]) -> str:
         }
         for name, row in results.get("speculation", {}).items()
     ]
-    notes = {"tokens/s": "Tokens that vLLM wrote a second, all prompts of the group at once, drafts included."}
+    notes = {"tokens/s": "Tokens that vLLM wrote per second, all prompts of the group at once, drafts included."}
     table = page.table(rows, notes=notes)
     return page.section("Drafts of the MTP layer accepted", page.cards(table) if table else "", note=DRAFTS_NOTE)
 

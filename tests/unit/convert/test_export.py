@@ -91,6 +91,18 @@ def test_the_folder_says_whether_it_has_learned_to_chat(
     assert run["license"] == "apache-2.0"
 
 
+@pytest.mark.parametrize("chats", [False, True])
+def test_the_cards_python_runs(write_checkpoint, megatron_weights, run_export, tmp_path: Path, capsys, chats) -> None:
+    assert run_export(write_checkpoint(megatron_weights, chat_trained=chats))[0] == 0
+    folder = tmp_path / "model"
+    if chats:
+        (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}{{ 'Answer:' }}")
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    exec(code.replace("PATH", repr(str(folder))))
+    said = capsys.readouterr().out
+    assert said.startswith("What is 47+38?Answer:" if chats else "The capital of France is")
+
+
 def test_a_model_engines_compute_otherwise_is_noted(write_checkpoint, megatron_weights, run_export, nano) -> None:
     model = dataclasses.asdict(dataclasses.replace(nano, mtp_hidden_state="after_final_norm"))
     code, output, _ = run_export(write_checkpoint(megatron_weights, model=model))
