@@ -4,7 +4,13 @@
 set -euo pipefail
 again=("$0" "$@")
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-bin=${BIN:-.venv/bin}
+if [ -n "${BIN:-}" ]; then
+    bin=$BIN
+elif [ -f tools/setup_environment.sh ]; then
+    bin=.venv/bin
+else # a copy that `megatron-mimo examples` has made
+    bin=$(dirname "$(command -v megatron-mimo)")
+fi
 export PYTHONWARNINGS=ignore HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 title="" started=0

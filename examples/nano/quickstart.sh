@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
+# shellcheck disable=SC2154 # $bin is common.sh's
 # The whole chain on a laptop: environment, corpus, forecast, three-stage pre-training on two processes, fine-tuning on
 # conversations, export to Hugging Face, evaluation against baselines, serving in vLLM with MTP drafting, chat, report.
 #   ./examples/nano/quickstart.sh [--run FOLDER] [key=value ...]
 # FOLDER holds everything that is made (default: $RUN, or runs/nano). key=value overrides examples/nano/pretrain.yaml:
 # seed=7 precision.dtype=fp32 stages.0.tokens=1e6. Finished steps are kept when it is run again. BIN is the folder of
-# python and megatron-mimo (default: .venv/bin, which is made).
+# megatron-mimo (default: .venv/bin, which is made).
 source "$(dirname "$0")/common.sh"
 
 run=${RUN:-runs/nano} overrides=() for_sft=() places=0
 while [ $# -gt 0 ]; do
     case $1 in
-        -h | --help) sed -n '2,/^source/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+        -h | --help) sed -n '3,/^source/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
         --run) run=${2:?--run needs a folder}; shift ;;
         --run=*) run=${1#--run=} ;;
         output_dir=* | data.path=* | data.tokenizer=*)
@@ -30,7 +31,7 @@ train=(pretrain examples/nano/pretrain.yaml output_dir="$training" data.path="$d
 train+=(${overrides[@]+"${overrides[@]}"})
 
 step "1/8 environment: the packages that requirements/cpu.txt names, in .venv"
-if [ -z "${BIN:-}" ]; then tools/setup_environment.sh; fi
+if [ "$bin" = .venv/bin ]; then tools/setup_environment.sh; fi
 mimo "${train[@]}" --print-config > /dev/null # a wrong key ends it here, not after the corpus
 
 step "2/8 corpus: text and code of this Python installation, generated arithmetic -> tokenizer and .bin/.idx"
@@ -91,7 +92,6 @@ echo
 if [ -n "$forecast" ]; then
     echo "forecast: $(duration "${forecast%.*}"); took: $(duration $((SECONDS - forecast_start)))"
 fi
-# shellcheck disable=SC2154 # $bin is common.sh's
 cat << END
 report:       $training/report.html (open it in a browser: results first, then curves)
 chat:         $bin/megatron-mimo chat $chat        and type, for example: What is 47+38?

@@ -3,7 +3,7 @@
 # pass@1 before, between and after. Finished steps are kept when it is run again; a run that was cut off goes on.
 #   examples/nano/rl.sh [RUN] [BASE]
 # RUN holds everything that is made (default runs/nano); BASE is a run with data/ and pretrain/ as
-# examples/nano/quickstart.sh leaves them (default: RUN). BIN is the folder of python and megatron-mimo (default .venv/bin).
+# examples/nano/quickstart.sh leaves them (default: RUN). BIN is the folder of megatron-mimo (default .venv/bin).
 source "$(dirname "$0")/common.sh"
 
 run=${1:-runs/nano}

@@ -3,7 +3,7 @@
 # and tuned model on held-out questions through vLLM, paired comparison. Finished steps are kept when it is run again.
 #   examples/nano/sft.sh [RUN] [BASE]
 # RUN holds everything that is made (default runs/nano); BASE is a run with data/ and pretrain/ as
-# examples/nano/quickstart.sh leaves them (default: RUN). BIN is the folder of python and megatron-mimo (default .venv/bin).
+# examples/nano/quickstart.sh leaves them (default: RUN). BIN is the folder of megatron-mimo (default .venv/bin).
 source "$(dirname "$0")/common.sh"
 
 run=${1:-runs/nano}
