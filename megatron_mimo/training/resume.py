@@ -4,6 +4,7 @@ A stage that is over is history: its length is that of the run, whatever the con
 `tokens` were lowered to or below what it has consumed ends here.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from megatron_mimo.config import PretrainConfig, UserError
@@ -23,8 +24,8 @@ UNSAID = (
     "evaluation",
 )
 """Settings that do not change what is learned."""
-UNSAID_DATA = ("path", "tokenizer", "loader", "num_workers")
-"""Their content is compared, by checksums."""
+UNSAID_ENDS = ("data.path", "data.tokenizer", "data.loader", "data.num_workers", ".mixture", ".ended_after_tokens")
+"""Of data and mixtures the content is compared; what became of a stage is said by itself."""
 
 
 def settle_stages(config: PretrainConfig, run: dict[str, Any]) -> list[str]:
@@ -77,10 +78,11 @@ def check_order(config: PretrainConfig, run: dict[str, Any], stage: int, facts: 
     if stage != run["stage"] or run["samples_in_stage"] == 0:
         return
     name, saved = config.stages[stage].name, run["config"]
+    sources = facts["order"].get(name) or facts["data"]
     values = {
         "seed": (saved["seed"], config.seed),
         "seq_length": (saved["stages"][stage]["seq_length"], config.stages[stage].seq_length),
-        "data": (run.get("data"), facts["data"]),
+        "data": (_training_part(run.get("data", {}), sources), _training_part(facts["data"], sources)),
     }
     if "order" in run:
         values["mixture"] = (run["order"].get(name), facts["order"].get(name))
@@ -94,6 +96,11 @@ def check_order(config: PretrainConfig, run: dict[str, Any], stage: int, facts: 
             "Its place in the data would be lost: some tokens would be read again, others never. Set back what has"
             f" changed, or go on on purpose with resume.allow=[{', '.join(lost)}]"
         )
+
+
+def _training_part(data: dict[str, Any], sources: Iterable[str]) -> dict[str, Any]:
+    """What a stage reads of the data: other sources, and what is held out, may change."""
+    return {name: data[name].get("train", data[name]) for name in sources if name in data}
 
 
 def _shown(key: str, before: Any, now: Any) -> str:
@@ -110,7 +117,7 @@ def differences(saved: dict[str, Any], present: dict[str, Any]) -> list[str]:
     changed = [
         f"{key}: {before!r} -> {now!r}"
         for key, before, now in _differing(saved, present, "")
-        if key.split(".")[0] not in UNSAID and key not in {f"data.{name}" for name in UNSAID_DATA}
+        if key.split(".")[0] not in UNSAID and not key.endswith(UNSAID_ENDS)
     ]
     if len(changed) > LONGEST_LIST:
         changed = [*changed[: LONGEST_LIST - 1], f"and {len(changed) - LONGEST_LIST + 1} more"]

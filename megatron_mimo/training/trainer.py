@@ -185,7 +185,8 @@ class Trainer:
         latest = self.checkpoints.latest()
         if latest is None:
             raise TrainingStopped(f"no checkpoint to roll back to: {self.guard.reason}")
-        self.progress, guard_state = self.checkpoints.load(latest)
+        progress, guard_state = self.checkpoints.load(latest)
+        self.progress = settle_progress(progress, self.schedule.stage_index(progress.consumed_tokens))
         self.guard.rolled_back(guard_state)
         self.callbacks.on_rollback(self.progress.step, self.progress.consumed_tokens)
 

@@ -34,7 +34,11 @@ def run_after(steps: int, of: PretrainConfig, **facts: Any) -> dict[str, Any]:
     schedule, progress = Schedule(of.stages, of.mtp_loss), Progress()
     for _ in range(steps):
         progress = advance(progress, schedule)
-    return asdict(progress) | {"config": asdict(of), "data": {"prose": 1}, "order": {"stage1": {"prose": "1"}}} | facts
+    return (
+        asdict(progress)
+        | {"config": asdict(of), "data": {"prose": {"train": 1}}, "order": {"stage1": {"prose": "1"}}}
+        | facts
+    )
 
 
 def resumed(run: dict[str, Any], now: PretrainConfig) -> tuple[Progress, Schedule, list[str]]:
@@ -82,7 +86,7 @@ def test_the_stages_that_have_begun_must_stay() -> None:
 ORDER_CHANGES: dict[str, Any] = {
     "seed": lambda now, facts: setattr(now, "seed", 2),
     "seq_length": lambda now, facts: setattr(now.stages[0], "seq_length", 32),
-    "data": lambda now, facts: facts.update(data={"prose": 2}),
+    "data": lambda now, facts: facts.update(data={"prose": {"train": 2}}),
     "mixture": lambda now, facts: facts.update(order={"stage1": {"prose": "1/2", "digits": "1/2"}}),
 }
 
@@ -91,7 +95,7 @@ ORDER_CHANGES: dict[str, Any] = {
 def test_what_loses_the_place_in_the_data_is_refused_unless_allowed(setting: str) -> None:
     """D10"""
     run, now = run_after(12, config()), config()
-    facts: dict[str, Any] = {"data": {"prose": 1}, "order": {"stage1": {"prose": "1"}}}
+    facts: dict[str, Any] = {"data": {"prose": {"train": 1}}, "order": {"stage1": {"prose": "1"}}}
     check_order(now, run, 0, facts)
     ORDER_CHANGES[setting](now, facts)
     with pytest.raises(UserError, match=rf"(?s)  {setting}: .*resume\.allow=\[{setting}\]"):
@@ -100,6 +104,11 @@ def test_what_loses_the_place_in_the_data_is_refused_unless_allowed(setting: str
     check_order(now, run_after(15, config()), 1, facts)
     now.resume.allow = [setting]  # type: ignore[list-item]
     check_order(now, run, 0, facts)
+
+
+def test_data_that_the_stage_does_not_read_may_change() -> None:
+    facts = {"data": {"prose": {"train": 1, "valid": 9}, "new": {"train": 5}}, "order": {"stage1": {"prose": "1"}}}
+    check_order(config(), run_after(12, config()), 0, facts)
 
 
 def test_the_rest_is_said_in_a_few_lines() -> None:
