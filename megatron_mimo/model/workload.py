@@ -76,9 +76,9 @@ class Workload:
         """How documents that share a row are kept apart, as training/batch.py chooses it."""
         if not self.intra_document_attention:
             return "ignore"
-        is_large = self.micro_batch_size * self.seq_length**2 > MAX_MASKED_SEQ_LENGTH**2
-        whole = self.parallel.context_parallel_size == 1
-        return "packed" if self.backend == "transformer_engine" or (is_large and whole) else "mask"
+        single = self.micro_batch_size == 1 and self.parallel.context_parallel_size == 1
+        packed = self.backend == "transformer_engine" or (single and self.seq_length > MAX_MASKED_SEQ_LENGTH)
+        return "packed" if packed else "mask"
 
     @property
     def attention_by_products(self) -> bool:

@@ -42,7 +42,7 @@ With bounds the rows of a micro-batch follow each other in one row: `tokens`, `p
 have [1, b*s] for [b, s].
 """
 MAX_MASKED_SEQ_LENGTH = 2048
-"""A dense mask grows with the square of the sequence; beyond one row of this length packed rows are cheaper."""
+"""A dense mask grows with the square of the sequence; beyond this length a packed row is cheaper."""
 
 
 def choose_document_attention(
@@ -58,8 +58,8 @@ def choose_document_attention(
             "Transformer Engine cannot cut packed documents over context-parallel ranks: set it to false, or"
             " parallel.context_parallel_size=1",
         )
-    is_large = micro_batch_size * seq_length**2 > MAX_MASKED_SEQ_LENGTH**2
-    if backend == "transformer_engine" or (is_large and context_parallel_size == 1):
+    single = micro_batch_size == 1 and context_parallel_size == 1
+    if backend == "transformer_engine" or (single and seq_length > MAX_MASKED_SEQ_LENGTH):
         return "packed"
     return "mask"
 

@@ -1,7 +1,7 @@
 """Train runs with and without overlapped communication in one start of the ranks: JSON jobs in (1), metrics out (2).
 
 A job: `tree` and `folder` of a run, `bucket_size` (parameters a bucket; null for megatron-core's own),
-`max_masked_seq_length` (longer rows have their documents' bounds, as Transformer Engine's have).
+`packs` (rows have their documents' bounds, as Transformer Engine's have).
 """
 
 import json
@@ -55,8 +55,9 @@ def train_one(config: Any, job: dict[str, Any]) -> list[dict[str, Any]]:
 
     import megatron_mimo.training.batch as batch
 
-    batch.MAX_MASKED_SEQ_LENGTH = job["max_masked_seq_length"]
-    real = optimizer.DistributedDataParallelConfig
+    real, real_choice = optimizer.DistributedDataParallelConfig, batch.choose_document_attention
+    if job["packs"]:
+        batch.choose_document_attention = lambda *_: "packed"
     optimizer.DistributedDataParallelConfig = lambda **named: real(**named, bucket_size=job["bucket_size"])
     try:
         trainer = Trainer(config, PretrainingData(config, Path(job["folder"])), Collector())
@@ -67,7 +68,7 @@ def train_one(config: Any, job: dict[str, Any]) -> list[dict[str, Any]]:
             chunk.module.config.deallocate_pipeline_outputs = config.parallel.overlap_communication and whole
         trainer.fit()
     finally:
-        optimizer.DistributedDataParallelConfig = real
+        optimizer.DistributedDataParallelConfig, batch.choose_document_attention = real, real_choice
     seen.append({"bucket_groups": len(trainer.chunks[0].bucket_groups)})
     return seen
 
