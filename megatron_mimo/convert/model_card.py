@@ -33,7 +33,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(PATH, trust_remote_code=True)
 model = AutoModelForCausalLM.from_pretrained(PATH, trust_remote_code=True)
 {prompt}
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=128)[0]))
+print(tokenizer.decode(model.generate(inputs.input_ids, max_new_tokens=128)[0]))
 ```
 
 {kind}
