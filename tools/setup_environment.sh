@@ -53,18 +53,24 @@ choose_installer() {
     if [ -n "$certificates" ]; then export SSL_CERT_FILE=${SSL_CERT_FILE:-$certificates}; fi
 }
 
+# What was downloaded is kept, so a second try after a broken connection has less to do.
+twice() {
+    "$@" || { echo "trying once more" >&2; "$@"; }
+}
+
 install_packages() {
     # The lock is complete, and vLLM's own list would bring CUDA builds of packages that nothing here uses: no resolving.
-    local torch
+    local torch index=()
     torch=$(grep '^torch==' requirements/cpu.txt)
     grep -v '^torch==' requirements/cpu.txt > "$new/without_torch.txt"
     echo "1/3 torch (200 MB)"
-    if ! "${install[@]}" --no-deps "$torch" 2> "$new/torch.log"; then
+    if ! "${install[@]}" --no-deps --dry-run --quiet "$torch" > "$new/torch.log" 2>&1; then
         echo "    from PyTorch's own index, which has the CPU build"
-        "${install[@]}" --no-deps --index-url https://download.pytorch.org/whl/cpu "$torch"
+        index=(--index-url https://download.pytorch.org/whl/cpu)
     fi
+    twice "${install[@]}" --no-deps "${index[@]}" "$torch"
     echo "2/3 the other $(grep -c '==' "$new/without_torch.txt") packages"
-    "${install[@]}" --no-deps -r "$new/without_torch.txt"
+    twice "${install[@]}" --no-deps -r "$new/without_torch.txt"
     echo "3/3 this checkout"
     "${install[@]}" --no-deps --no-build-isolation --editable .
 }
