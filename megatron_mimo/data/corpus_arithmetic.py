@@ -1,27 +1,30 @@
 """Two-digit arithmetic with worked steps: verifiable reasoning that a model of a few million parameters can learn.
 
-Every step needs only digits that are already written: columns from the ones upward with the carry (or borrow) as last
-term, products through the two partial products. The answer stands in `\\boxed{}` as in the mathematics data of the
-report. The prompt is `Question: 47+38=?` and a line end; addition continues
+Every step needs only digits that are already written, most of them a few tokens before: columns from the ones upward
+with the carry (or borrow) as last term, products through the two partial products. All steps have a fixed width, so
+that a digit is always at the same distance from those it is computed from. The answer stands in `\\boxed{}` as in the
+mathematics data of the report. The prompt is `Question: 47+38=?` and a line end; addition continues
 
-    7+8=15
-    4+3+1=8
+    7+8+0=15
+    4+3+1=08
     Answer: \\boxed{85}
 
-subtraction (never negative) writes the borrow: `62-38` is `12-8=4`, `6-3-1=2`; multiplication writes `47*38` as
+subtraction (never negative) writes the borrow: `62-38` is `12-8-0=4`, `06-3-1=2`; multiplication writes `47*38` as
 
+    47*8=?
     7*8=56          ones of 47 times 8
     4*8=32          tens of 47 times 8
     32+5=37         plus the carry
-    47*8=376
-    7*3=21          the same with the tens of 38
+    376
+    47*3=?          the same with the tens of 38
+    7*3=21
     4*3=12
     12+2=14
-    47*3=141
-    6+0=6           376 + 1410, column by column
-    7+1+0=8
-    3+4+0=7
-    0+1+0=1
+    141
+    376+1410=?      column by column from the tens; the ones are there
+    7+1+0=08
+    3+4+0=07
+    0+1+0=01
     Answer: \\boxed{1786}
 """
 
@@ -85,16 +88,16 @@ def arithmetic_documents() -> Iterator[Document]:
 
 
 def _addition(a: int, b: int) -> list[str]:
-    return _columns(a, b, num_columns=2)
+    return _columns(a, b, range(2))
 
 
-def _columns(a: int, b: int, num_columns: int) -> list[str]:
-    """Add digit by digit; the last column may give two digits."""
+def _columns(a: int, b: int, columns: range) -> list[str]:
+    """Add digit by digit."""
     steps, carry = [], 0
-    for column in range(num_columns):
+    for column in columns:
         x, y = a // 10**column % 10, b // 10**column % 10
         total = x + y + carry
-        steps.append(f"{x}+{y}+{carry}={total}" if column else f"{x}+{y}={total}")
+        steps.append(f"{x}+{y}+{carry}={total:02d}")
         carry = total // 10
     return steps
 
@@ -102,15 +105,16 @@ def _columns(a: int, b: int, num_columns: int) -> list[str]:
 def _subtraction(a: int, b: int) -> list[str]:
     borrow = int(a % 10 < b % 10)
     ones, tens = a % 10 + 10 * borrow, a // 10
-    return [f"{ones}-{b % 10}={ones - b % 10}", f"{tens}-{b // 10}-{borrow}={tens - b // 10 - borrow}"]
+    return [f"{ones:02d}-{b % 10}-0={ones - b % 10}", f"{tens:02d}-{b // 10}-{borrow}={tens - b // 10 - borrow}"]
 
 
 def _multiplication(a: int, b: int) -> list[str]:
-    shifted = a * (b // 10) * 10
+    first, second = a * (b % 10), a * (b // 10) * 10
     return [
         *_partial_product(a, b % 10),
         *_partial_product(a, b // 10),
-        *_columns(a * (b % 10), shifted, num_columns=len(str(shifted))),
+        f"{first:03d}+{second:04d}=?",
+        *_columns(first, second, range(1, 4)),
     ]
 
 
@@ -118,8 +122,9 @@ def _partial_product(a: int, digit: int) -> list[str]:
     ones, tens = a % 10 * digit, a // 10 * digit
     carry = ones // 10
     return [
-        f"{a % 10}*{digit}={ones}",
-        f"{a // 10}*{digit}={tens}",
-        f"{tens}+{carry}={tens + carry}",
-        f"{a}*{digit}={a * digit}",
+        f"{a}*{digit}=?",
+        f"{a % 10}*{digit}={ones:02d}",
+        f"{a // 10}*{digit}={tens:02d}",
+        f"{tens:02d}+{carry}={tens + carry:02d}",
+        f"{a * digit:03d}",
     ]

@@ -85,11 +85,12 @@ def arithmetic_turn(problem: Problem, generator: random.Random) -> Conversation:
 
 
 def careless(problem: Problem, steps: list[str]) -> tuple[list[str], str]:
-    """Steps and answer of a sum or difference that forgets the carry: `4+3=7` for `4+3+1=8`."""
+    """Steps and answer of a sum or difference that forgets the carry: `4+3+0=07` for `4+3+1=08`."""
     x, y = problem.a // 10, problem.b // 10
-    tens = x + y if problem.operator == "+" else x - y
+    second = f"{x}+{y}+0={x + y:02d}" if problem.operator == "+" else f"{x:02d}-{y}-0={x - y}"
+    tens = int(second.partition("=")[2])
     ones = int(steps[0].partition("=")[2]) % 10
-    return [steps[0], f"{x}{problem.operator}{y}={tens}"], f"Answer: \\boxed{{{10 * tens + ones}}}"
+    return [steps[0], second], f"Answer: \\boxed{{{10 * tens + ones}}}"
 
 
 def program_turn(program: Program, generator: random.Random) -> Conversation:

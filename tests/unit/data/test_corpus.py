@@ -8,30 +8,34 @@ from megatron_mimo.data.corpus import EMBEDDED_SOURCES, embedded_documents
 from megatron_mimo.data.corpus_arithmetic import Problem, problems
 from megatron_mimo.data.corpus_synthetic import synthetic_documents
 from megatron_mimo.data.document import Document, cut_paragraphs, deduplicate, split_by_hash
+from support.arithmetic import check_steps
 
 
 def test_format_of_a_product_is_the_documented_one() -> None:
-    steps = "7*8=56 4*8=32 32+5=37 47*8=376 7*3=21 4*3=12 12+2=14 47*3=141 6+0=6 7+1+0=8 3+4+0=7 0+1+0=1"
+    partial = "47*8=? 7*8=56 4*8=32 32+5=37 376 47*3=? 7*3=21 4*3=12 12+2=14 141"
     problem = Problem(47, "*", 38)
     assert problem.prompt == "Question: 47*38=?\n"
+    steps = f"{partial} 376+1410=? 7+1+0=08 3+4+0=07 0+1+0=01"
     assert problem.solution == steps.replace(" ", "\n") + "\nAnswer: \\boxed{1786}"
 
 
-def test_every_step_of_every_problem_is_true() -> None:
+def test_every_step_of_every_problem_is_true_and_of_fixed_width() -> None:
+    widths: dict[str, set[tuple[int, ...]]] = {"+": set(), "-": set(), "*": set()}
     for problem in problems():
         *steps, answer = problem.solution.split("\n")
-        for step in steps:
-            left, right = step.split("=")
-            assert eval(left) == int(right), (problem, step)
+        check_steps(steps)
+        widths[problem.operator].add(tuple(map(len, steps)))
         assert answer == f"Answer: \\boxed{{{eval(f'{problem.a}{problem.operator}{problem.b}')}}}"
+    assert {operator: len(found) for operator, found in widths.items()} == {"+": 1, "-": 1, "*": 1}
 
 
 def test_answer_can_be_read_off_the_steps() -> None:
-    """The result's digits are the last column whole, then the ones digits of the columns before it."""
+    """The result's digits: the last column whole, then the ones of the columns before it, then those of a product."""
     for problem in problems():
-        num_columns = {"+": 2, "-": 2, "*": len(str(problem.a * (problem.b // 10) * 10))}[problem.operator]
-        columns = [step.split("=")[1] for step in problem.solution.split("\n")[:-1][-num_columns:]]
-        assert int(columns[-1] + "".join(column[-1] for column in reversed(columns[:-1]))) == problem.answer
+        steps = problem.solution.split("\n")[:-1]
+        columns = [step.split("=")[1] for step in steps[-3 if problem.operator == "*" else -2 :]]
+        digits = columns[-1] + "".join(column[-1] for column in reversed(columns[:-1]))
+        assert int(digits + (steps[4][-1] if problem.operator == "*" else "")) == problem.answer
 
 
 def test_held_out_problems_are_in_no_training_document() -> None:

@@ -16,6 +16,7 @@ from megatron_mimo.data.chat.nano import (
 from megatron_mimo.data.corpus import embedded_documents
 from megatron_mimo.data.nano_programs import Program, programs
 from megatron_mimo.reward.router import last_code_block
+from support.arithmetic import check_steps
 
 
 def asked_and_answered(conversations) -> Iterator[tuple[str, str]]:
@@ -44,9 +45,7 @@ def test_every_worked_answer_of_the_training_file_is_right() -> None:
     for asked, answered in asked_and_answered(train_conversations()):
         assert answered.startswith("<think>\n") and answered.count("</think>") == 1
         assert answered.endswith(f"Answer: \\boxed{{{result(*operands(asked))}}}")
-        for line in answered.partition("</think>")[0].splitlines()[2:]:
-            left, _, right = line.partition("=")
-            assert eval(left) == int(right)
+        check_steps(answered.partition("\n</think>")[0].splitlines()[2:])
 
 
 def test_held_out_problems_are_asked_nowhere_in_either_order() -> None:
