@@ -17,7 +17,7 @@ from typing import Any
 from megatron_mimo.config import UserError
 from megatron_mimo.convert.card_results import write_results
 from megatron_mimo.convert.huggingface import is_chat_model
-from megatron_mimo.data.chat.nano import WORDINGS, held_out_questions
+from megatron_mimo.data.chat.nano import CHECK_WORDINGS, held_out_questions
 from megatron_mimo.eval.arithmetic import extract_answer
 from megatron_mimo.platform.files import write_text
 from megatron_mimo.platform.network import free_port
@@ -88,7 +88,7 @@ def check(model: Path) -> dict[str, Any]:
     with running_server(model, "127.0.0.1", free_port(), [], log_path) as url:
         ready = time.monotonic()
         print(f"ready after {ready - started:.0f} s: {url}/v1", flush=True)
-        answers = ask(url, served_name(model), questions(held_out_questions, WORDINGS))
+        answers = ask(url, served_name(model), questions(held_out_questions, CHECK_WORDINGS))
     made = {"model": str(model), "step": read_model_config(model).get("trained_steps")}
     return made | summary(answers) | {"seconds": time.monotonic() - ready}
 
@@ -138,12 +138,12 @@ def summary(answers: Iterable[Answered]) -> dict[str, Any]:
 def table(results: dict[str, Any]) -> str:
     """The results as text, wrong answers named."""
     lines = [
-        f"{wording.format(id='A+B'):28} {found['right']} of {found['total']} right"
+        f"{wording.format(id='A+B', a='A', b='B'):75} {found['right']} of {found['total']} right"
         for wording, found in results["wordings"].items()
     ]
     wrong = [each for each in results["answers"] if not each["is_right"]]
     lines += [f"  wrong: {each['question']} {each['said'] or 'no result'}, not {each['expected']}" for each in wrong]
-    return "\n".join([*lines, f"{'chat answers':28} {results['right']} of {results['total']} right"])
+    return "\n".join([*lines, f"{'chat answers':75} {results['right']} of {results['total']} right"])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,35 @@ from megatron_mimo.data.corpus_arithmetic import Problem, problems
 from megatron_mimo.data.nano_programs import Program, programs
 from megatron_mimo.platform.files import write_text
 
-WORDINGS = ("What is {id}?", "Please work out {id}.", "{id}=?", "Compute {id} for me.", "How much is {id}?")
+SYMBOLS = ("What is {id}?", "Please work out {id}.", "{id}=?", "Compute {id} for me.", "{id}", "{a} {operator} {b} = ?")
+"""Wordings with the operator as a sign; the first is the one of heldout.jsonl."""
+WORDS = ("What is {a} {word} {b}?", "How much is {a} {word} {b}?", "Please tell me {a} {word} {b}.", "{a} {word} {b}?")
+NAMES_OF_OPERATORS = {"+": "plus", "-": "minus", "*": "times"}
+PHRASES = {
+    "+": (
+        "Add {a} and {b}.",
+        "What is the total of {a} and {b}?",
+        "Ada has {a} coins and gets {b} more. How many coins does Ada have now?",
+        "There are {a} books in one box and {b} in another. How many books are there together?",
+    ),
+    "-": (
+        "Take {b} away from {a}.",
+        "What is the difference between {a} and {b}?",
+        "Ben has {a} coins and gives {b} away. How many coins are left?",
+    ),
+    "*": (
+        "Multiply {a} by {b}.",
+        "What is the product of {a} and {b}?",
+        "Mei has {a} boxes with {b} books each. How many books does Mei have?",
+    ),
+}
+"""By operator."""
+CHECK_WORDINGS = (
+    "{id}=?",
+    "Can you tell me what {a} plus {b} is?",
+    "There are {a} red and {b} green apples. How many apples are there together?",
+)
+"""How sums are asked to find out whether a model answers: as in the conversations, and twice as they never do."""
 SYSTEM = "Answer with the result in a box."
 SYSTEM_SHARE = 0.2
 CARELESS_SHARE = 0.6
@@ -36,10 +64,16 @@ def conversation(problem: Problem, generator: random.Random) -> Conversation:
     """One question and its worked answer."""
     *steps, answer = problem.solution.split("\n")
     worked = "\n".join(steps)
-    asked = generator.choice(WORDINGS).format(id=problem.id)
+    wording = generator.choice(generator.choice((SYMBOLS, WORDS, PHRASES[problem.operator])))
     system = [{"role": "system", "content": SYSTEM}] if generator.random() < SYSTEM_SHARE else []
     response = f"<think>\n{problem.prompt}{worked}\n</think>\n{answer}"
-    return {"messages": [*system, *turns(asked, response)]}
+    return {"messages": [*system, *turns(ask(problem, wording), response)]}
+
+
+def ask(problem: Problem, wording: str) -> str:
+    """The question that a wording makes of a problem."""
+    word = NAMES_OF_OPERATORS[problem.operator]
+    return wording.format(id=problem.id, a=problem.a, b=problem.b, operator=problem.operator, word=word)
 
 
 def turns(asked: str, answered: str) -> list[dict[str, str]]:
@@ -54,13 +88,11 @@ def train_conversations(seed: int = 0) -> Iterator[Conversation]:
     return (conversation(problem, generator) for problem in chosen)
 
 
-def held_out_questions(wording: str = WORDINGS[0]) -> list[dict[str, str]]:
+def held_out_questions(wording: str = SYMBOLS[0]) -> list[dict[str, str]]:
     """`{"id", "prompt", "answer"}` of every held-out problem, shuffled: the first ones are a fair sample."""
     chosen = [problem for problem in problems() if problem.held_out]
     random.Random(0).shuffle(chosen)
-    return [
-        {"id": problem.id, "prompt": wording.format(id=problem.id), "answer": str(problem.answer)} for problem in chosen
-    ]
+    return [{"id": problem.id, "prompt": ask(problem, wording), "answer": str(problem.answer)} for problem in chosen]
 
 
 def start_conversations(seed: int = 0) -> list[Conversation]:

@@ -8,15 +8,25 @@ from megatron_mimo.data.chat.conversation import read_conversation
 from megatron_mimo.data.chat.filters import incomplete_response
 from megatron_mimo.data.chat.nano import (
     CARELESS_SHARE,
+    CHECK_WORDINGS,
     LAZY_SHARE,
+    ask,
     held_out_questions,
     start_conversations,
     train_conversations,
 )
 from megatron_mimo.data.corpus import embedded_documents
+from megatron_mimo.data.corpus_arithmetic import Problem
 from megatron_mimo.data.nano_programs import Program, programs
 from megatron_mimo.reward.router import last_code_block
 from support.arithmetic import check_steps
+
+SIGNS = {
+    "+": r"\d ?\+|plus|Add|total|more\.|together",
+    "-": r"\d ?-|minus|away|difference",
+    "*": r"\d ?\*|times|Multiply|product|each",
+}
+"""What tells the operator, in any wording."""
 
 
 def asked_and_answered(conversations) -> Iterator[tuple[str, str]]:
@@ -43,8 +53,11 @@ def run(source: str, function: str, x: int) -> int:
 
 def test_every_worked_answer_of_the_training_file_is_right() -> None:
     for asked, answered in asked_and_answered(train_conversations()):
+        a, operator, b = operands(answered)
+        assert sorted(map(int, re.findall(r"\d+", asked))) == sorted((a, b))
+        assert [sign for sign, words in SIGNS.items() if re.search(words, asked)] == [operator]
         assert answered.startswith("<think>\n") and answered.count("</think>") == 1
-        assert answered.endswith(f"Answer: \\boxed{{{result(*operands(asked))}}}")
+        assert answered.endswith(f"Answer: \\boxed{{{result(a, operator, b)}}}")
         check_steps(answered.partition("\n</think>")[0].splitlines()[2:])
 
 
@@ -52,8 +65,28 @@ def test_held_out_problems_are_asked_nowhere_in_either_order() -> None:
     held_out = {operands(question["prompt"]) for question in held_out_questions()}
     assert len(held_out) > 500
     held_out |= {(b, operator, a) for a, operator, b in held_out}
-    trained = [asked for asked, _ in asked_and_answered([*train_conversations(), *start_conversations()])]
-    assert not [asked for asked in trained if "Task:" not in asked and operands(asked) in held_out]
+    worked = [answered for _, answered in asked_and_answered(train_conversations())]
+    trained = worked + [asked for asked, _ in asked_and_answered(start_conversations()) if "Task:" not in asked]
+    assert len(trained) > 20_000
+    assert not [text for text in trained if operands(text) in held_out]
+
+
+def test_most_wordings_of_the_chat_check_are_never_trained_on() -> None:
+    asked = {asked for asked, _ in asked_and_answered(train_conversations())}
+    problem = Problem(23, "+", 45)
+    assert not problem.held_out
+    unseen = [wording for wording in CHECK_WORDINGS if not any(same_wording(wording, text) for text in asked)]
+    assert len(unseen) >= 2 and ask(problem, CHECK_WORDINGS[0]) == "23+45=?"
+    assert {ask(problem, wording) for wording in CHECK_WORDINGS} == {
+        "23+45=?",
+        "Can you tell me what 23 plus 45 is?",
+        "There are 23 red and 45 green apples. How many apples are there together?",
+    }
+
+
+def same_wording(wording: str, text: str) -> bool:
+    pattern = re.escape(wording).replace(r"\{id\}", r"\d\d\+\d\d")
+    return re.fullmatch(re.sub(r"\\\{[ab]\\\}", r"\\d\\d", pattern), text) is not None
 
 
 def test_held_out_programs_are_in_no_training_data() -> None:
