@@ -1,7 +1,8 @@
-"""Pre-train MiMo: `torchrun --nproc-per-node N -m megatron_mimo.pretrain CONFIG.yaml [key=value ...]`.
+"""Pre-train MiMo: `megatron-mimo pretrain CONFIG.yaml [key=value ...] --nproc N`.
 
 The run resumes by itself from the newest good checkpoint in `output_dir`. Exit codes: 0 finished, 2 a problem that the
-message explains, 85 (guard.requeue_exit_code) saved and stopped for the scheduler, 86 a rank hung.
+message explains, 85 (guard.requeue_exit_code) saved and stopped on request, 86 a rank hung. Also under torchrun:
+`torchrun --nproc-per-node N -m megatron_mimo.pretrain CONFIG.yaml`, which answers 1 for all of these but 0.
 """
 
 import shutil
@@ -11,25 +12,40 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import PretrainConfig, UserError, load, to_yaml
-from megatron_mimo.eval.task_scores import task_scores
 from megatron_mimo.platform.files import write_text
+from megatron_mimo.training.elastic import with_ranks
 from megatron_mimo.training.launch import launch, resume_command, run_program
-from megatron_mimo.training.number_format import with_number_format
+from megatron_mimo.training.launch_options import LAUNCH_USAGE
 
-USAGE = """usage: python -m megatron_mimo.pretrain CONFIG.yaml [key=value ...] [--print-config]
+USAGE = (
+    """usage: megatron-mimo pretrain CONFIG.yaml [key=value ...] [--nproc N] [--forecast | --print-config]
   CONFIG.yaml     a pre-training configuration, for example examples/nano/pretrain.yaml
   key=value       overrides, list items included: stages.0.tokens=1e6 parallel.tensor_model_parallel_size=2
+  --forecast      measure a few steps, say how long the run will take here, and stop
   --print-config  print the resolved configuration and stop"""
+    + LAUNCH_USAGE
+)
+FLAGS = ("--forecast", "--print-config")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one configuration; returns the exit code."""
-    return run_program(USAGE, run, sys.argv[1:] if arguments is None else arguments)
+    program = with_ranks("megatron_mimo.pretrain", run, settings)
+    return run_program(USAGE, program, sys.argv[1:] if arguments is None else arguments)
+
+
+def settings(arguments: list[str]) -> PretrainConfig | None:
+    """What the ranks will run, None where none are needed."""
+    config = load(PretrainConfig, [argument for argument in arguments if argument not in FLAGS])
+    return None if "--print-config" in arguments else config
 
 
 def run(arguments: list[str]) -> int:
     """Load the configuration and train, or print it."""
-    config = load(PretrainConfig, [argument for argument in arguments if argument != "--print-config"])
+    config = load(PretrainConfig, [argument for argument in arguments if argument not in FLAGS])
+    # Imported late: torch takes seconds, in which a configuration can be refused and Ctrl-C heard.
+    from megatron_mimo.training.number_format import with_number_format
+
     config = with_number_format(config)
     if "--print-config" in arguments:
         print(to_yaml(config), end="")
@@ -44,7 +60,10 @@ def run(arguments: list[str]) -> int:
     def write(output_dir: Path, run: PretrainConfig, command: str) -> None:
         write_run_files(output_dir, run, folder, command)
 
-    return launch(config, prepare, write, resume_command("megatron_mimo.pretrain", arguments), task_scores)
+    from megatron_mimo.eval.task_scores import task_scores
+
+    command = resume_command("megatron_mimo.pretrain", arguments)
+    return launch(config, prepare, write, command, task_scores, forecast_only="--forecast" in arguments)
 
 
 def write_run_files(output_dir: Path, config: PretrainConfig, config_folder: Path, command: str) -> None:

@@ -1,4 +1,4 @@
-"""Fine-tune MiMo on conversations: `torchrun --nproc-per-node N -m megatron_mimo.sft CONFIG.yaml [key=value ...]`.
+"""Fine-tune MiMo on conversations: `megatron-mimo sft CONFIG.yaml [key=value ...] --nproc N`.
 
 The first start tokenizes and packs the conversations into `data.prepared`; the run resumes by itself as pre-training
 does, with the same exit codes.
@@ -9,28 +9,43 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import PretrainConfig, SFTConfig, UserError, load, to_yaml
-from megatron_mimo.eval.task_scores import task_scores
 from megatron_mimo.platform.files import write_text
+from megatron_mimo.training.elastic import with_ranks
 from megatron_mimo.training.launch import launch, resume_command, run_program
-from megatron_mimo.training.number_format import with_number_format
+from megatron_mimo.training.launch_options import LAUNCH_USAGE
 
-USAGE = """usage: python -m megatron_mimo.sft CONFIG.yaml [key=value ...] [--print-config | --preview]
+USAGE = (
+    """usage: megatron-mimo sft CONFIG.yaml [key=value ...] [--nproc N] [--forecast | --print-config | --preview]
   CONFIG.yaml     a fine-tuning configuration, for example examples/nano/sft.yaml
   key=value       overrides: data.sources.0.path=my.jsonl#1000 lora.rank=16
+  --forecast      measure a few steps, say how long the run will take here, and stop
   --print-config  print the resolved configuration and stop
   --preview       prepare the data, print some samples with every token coloured by loss or no loss, and stop"""
+    + LAUNCH_USAGE
+)
+FLAGS = ("--forecast", "--print-config", "--preview")
 PREVIEWED_SAMPLES = 4
 SHOWN_AT_START = 1
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one configuration; returns the exit code."""
-    return run_program(USAGE, run, sys.argv[1:] if arguments is None else arguments)
+    program = with_ranks("megatron_mimo.sft", run, settings)
+    return run_program(USAGE, program, sys.argv[1:] if arguments is None else arguments)
+
+
+def settings(arguments: list[str]) -> PretrainConfig | None:
+    """What the ranks will run, as far as it is known; None where none are needed."""
+    config = load(SFTConfig, [word for word in arguments if word not in FLAGS])
+    return None if "--print-config" in arguments or "--preview" in arguments else config.training_run(num_rows=1)
 
 
 def run(arguments: list[str]) -> int:
     """Load the configuration and train, print it, or show what it learns from."""
-    config = load(SFTConfig, [word for word in arguments if word not in ("--print-config", "--preview")])
+    config = load(SFTConfig, [word for word in arguments if word not in FLAGS])
+    # Imported late: torch takes seconds, in which a configuration can be refused and Ctrl-C heard.
+    from megatron_mimo.training.number_format import with_number_format
+
     config = with_number_format(config)
     if "--print-config" in arguments:
         print(to_yaml(config), end="")
@@ -49,8 +64,10 @@ def run(arguments: list[str]) -> int:
     def write(output_dir: Path, run: PretrainConfig, command: str) -> None:
         write_run_files(output_dir, config, run, command)
 
-    command = resume_command("megatron_mimo.sft", arguments)
-    return launch(config.training_run(num_rows=1), prepare, write, command, task_scores)
+    from megatron_mimo.eval.task_scores import task_scores
+
+    command, run_shape = resume_command("megatron_mimo.sft", arguments), config.training_run(num_rows=1)
+    return launch(run_shape, prepare, write, command, task_scores, forecast_only="--forecast" in arguments)
 
 
 def prepare_on_rank_0(config: SFTConfig) -> int:

@@ -91,8 +91,11 @@ class GuardConfig:
     """Stop after this many bad steps in a row, or rollbacks to the same checkpoint, whatever the policy."""
     hang_timeout_seconds: float = 600.0
     """A step that takes longer dumps the stacks of every rank and stops the run; 0 switches the watchdog off."""
+    startup_timeout_seconds: float = 3600.0
+    """The same for a start (hashing and loading a checkpoint, compiling) up to the end of a stage's first step; 0 sets
+    no limit there."""
     requeue_exit_code: int = 85
-    """Exit code after SIGTERM or SIGUSR1 saved a checkpoint: ask the scheduler to start the job again."""
+    """Exit code after SIGTERM, SIGUSR1 or Ctrl-C: stopped and saved, the same command goes on."""
 
     def __post_init__(self) -> None:
         require_at_least(
@@ -105,7 +108,11 @@ class GuardConfig:
         if self.requeue_exit_code > 255:
             raise ConfigError("guard.requeue_exit_code", self.requeue_exit_code, "must be at most 255")
         require_at_least(
-            0, "guard", spike_deviations=self.spike_deviations, hang_timeout_seconds=self.hang_timeout_seconds
+            0,
+            "guard",
+            spike_deviations=self.spike_deviations,
+            hang_timeout_seconds=self.hang_timeout_seconds,
+            startup_timeout_seconds=self.startup_timeout_seconds,
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from megatron_mimo.config import ModelConfig
 from megatron_mimo.convert.card_results import CHAT_RESULTS, with_results
 from megatron_mimo.convert.run_record import RunRecord
+from megatron_mimo.model.serving import serving_limits
 
 CURVE_FILE = "training_curve.png"
 
@@ -175,6 +176,4 @@ def compatibility_notes(model: ModelConfig) -> list[str]:
         )
     if model.mtp_num_layers > 1:
         notes.append(f"Stock vLLM drafts with the first of the {model.mtp_num_layers} MTP layers only.")
-    if model.kv_channels * model.num_attention_heads != model.hidden_size:
-        notes.append("vLLM requires kv_channels x num_attention_heads == hidden_size, which does not hold here.")
-    return notes
+    return notes + serving_limits(model)

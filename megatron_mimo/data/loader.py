@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from megatron_mimo.config import DataConfig
 from megatron_mimo.data.datasets import Sample
+from megatron_mimo.platform.signals import end_with_parent_process, signals_deferred
 
 Batch = dict[str, Tensor]
 """`tokens`: int64 [n, s + 1], `source`: int64 [n]; packed samples also bring `segments` and `loss_mask` [n, s + 1]."""
@@ -24,9 +25,20 @@ def build_loader(dataset: Any, index_batches: Iterable[list[int]], data: DataCon
         from megatron_mimo.data.dali import build_dali_loader
 
         return build_dali_loader(dataset, index_batches, data.num_workers)
-    return iter(
-        DataLoader(dataset, batch_sampler=_Batches(index_batches), num_workers=data.num_workers, collate_fn=collate)
+    loader = DataLoader(
+        dataset,
+        batch_sampler=_Batches(index_batches),
+        num_workers=data.num_workers,
+        collate_fn=collate,
+        worker_init_fn=_start_worker,
     )
+    # A signal to every process stops the rank after its step, and the rank needs its workers until then.
+    with signals_deferred():
+        return iter(loader)
+
+
+def _start_worker(worker: int) -> None:
+    end_with_parent_process()
 
 
 def collate(samples: list[Sample]) -> Batch:

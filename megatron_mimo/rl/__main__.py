@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 from megatron_mimo.config import RLConfig, load, to_yaml
-from megatron_mimo.training.launch import resume_command, run_program
+from megatron_mimo.model.serving import serving_warning
+from megatron_mimo.platform.run_lock import run_lock
+from megatron_mimo.training.launch import print_warnings, resume_command, run_program
 from megatron_mimo.training.number_format import with_number_format
 
-USAGE = """usage: python -m megatron_mimo.rl CONFIG.yaml [key=value ...] [--print-config]
+USAGE = """usage: megatron-mimo rl CONFIG.yaml [key=value ...] [--print-config]
   CONFIG.yaml     an RL configuration, for example examples/nano/rl.yaml
   key=value       overrides: num_steps=50 rollout.num_groups=16 data.easy_pool_alpha=0
   --print-config  print the resolved configuration and stop"""
@@ -30,16 +32,21 @@ def run(arguments: list[str]) -> int:
         print(to_yaml(with_number_format(config)), end="")
         return 0
     # Imported late: Ray's workers import this file again.
-    from megatron_mimo.rl.loop import PREEMPTED
+    from megatron_mimo.rl.loop import FINISHED, PREEMPTED
     from megatron_mimo.rl.run import train
+    from megatron_mimo.training.disk import check_disk
 
-    command, marker = resume_command("megatron_mimo.rl", arguments), Path(config.output_dir) / "REQUEUE"
-    marker.unlink(missing_ok=True)
-    print(f"resume with: {command}", flush=True)
-    if asyncio.run(train(config, command)) != PREEMPTED:
-        return 0
-    marker.write_text(f"{command}\n")
-    return config.guard.requeue_exit_code
+    command, output_dir = resume_command("megatron_mimo.rl", arguments), Path(config.output_dir)
+    marker = output_dir / "REQUEUE"
+    with run_lock(output_dir):
+        marker.unlink(missing_ok=True)
+        print_warnings([serving_warning(config.model), *check_disk(config, output_dir)])
+        print(f"resume with: {command}", flush=True)
+        reason = asyncio.run(train(config, command))
+        # A person who stops a run does not want the scheduler to start it again.
+        if reason == PREEMPTED:
+            marker.write_text(f"{command}\n")
+    return 0 if reason == FINISHED else config.guard.requeue_exit_code
 
 
 if __name__ == "__main__":

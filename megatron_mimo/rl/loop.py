@@ -20,7 +20,7 @@ from megatron_mimo.rl.step_record import Timings, step_record
 from megatron_mimo.rl.trace import Trace
 from megatron_mimo.rl.validate import validate
 
-FINISHED, PREEMPTED = "finished", "pre-empted"
+FINISHED, PREEMPTED, INTERRUPTED = "finished", "pre-empted", "interrupted"
 OPEN_ROLLOUT = "open_rollout.json"
 Result = TypeVar("Result")
 

@@ -5,14 +5,16 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 
 from megatron_mimo.config import RLConfig, UserError, to_yaml
 from megatron_mimo.platform.files import write_text
+from megatron_mimo.platform.signals import BY_HAND, end_by, handled, ignore_stop_signals, leave_lost_terminal
 from megatron_mimo.rl.engine_actor import RayRolloutEngine, start_all
-from megatron_mimo.rl.loop import PREEMPTED, RLLoop, restored_scheduler_state
+from megatron_mimo.rl.loop import FINISHED, INTERRUPTED, PREEMPTED, RLLoop, restored_scheduler_state
 from megatron_mimo.rl.policy_weights import BroadcastWeights, PolicyWeights
 from megatron_mimo.rl.problem_reward import open_rewards
 from megatron_mimo.rl.problems.problem import Problem
@@ -56,7 +58,10 @@ def load_data(config: RLConfig) -> RunData:
 
 
 async def train(config: RLConfig, command: str) -> str:
-    """Run to the end; returns the loop's reason. The run resumes by itself from its newest good checkpoint."""
+    """Run to the end; returns FINISHED, or PREEMPTED by a scheduler, or INTERRUPTED by a person.
+
+    The run resumes by itself from its newest good checkpoint.
+    """
     data = load_data(config)
     output_dir = Path(config.output_dir)
     async with AsyncExitStack() as stack:
@@ -91,9 +96,12 @@ async def train(config: RLConfig, command: str) -> str:
             trace=trace,
             step=step,
         )
-        with stopped_by_signals(loop.stop):
+        with stopped_by_signals(loop.stop) as received:
             reason = await loop.fit()
-        trace.say(f"run ends: {reason}" + (f"; resume with: {command}" if reason == PREEMPTED else ""))
+        ignore_stop_signals()
+        if reason == PREEMPTED and received[0] in BY_HAND:
+            reason = INTERRUPTED
+        trace.say(f"run ends: {reason}" + (f"; resume with: {command}" if reason != FINISHED else ""))
         return reason
 
 
@@ -137,17 +145,23 @@ async def started_engines(config: RLConfig, folder: Path, version: int) -> Async
 
 
 @contextmanager
-def stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
-    """SIGTERM and SIGUSR1 set `stop`: how Slurm announces the end of the time limit."""
-    loop, signals = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGUSR1)
-    for number in signals:
-        loop.add_signal_handler(number, stop.set)
-    try:
-        yield
-    finally:
-        for number in signals:
-            with suppress(ValueError):
-                loop.remove_signal_handler(number)
+def stopped_by_signals(stop: asyncio.Event) -> Iterator[list[str]]:
+    """Ctrl-C, SIGTERM and SIGUSR1 (how Slurm announces the end of the time limit) set `stop`; yields their names.
+
+    A second Ctrl-C ends the driver at once, and Ray's processes with it.
+    """
+    loop, received = asyncio.get_running_loop(), []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        leave_lost_terminal(number)
+        if received and number == signal.SIGINT:
+            end_by(number)
+        received.append(signal.Signals(number).name)
+        # Wakes the loop, which a signal alone does not.
+        loop.call_soon_threadsafe(stop.set)
+
+    with handled(ask):
+        yield received
 
 
 def write_run_files(output_dir: Path, config: RLConfig, command: str) -> None:

@@ -27,6 +27,7 @@ class Trace:
         self._keep_rows_until(after_step)
         self._board = SummaryWriter(str(output_dir / "tensorboard"), purge_step=after_step + 1 if after_step else None)
         self._seconds_per_step: float | None = None
+        self._is_first = True
 
     def say(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
@@ -47,17 +48,24 @@ class Trace:
 
     def line(self, record: StepRecord) -> str:
         """Step, what the policy reaches, what the rollout cost, time left."""
-        seconds = record.rollout_seconds + record.train_seconds + record.weights_seconds
-        past = self._seconds_per_step
-        self._seconds_per_step = seconds if past is None else 0.9 * past + 0.1 * seconds
-        left = format_seconds(self._seconds_per_step * (self._num_steps - record.step))
+        left = self._eta(record)
         return (
             f"step {record.step}/{self._num_steps}  reward {record.reward:.3f}  solved {record.solved:.1%}  "
             f"length {record.response_tokens:.0f}  loss {record.trainer.get('loss', 0.0):+.4f}  "
             f"grad {record.trainer.get('grad_norm', 0.0):.3f}  rollout {record.rollout_seconds:.1f} s  "
             f"train {record.train_seconds:.1f} s  idle {record.idle_ratio:.0%}  waste {record.waste_ratio:.0%}  "
-            f"pool {record.pool_size}  ETA {left}"
+            f"pool {record.pool_size}" + (f"  ETA {left}" if left else "")
         )
+
+    def _eta(self, record: StepRecord) -> str:
+        """Time left at the average pace; nothing after the first step, in which engines warm up."""
+        if self._is_first:
+            self._is_first = False
+            return ""
+        seconds = record.rollout_seconds + record.train_seconds + record.weights_seconds
+        past = self._seconds_per_step
+        self._seconds_per_step = seconds if past is None else 0.9 * past + 0.1 * seconds
+        return format_seconds(self._seconds_per_step * (self._num_steps - record.step))
 
     def close(self) -> None:
         """Write the report; a picture that cannot be drawn must not end a run."""

@@ -3,7 +3,6 @@
 Callbacks read; none of them changes the training. They belong on one rank, the one that holds the losses.
 """
 
-import math
 import shutil
 import sys
 import time
@@ -15,6 +14,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from megatron_mimo.config import PretrainConfig
 from megatron_mimo.platform.formats import format_bytes, format_count, format_seconds
+from megatron_mimo.training.eta import Eta
 from megatron_mimo.training.metrics import EvaluationMetrics, MetricsLog, ScoreMetrics, StepMetrics
 
 
@@ -86,14 +86,11 @@ def default_callbacks(output_dir: Path, shows: bool) -> Callbacks:
 class LiveLine(Callback):
     """One readable line every `logging.every_steps` steps; a terminal also sees the steps between, in place."""
 
-    AVERAGED_STEPS = 50
-    """Weight of the past in the running average of seconds a token that the ETA is made of."""
-
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stdout
-        self.seconds_per_token: float | None = None
 
     def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
+        self.eta = Eta(config)
         self.every_steps, self.total_tokens = config.logging.every_steps, config.total_tokens
         self.max_steps = config.max_steps
         start = f"resumes after step {step}" if step else "starts"
@@ -101,7 +98,7 @@ class LiveLine(Callback):
         self._print(f"{config.name} {start}: {progress} -> {config.output_dir}")
 
     def on_step(self, metrics: StepMetrics) -> None:
-        self._observe(metrics)
+        self.eta.observe(metrics)
         last = metrics.consumed_tokens >= self.total_tokens or metrics.step == self.max_steps
         if last or metrics.step == 1 or metrics.step % self.every_steps == 0:
             self._print(self.line(metrics))
@@ -122,6 +119,7 @@ class LiveLine(Callback):
         self._print(f"checkpoint {path}")
 
     def on_rollback(self, step: int, consumed_tokens: int) -> None:
+        self.eta.restart()
         self._print(f"back to step {step}, {format_count(consumed_tokens)} tokens")
 
     def on_end(self, reason: str) -> None:
@@ -129,7 +127,7 @@ class LiveLine(Callback):
 
     def line(self, metrics: StepMetrics) -> str:
         """The line of a step; an unknown value is left out."""
-        share = 100 * metrics.consumed_tokens / self.total_tokens
+        share, seconds_left = 100 * metrics.consumed_tokens / self.total_tokens, self.eta.seconds(metrics)
         parts = [
             f"step {metrics.step:>6}",
             metrics.stage,
@@ -142,25 +140,9 @@ class LiveLine(Callback):
             f"{metrics.tflops_per_gpu:.3g} TFLOP/s" if metrics.tflops_per_gpu else "",
             f"MFU {100 * metrics.mfu:.1f} %" if metrics.mfu is not None else "",
             format_bytes(metrics.memory_bytes),
-            f"ETA {format_seconds(self.eta_seconds(metrics))}",
+            f"ETA {format_seconds(seconds_left)}" if seconds_left is not None else "",
         ]
         return " | ".join(part for part in parts if part)
-
-    def eta_seconds(self, metrics: StepMetrics) -> float:
-        """Seconds to the end of the run at the running average pace; infinite where no pace is known yet."""
-        remaining = max(self.total_tokens - metrics.consumed_tokens, 0)
-        if self.max_steps is not None:
-            step_tokens = metrics.global_batch_size * metrics.seq_length
-            remaining = min(remaining, max(self.max_steps - metrics.step, 0) * step_tokens)
-        return math.inf if self.seconds_per_token is None else remaining * self.seconds_per_token
-
-    def _observe(self, metrics: StepMetrics) -> None:
-        if metrics.tokens_per_second <= 0:
-            return
-        pace = 1 / metrics.tokens_per_second
-        if self.seconds_per_token is None:
-            self.seconds_per_token = pace
-        self.seconds_per_token += (pace - self.seconds_per_token) / self.AVERAGED_STEPS
 
     def _print(self, text: str) -> None:
         self.stream.write(("\r\x1b[2K" if self.stream.isatty() else "") + text + "\n")

@@ -28,6 +28,7 @@ from megatron_mimo.config import ModelConfig, PretrainConfig, UserError
 from megatron_mimo.model.gpt import MTPGPTModel
 from megatron_mimo.model.initialize import sharded_tensors
 from megatron_mimo.platform.files import write_json
+from megatron_mimo.platform.signals import signals_deferred
 from megatron_mimo.platform.worker_process import end_with_parent
 from megatron_mimo.training.checkpoint_files import (
     CHECKSUMS_FILE,
@@ -42,7 +43,6 @@ from megatron_mimo.training.checkpoint_files import (
 )
 from megatron_mimo.training.module_states import examined_states, is_module_state
 from megatron_mimo.training.optimizer import gather_parameters, load_optimizer
-from megatron_mimo.training.preemption import signals_deferred
 from megatron_mimo.training.state import Progress
 
 FREE_SPACE_MARGIN = 1.05
@@ -323,7 +323,8 @@ def _results_queue(asynchronous: bool) -> Any:
     if not asynchronous:
         return queue.SimpleQueue()
     manager = SyncManager(ctx=multiprocessing.get_context("spawn"))
-    manager.start(end_with_parent)
+    with signals_deferred():
+        manager.start(end_with_parent)
     return manager.Queue()
 
 

@@ -1,5 +1,6 @@
 """Process groups, threads and seeds of a torchrun-started process."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +12,12 @@ import torch.distributed as dist
 from megatron.core import parallel_state
 from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
 
-from megatron_mimo.config import ParallelConfig, PretrainConfig, UserError
+from megatron_mimo.config import GuardConfig, ParallelConfig, PretrainConfig, UserError
 from megatron_mimo.platform import cpu
 from megatron_mimo.training.number_format import check_same_number_format
+
+RENDEZVOUS_TIMEOUT = timedelta(minutes=20)
+"""For every rank to start and find the others."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,11 @@ def distributed(config: PretrainConfig) -> Iterator[World]:
     cpu.keep_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.set_device(world.local_rank)
-    _initialize_process_group(world, config.guard.hang_timeout_seconds)
+    timeout = collective_timeout(config.guard)
+    _initialize_process_group(world, timeout)
     try:
         check_same_number_format(config.precision.dtype)
-        initialize_parallel_groups(config.parallel)
+        initialize_parallel_groups(config.parallel, timeout)
         seed_everything(config.seed)
         yield world
     finally:
@@ -57,13 +62,22 @@ def distributed(config: PretrainConfig) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def initialize_parallel_groups(parallel: ParallelConfig) -> None:
+def collective_timeout(guard: GuardConfig) -> timedelta:
+    """Collectives give up after the watchdog has written every rank's stacks, not before.
+
+    The longer limit counts: the ranks wait in a collective while rank 0 hashes a checkpoint.
+    """
+    return timedelta(seconds=2 * max(guard.hang_timeout_seconds, guard.startup_timeout_seconds) or 3600)
+
+
+def initialize_parallel_groups(parallel: ParallelConfig, timeout: timedelta = timedelta(hours=1)) -> None:
     """megatron-core's TP, PP, CP and DP groups over the existing default group."""
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=parallel.tensor_model_parallel_size,
         pipeline_model_parallel_size=parallel.pipeline_model_parallel_size,
         virtual_pipeline_model_parallel_size=parallel.virtual_pipeline_model_parallel_size,
         context_parallel_size=parallel.context_parallel_size,
+        distributed_timeout_minutes=math.ceil(timeout.total_seconds() / 60),
     )
 
 
@@ -79,14 +93,13 @@ def seed_everything(seed: int) -> None:
     model_parallel_cuda_manual_seed(seed)
 
 
-def _initialize_process_group(world: World, hang_timeout_seconds: float) -> None:
+def _initialize_process_group(world: World, timeout: timedelta) -> None:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    # Collectives give up after the watchdog has written every rank's stacks, not before.
-    timeout = timedelta(seconds=2 * hang_timeout_seconds or 3600)
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     try:
         if "MASTER_PORT" in os.environ:
-            dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=timeout)
+            store = _store(world, timeout)
+            dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=timeout)
         elif world.size == 1:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
         else:
@@ -95,9 +108,19 @@ def _initialize_process_group(world: World, hang_timeout_seconds: float) -> None
         address = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT')}"
         raise UserError(
             f"cannot meet the other ranks at {address}: {str(error).splitlines()[0]}\n"
-            "If the port is in use by another program or run, choose one: torchrun --master-port PORT"
+            "If the port is in use by another program or run, choose one: --master-port PORT or MASTER_PORT=PORT"
             " (or --rdzv-endpoint HOST:PORT)."
         ) from error
+
+
+def _store(world: World, timeout: timedelta) -> dist.Store:
+    """The store where the ranks meet, a room of its own for each attempt.
+
+    A launcher that starts dead ranks again keeps its store, in which the addresses of the dead still stand.
+    """
+    store, _, _ = next(dist.rendezvous("env://", world.rank, world.size, timeout=RENDEZVOUS_TIMEOUT))
+    store.set_timeout(timeout)
+    return dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def is_reporting_rank() -> bool:

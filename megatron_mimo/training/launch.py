@@ -6,13 +6,27 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from megatron_mimo.config import PretrainConfig, UserError
+from megatron_mimo.model.serving import serving_warning
 from megatron_mimo.platform.files import write_json
+from megatron_mimo.platform.run_lock import run_lock
+from megatron_mimo.platform.signals import (
+    BY_HAND,
+    Stopped,
+    end_with_parent_process,
+    ignore_stop_signals,
+    stopped_at_once,
+)
 
 USER_ERROR_EXIT_CODE = 2
+COMMAND_VARIABLE = "MEGATRON_MIMO_COMMAND"
+"""The command that started the launcher of this rank."""
 MoreCallbacks = Callable[[PretrainConfig, Callable[[Path], None], Any], list[Any]]
 """(run, what saves the present weights to a folder, the callbacks that show) -> further callbacks."""
 
@@ -23,22 +37,27 @@ def launch(
     write_run_files: Callable[[Path, PretrainConfig, str], None],
     command: str,
     more_callbacks: MoreCallbacks | None = None,
+    forecast_only: bool = False,
 ) -> int:
     """Set up the process groups of `config`'s layout, train, and return the exit code.
 
     `prepare` runs on every rank once they have met; it returns the run, whose length may be known only now, and its
     TrainingData. `write_run_files(output_dir, run, command)` runs on rank 0 when the run is known to start.
-    `more_callbacks` makes those that need rooms which this one must not know; they come last.
+    `more_callbacks` makes those that need rooms which this one must not know; they come last. `forecast_only` measures
+    some steps, says how long the run will take here, and leaves nothing behind.
     """
     warnings.filterwarnings("ignore", module="megatron")
+    # megatron-core calls what torch has renamed.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     # Imported late: the checkpoint writer imports the program's file again in its own processes, which need none of it.
     from megatron_mimo.platform import cpu
 
     cpu.keep_compiler_out()
     from megatron_mimo.model.spec import choose_backend
     from megatron_mimo.training.callbacks import Callback, Callbacks, default_callbacks
+    from megatron_mimo.training.disk import check_disk
     from megatron_mimo.training.distributed import distributed, is_reporting_rank
-    from megatron_mimo.training.trainer import PREEMPTED, Trainer
+    from megatron_mimo.training.trainer import FINISHED, PREEMPTED, Trainer
 
     class RunFiles(Callback):
         """Written once the run is known to start: a refused one must not overwrite an earlier run's files."""
@@ -51,26 +70,76 @@ def launch(
     rank = int(os.environ.get("RANK", "0"))
     output_dir = Path(config.output_dir)
     choose_backend(config.precision)
-    with distributed(config):
+    with distributed(config), ExitStack() as stack:
+        if forecast_only:
+            return show_forecast(prepare)
         requeue_marker = output_dir / "REQUEUE"
+        on_rank_0(lambda: stack.enter_context(run_lock(output_dir)))
         if rank == 0:
             requeue_marker.unlink(missing_ok=True)
             print(f"resume with: {command}", flush=True)
         try:
             config, data = prepare()
+            on_rank_0(lambda: print_warnings([serving_warning(config.model), *check_disk(config, output_dir)]))
             shown = default_callbacks(output_dir, is_reporting_rank())
             more = more_callbacks(config, lambda folder: trainer.save_weights(folder), shown) if more_callbacks else []
             trainer = Trainer(config, data, Callbacks([RunFiles(), shown, *more]))
             reason = trainer.fit()
-        except Exception:
-            print(f"rank {rank} failed; resume with: {command}", file=sys.stderr, flush=True)
+            ignore_stop_signals()
+        except Stopped as stopped:
+            stopped.exit_code = config.guard.requeue_exit_code
+            # A person who stops a run does not want the scheduler to start it again.
+            if rank == 0 and str(stopped) not in BY_HAND:
+                requeue_marker.write_text(f"{command}\n")
             raise
-        if reason != PREEMPTED:
-            return 0
-        if rank == 0:
+        except UserError:
+            raise
+        except Exception:
+            say_failed(rank, command)
+            raise
+        if rank == 0 and reason == PREEMPTED:
             requeue_marker.write_text(f"{command}\n")
-            print(f"saved for the scheduler; resume with: {command}", flush=True)
-        return config.guard.requeue_exit_code
+        if rank == 0 and reason != FINISHED:
+            print(f"saved after step {trainer.progress.step}; resume with: {command}", flush=True)
+        return 0 if reason == FINISHED else config.guard.requeue_exit_code
+
+
+def show_forecast(prepare: Callable[[], tuple[PretrainConfig, Any]]) -> int:
+    """Measure the run that `prepare` gives, and say how long it will take."""
+    from megatron_mimo.training.callbacks import Callback
+    from megatron_mimo.training.forecast import print_forecast
+    from megatron_mimo.training.trainer import Trainer
+
+    config, data = prepare()
+    print_forecast(Trainer(config, data, Callback()))
+    return 0
+
+
+def on_rank_0(action: Callable[[], Any]) -> None:
+    """Run it on rank 0; the UserError that it raises is raised on all ranks."""
+    import torch.distributed as dist
+
+    problem: list[str | None] = [None]
+    if dist.get_rank() == 0:
+        try:
+            action()
+        except UserError as error:
+            problem = [str(error)]
+    dist.broadcast_object_list(problem, src=0)
+    if problem[0] is not None:
+        raise UserError(problem[0])
+
+
+def say_failed(rank: int, command: str) -> None:
+    """A function of its own: a stop signal that waits for a collective to end is raised on the way in."""
+    print(f"rank {rank} failed; resume with: {command}", file=sys.stderr, flush=True)
+
+
+def print_warnings(lines: list[str | None]) -> None:
+    """One line each; None is none."""
+    for line in lines:
+        if line is not None:
+            print(line, file=sys.stderr, flush=True)
 
 
 def run_program(usage: str, run: Callable[[list[str]], int], arguments: list[str]) -> int:
@@ -81,8 +150,15 @@ def run_program(usage: str, run: Callable[[list[str]], int], arguments: list[str
     if not arguments or "--help" in arguments or "-h" in arguments:
         print(usage)
         return 0 if arguments else USER_ERROR_EXIT_CODE
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent_process()
     try:
-        return run(arguments)
+        with stopped_at_once():
+            return run(arguments)
+    except Stopped as stopped:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"\n{stopped}: stopped, with nothing to save; the same command goes on", file=sys.stderr, flush=True)
+        return stopped.exit_code
     except UserError as error:
         if int(os.environ.get("RANK", "0")) != 0:
             # Rank 0 usually has the same to say, and torchrun stops the others as soon as it exits.
@@ -92,12 +168,27 @@ def run_program(usage: str, run: Callable[[list[str]], int], arguments: list[str
 
 
 def resume_command(module: str, arguments: list[str]) -> str:
-    """The command that continues this run; it is the command that started it."""
-    program = f"{Path(sys.executable).name} -m {module}"
+    """The command that continues this run; it is the command that started it, as the user gave it."""
+    if COMMAND_VARIABLE in os.environ:
+        return os.environ[COMMAND_VARIABLE]
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        nodes = int(os.environ["GROUP_WORLD_SIZE"])
-        program = f"torchrun --nnodes {nodes} --nproc-per-node {os.environ['LOCAL_WORLD_SIZE']} -m {module}"
-    return f"{program} {shlex.join(arguments)}"
+        return torchrun_command(module, arguments)
+    if sys.argv[0].startswith("megatron-mimo "):
+        return f"{sys.argv[0]} {shlex.join(arguments)}"
+    return f"{Path(sys.executable).name} -m {module} {shlex.join(arguments)}"
+
+
+def torchrun_command(module: str, arguments: list[str]) -> str:
+    """torchrun's command line, which is that of the process that started this rank, without its interpreter's path."""
+    with suppress(psutil.Error):
+        words = psutil.Process(os.getppid()).cmdline()
+        for index, word in enumerate(words):
+            if Path(word).name == "torchrun":
+                return shlex.join(["torchrun", *words[index + 1 :]])
+            if word in ("torch.distributed.run", "torch.distributed.launch"):
+                return shlex.join([Path(words[0]).name, "-m", *words[index:]])
+    nodes, ranks = os.environ["GROUP_WORLD_SIZE"], os.environ["LOCAL_WORLD_SIZE"]
+    return f"torchrun --nnodes {nodes} --nproc-per-node {ranks} -m {module} {shlex.join(arguments)}"
 
 
 def write_environment(output_dir: Path, chosen_backends: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Asks for an orderly stop on SIGTERM or SIGUSR1 (how Slurm announces pre-emption and the time limit).
+"""Asks for an orderly stop on SIGTERM or SIGUSR1 (how Slurm announces pre-emption and the time limit) and on Ctrl-C.
 
 The handler only sets a flag; the loop asks once a step. Schedulers reach ranks at different moments, or only some of
 them, so the ranks agree: one asked rank stops all after the same step.
@@ -6,60 +6,71 @@ them, so the ranks agree: one asked rank stops all after the same step.
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch
 import torch.distributed as dist
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+from megatron_mimo.platform.signals import BY_HAND, end_by, handled, leave_lost_terminal
 
-
-@contextmanager
-def signals_deferred() -> Iterator[None]:
-    """Start child processes deaf to SIGNALS: Slurm signals every process of a step, and a checkpoint writer must live.
-
-    A blocked signal stays blocked in children, whereas a handler is lost in those that exec.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+ECHO_SECONDS = 1.0
+"""A terminal and a launcher may both pass on one Ctrl-C: what comes so soon after the first is the same one."""
 
 
 class PreemptionHandler:
-    """`with PreemptionHandler() as preemption:` around the loop, in the main thread of every rank."""
+    """`with PreemptionHandler() as preemption:` around the loop, in the main thread of every rank.
+
+    A Ctrl-C after the first signal ends the process at once; so does the SIGTERM that a launcher makes of it.
+    """
 
     def __init__(self) -> None:
         self.received: str | None = None
         """Name of the signal that reached this rank."""
-        self._previous: dict[signal.Signals, Any] = {}
+        self.agreed: str | None = None
+        """Name of the signal that stops all ranks."""
+        self._received_at = 0.0
+        self._handled: AbstractContextManager[None] = handled(self._handle)
 
     def __enter__(self) -> Self:
-        self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self._handled.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self._handled.__exit__(kind, error, trace)
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a person stopped the run, not a scheduler that will start it again."""
+        return self.agreed in BY_HAND
 
     def agreed_to_stop(self) -> bool:
         """True on every rank as soon as one rank was asked to stop. A collective: all ranks call it after each step."""
-        if not (dist.is_available() and dist.is_initialized()):
-            return self.received is not None
-        flag = torch.tensor(float(self.received is not None), device=_collective_device())
-        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-        return bool(flag.item())
+        number = float(signal.Signals[self.received]) if self.received else 0.0
+        if dist.is_available() and dist.is_initialized():
+            flag = torch.tensor(number, device=_collective_device())
+            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+            number = float(flag.item())
+        if number:
+            self.agreed = signal.Signals(int(number)).name
+        return bool(number)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number).name
-        # os.write, because print is not safe where a signal interrupts another print.
-        os.write(2, f"process {os.getpid()}: {self.received}: stopping after this step\n".encode())
+        leave_lost_terminal(number)
+        name, now = signal.Signals(number).name, time.monotonic()
+        if self.received is None:
+            self.received, self._received_at = name, now
+            if os.environ.get("RANK", "0") == "0":
+                again = "; Ctrl-C again stops at once, unsaved" if name == "SIGINT" else ""
+                # os.write, because print is not safe where a signal interrupts another print.
+                os.write(2, f"{name}: stopping after this step, then saving{again}\n".encode())
+        elif name == "SIGINT" or (name == "SIGTERM" and self.received == "SIGINT"):
+            if now - self._received_at >= ECHO_SECONDS:
+                end_by(number)
 
 
 def _collective_device() -> str:

@@ -56,6 +56,10 @@ class Schedule:
         """Consumed tokens at which stage number `stage` begins by plan."""
         return self._bounds[stage]
 
+    def stage_end(self, stage: int) -> int:
+        """Consumed tokens at which stage number `stage` ends by plan."""
+        return self._bounds[stage + 1]
+
     def stage_index(self, consumed_tokens: int) -> int:
         """Number of the stage of the next step; the last one once all tokens are consumed."""
         if consumed_tokens < 0:

@@ -44,7 +44,7 @@ from megatron_mimo.training.training_data import TrainingData, check_vocabulary
 from megatron_mimo.training.watchdog import Watchdog
 
 TORCH_ATTENTION = f"scaled_dot_product_attention (torch); bf16 on CPU: products to {MAX_PRODUCT_LENGTH} keys"
-FINISHED, PREEMPTED = "finished", "pre-empted"
+FINISHED, PREEMPTED, INTERRUPTED = "finished", "pre-empted", "interrupted"
 
 
 class Trainer:
@@ -81,23 +81,29 @@ class Trainer:
         """Steps of the newest checkpoint."""
 
     def fit(self) -> str:
-        """Resume from the newest good checkpoint, or start; train to the end. Returns FINISHED or PREEMPTED.
+        """Resume from the newest good checkpoint, or start; train to the end.
+
+        Returns FINISHED; or, saved on request after a step, PREEMPTED (a scheduler's) or INTERRUPTED (a person's).
 
         Raises TrainingStopped when a guard gives up.
         """
         stacks = Path(self.config.output_dir) / "stacks"
         with ExitStack() as stack:
-            preemption = stack.enter_context(PreemptionHandler())
-            watchdog = stack.enter_context(Watchdog(self.config.guard.hang_timeout_seconds, stacks, dist.get_rank()))
+            guard = self.config.guard
+            watchdog = stack.enter_context(
+                Watchdog(guard.hang_timeout_seconds, stacks, dist.get_rank(), guard.startup_timeout_seconds)
+            )
             if self._latest is not None:
                 self._restore(self._latest)
             self._check_what_is_left()
             self.callbacks.on_start(self.config, self.progress.step, self.progress.consumed_tokens)
             profiler = stack.enter_context(step_profiler(self.config, self.progress.step))
+            # From here on there is something to save; before, a signal ends the program (platform/signals.py).
+            preemption = stack.enter_context(PreemptionHandler())
             reason = FINISHED
             while not self._is_done():
                 if self._train_stage(preemption, watchdog, profiler) == PREEMPTED:
-                    reason = PREEMPTED
+                    reason = INTERRUPTED if preemption.by_hand else PREEMPTED
                     break
             self._finish(reason, watchdog)
         return reason
@@ -108,16 +114,16 @@ class Trainer:
         stage = self.config.stages[stage_index]
         models: list[Any] = [chunk.module for chunk in self.chunks]
         set_rotary_base(models, stage.rotary_base)
+        watchdog.starting()
         feed = StageFeed(self.config, self.data, self.schedule, self.progress, self.backend)
-        watchdog.beat()
         while self.progress.stage == stage_index and not self._is_done():
             before = self.progress
             verdict = self._train_step(feed)
             watchdog.beat()
             profiler.step()
             if verdict == "rollback":
+                watchdog.starting()
                 self._roll_back()
-                watchdog.beat()
                 return None
             self._after_step(before)
             watchdog.beat()
@@ -228,7 +234,7 @@ class Trainer:
 
     def _finish(self, reason: str, watchdog: Watchdog) -> None:
         """The last save, if it is not already there, and the callbacks' farewell."""
-        wanted = reason == PREEMPTED or self.config.checkpoint.save_at_end
+        wanted = reason != FINISHED or self.config.checkpoint.save_at_end
         if wanted and self.progress.step != self.saved_step:
             self._save()
         self.checkpoints.finish_pending()

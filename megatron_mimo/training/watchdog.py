@@ -2,6 +2,9 @@
 
 When one rank hangs, the others wait for it in a collective, run into their own watchdogs and dump as well: the rank
 whose stack differs is the culprit. The exit code makes torchrun stop what is left of the job.
+
+Reading and hashing a checkpoint, building data indices and compiling kernels are no hang: until a first step is
+finished, the longer limit for starts holds.
 """
 
 import faulthandler
@@ -14,32 +17,45 @@ from types import TracebackType
 from typing import Self, TextIO
 
 HANG_EXIT_CODE = 86
+NO_LIMIT = 1e9
+"""Seconds; faulthandler takes no infinity."""
 
 
 class Watchdog:
     """`with Watchdog(...) as watchdog:` around the loop, `watchdog.beat()` after every step and every save.
 
+    `watchdog.starting()` goes before what takes long once: a checkpoint to load, a stage's first step.
+
     Two timers: a thread notices missing beats; faulthandler's timer, written in C, notices that the thread itself
     no longer runs because something holds the interpreter lock. The second can only exit with code 1.
     """
 
-    def __init__(self, timeout_seconds: float, dump_path: Path, rank: int, linger_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        timeout_seconds: float,
+        dump_path: Path,
+        rank: int,
+        startup_seconds: float | None = None,
+        linger_seconds: float = 5.0,
+    ) -> None:
         """Dump into the folder `dump_path` as `rank_N.txt`; a time-out of 0 switches the watchdog off.
 
-        A rank stays `linger_seconds` after its dump, so that ranks a moment behind can dump before they are stopped.
+        `startup_seconds` is the limit of a start with its first step; 0 is none, None the same as for a step. A rank
+        stays `linger_seconds` after its dump, so that ranks a moment behind can dump before they are stopped.
         """
         self.timeout_seconds = timeout_seconds
+        self.startup_seconds = timeout_seconds if startup_seconds is None else startup_seconds or NO_LIMIT
         self.path = dump_path / f"rank_{rank}.txt"
         self.rank = rank
         self.linger_seconds = linger_seconds
-        self._last_beat = time.monotonic()
+        self.starting()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> Self:
         if self.timeout_seconds > 0:
             self._file = self._open_dump()
-            self.beat()
+            self.starting()
             self._arm_interpreter_timer()
             self._thread.start()
         return self
@@ -56,18 +72,22 @@ class Watchdog:
                 self.path.unlink()
 
     def beat(self) -> None:
-        """Progress was made: the time-out starts anew."""
-        self._last_beat = time.monotonic()
+        """A step was finished: the time-out starts anew."""
+        self._last_beat, self._limit_seconds = time.monotonic(), self.timeout_seconds
+
+    def starting(self) -> None:
+        """What begins now, up to the next beat, may take as long as a start."""
+        self._last_beat, self._limit_seconds = time.monotonic(), max(self.timeout_seconds, self.startup_seconds)
 
     def _watch(self) -> None:
         while not self._stop.wait(min(1.0, self.timeout_seconds / 10)):
             self._arm_interpreter_timer()
-            if time.monotonic() - self._last_beat > self.timeout_seconds:
+            if time.monotonic() - self._last_beat > self._limit_seconds:
                 faulthandler.cancel_dump_traceback_later()
                 self._dump_and_exit()
 
     def _arm_interpreter_timer(self) -> None:
-        faulthandler.dump_traceback_later(self.timeout_seconds, exit=True, file=self._file)
+        faulthandler.dump_traceback_later(self._limit_seconds, exit=True, file=self._file)
 
     def _open_dump(self) -> TextIO:
         """The dump file, opened while all is well: a hang may be a file system that no longer answers."""
@@ -78,14 +98,15 @@ class Watchdog:
             return os.fdopen(os.dup(sys.stderr.fileno()), "w")
 
     def _dump_and_exit(self) -> None:
-        what = f"rank {self.rank}: no step was finished within {self.timeout_seconds:g} s"
+        setting = "hang_timeout_seconds" if self._limit_seconds == self.timeout_seconds else "startup_timeout_seconds"
+        what = f"rank {self.rank}: no step was finished within {self._limit_seconds:g} s"
         try:
             self._file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {what}\n")
             self._file.flush()
             faulthandler.dump_traceback(file=self._file, all_threads=True)
         finally:
             print(
-                f"{what} (guard.hang_timeout_seconds); stacks in {self.path}; exit code {HANG_EXIT_CODE}",
+                f"{what} (guard.{setting}); stacks in {self.path}; exit code {HANG_EXIT_CODE}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -28,6 +28,7 @@ MEGATRON_USERS = {
     "training.distributed",
     "training.evaluation",
     "training.feed",
+    "training.forecast",
     "training.optimizer",
     "training.probe",
     "training.step",

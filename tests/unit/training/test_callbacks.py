@@ -5,7 +5,6 @@ import json
 import math
 from pathlib import Path
 
-import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from megatron_mimo.config import (
@@ -108,24 +107,9 @@ def test_line_names_every_value_and_leaves_out_the_unknown():
     assert "MFU" not in line
     live = LiveLine(io.StringIO())
     live.on_start(config(), 0, 0)
+    assert "ETA" not in live.line(step(1))
     assert "MFU 41.2 %" in live.line(step(1, mfu=0.412))
     assert "SKIPPED" in live.line(step(1, skipped=True, loss=math.nan))
-
-
-def test_eta_is_tokens_left_times_pace():
-    line = LiveLine(io.StringIO())
-    show(line, range(1, 4))
-    assert line.eta_seconds(step(3)) == pytest.approx(7 * 0.5)
-    show(line, range(1, 4), max_steps=5)
-    assert line.eta_seconds(step(3)) == pytest.approx(2 * 0.5)
-
-
-def test_eta_follows_a_lasting_change_of_pace():
-    line = LiveLine(io.StringIO())
-    show(line, range(1, 4))
-    for _ in range(20 * LiveLine.AVERAGED_STEPS):
-        line.on_step(step(4, tokens_per_second=STEP_TOKENS / 5.0))
-    assert line.eta_seconds(step(4)) == pytest.approx(6 * 5.0, rel=1e-3)
 
 
 class Terminal(io.StringIO):

@@ -30,15 +30,27 @@ def make_progress():
         time.sleep(0.1 * slowness)
         watchdog.beat()
 
-with Watchdog(0.5 * slowness, Path(sys.argv[1]), rank=3, linger_seconds=0.0) as watchdog:
+def start_slowly():
+    time.sleep(1.2 * slowness)
+    watchdog.beat()
+    watchdog.starting()
+    time.sleep(1.2 * slowness)
+
+def start_slowly_then_hang():
+    start_slowly()
+    watchdog.beat()
+    hang_in_a_lock()
+
+startup = float(sys.argv[4]) * slowness if len(sys.argv) > 4 else None
+with Watchdog(0.5 * slowness, Path(sys.argv[1]), 3, startup, linger_seconds=0.0) as watchdog:
     globals()[sys.argv[2]]()
 print("finished")
 """
 
 
-def run(folder: Path, what: str, times: float = 1.0) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, what: str, *startup: str, times: float = 1.0) -> subprocess.CompletedProcess[str]:
     """All its times are `times` as long."""
-    command = [sys.executable, "-c", PROGRAM, str(folder), what, str(times)]
+    command = [sys.executable, "-c", PROGRAM, str(folder), what, str(times), *startup]
     return subprocess.run(command, capture_output=True, text=True, timeout=patience(30) * times, check=False)
 
 
@@ -65,6 +77,25 @@ def test_progress_keeps_the_process_alive_and_leaves_no_file(tmp_path: Path) -> 
     result = run(tmp_path / "stacks", "make_progress", times=slowness())
     assert (result.returncode, result.stdout) == (0, "finished\n"), result.stderr
     assert list((tmp_path / "stacks").iterdir()) == []
+
+
+@pytest.mark.parametrize("startup", ["60", "0"])
+def test_a_start_is_no_hang(startup: str, tmp_path: Path) -> None:
+    """1.2 s before the first step, and again before a later stage's, under a time-out of 0.5 s; 0 sets no limit."""
+    result = run(tmp_path, "start_slowly", startup, times=slowness())
+    assert (result.returncode, result.stdout) == (0, "finished\n"), result.stderr
+
+
+def test_a_hang_after_a_start_is_a_hang(tmp_path: Path) -> None:
+    result = run(tmp_path, "start_slowly_then_hang", "60")
+    assert result.returncode == HANG_EXIT_CODE
+    assert "within 0.5 s (guard.hang_timeout_seconds)" in result.stderr
+
+
+def test_a_start_that_never_ends_is_a_hang(tmp_path: Path) -> None:
+    result = run(tmp_path, "hang_in_a_lock", "1.5")
+    assert result.returncode == HANG_EXIT_CODE
+    assert "within 1.5 s (guard.startup_timeout_seconds)" in result.stderr
 
 
 def test_a_folder_that_cannot_be_written_dumps_to_stderr(tmp_path: Path) -> None:
