@@ -77,7 +77,7 @@ def test_ranks_that_do_not_end_are_killed() -> None:
 
 def test_what_is_left_over_is_found() -> None:
     """A process whose parent has ended and which is in a session of its own."""
-    code = "import subprocess, sys; print(subprocess.Popen(['sleep', '3600'], start_new_session=True).pid)"
+    code = "import subprocess as s; print(s.Popen(['sleep', '3600'], stdout=s.DEVNULL, start_new_session=True).pid)"
     orphan = int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout)
     (found,) = (process for process in leftovers() if process.pid == orphan)
     found.kill()
