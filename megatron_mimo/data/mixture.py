@@ -17,13 +17,17 @@ from megatron_mimo.config import UserError
 from megatron_mimo.config.load import read_yaml
 
 LONGEST_PERIOD = 100_000
+ROUNDED_PERIOD = 20_000
+"""Samples over which the shares of weights with a longer period are rounded to whole numbers, each at least one."""
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Weights by source, exact and summing to 1."""
+    """Weights by source, summing to 1."""
 
     weights: dict[str, Fraction]
+    is_rounded: bool = False
+    """Whether they are those of the file to within 1 / ROUNDED_PERIOD only."""
 
     @property
     def period(self) -> int:
@@ -32,9 +36,9 @@ class Mixture:
 
 
 def read_mixture(path: str | Path) -> Mixture:
-    """Read `sources: {NAME: weight, ...}`; weights are normalized to 1.
+    """Read `sources: {NAME: weight, ...}`: fractions, percents or token counts, which are normalized to 1.
 
-    Raises UserError for unknown keys, weights that are no positive numbers, or have too many digits.
+    Raises UserError for unknown keys, and weights that are no positive numbers.
     """
     tree = read_yaml(Path(path))
     sources = tree.get("sources")
@@ -46,15 +50,35 @@ def read_mixture(path: str | Path) -> Mixture:
     weights = {str(name): _weight(path, name, weight) for name, weight in sources.items()}
     total = sum(weights.values())
     mixture = Mixture({name: weight / total for name, weight in weights.items()})
-    if mixture.period > LONGEST_PERIOD:
-        raise UserError(f"{path}: the weights have too many digits: write them with at most four and a sum of 1")
-    return mixture
+    if mixture.period <= LONGEST_PERIOD:
+        return mixture
+    if len(weights) > ROUNDED_PERIOD:
+        raise UserError(f"{path}: more than {ROUNDED_PERIOD:,} sources, which is more than a mixture can take turns of")
+    return Mixture(_rounded(mixture.weights), is_rounded=True)
+
+
+def _rounded(weights: dict[str, Fraction]) -> dict[str, Fraction]:
+    """The nearest shares of ROUNDED_PERIOD samples, by largest remainders; none of them 0."""
+    parts = {name: max(1, int(weight * ROUNDED_PERIOD)) for name, weight in weights.items()}
+    lacking = ROUNDED_PERIOD - sum(parts.values())
+    while lacking:
+        sign = 1 if lacking > 0 else -1
+        adjustable = [name for name in parts if sign > 0 or parts[name] > 1]
+        chosen = max(adjustable, key=lambda name: sign * (weights[name] * ROUNDED_PERIOD - parts[name]))
+        parts[chosen] += sign
+        lacking -= sign
+    return {name: Fraction(part, ROUNDED_PERIOD) for name, part in parts.items()}
 
 
 def _weight(path: str | Path, name: Any, weight: Any) -> Fraction:
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+    try:
+        # PyYAML reads 84e9 as text.
+        exact = Fraction(str(weight)) if isinstance(weight, int | float | str) else Fraction(0)
+    except ValueError:
+        exact = Fraction(0)
+    if isinstance(weight, bool) or exact <= 0:
         raise UserError(f"{path}: sources.{name} = {weight!r}: expected a number above 0; leave out unused sources")
-    return Fraction(str(weight))
+    return exact
 
 
 class Turns:

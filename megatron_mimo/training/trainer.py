@@ -223,10 +223,13 @@ class Trainer:
         wanted = self.config.evaluation.sequences
         for index, stage in enumerate(self.config.stages[self.progress.stage :], start=self.progress.stage):
             document_attention(self.config, stage, self.backend)
+            notes = self.data.stage_notes(index, self.schedule.stage_samples(index))
             self.data.stage_samples(index, 1)
             held_out = self.data.held_out_samples(stage.seq_length, 1) if wanted else {}
-            if wanted and not held_out and dist.get_rank() == 0:
-                print(f"nothing is held out: stage {stage.name} is not evaluated", flush=True)
+            if wanted and not held_out:
+                notes.append(f"nothing is held out: stage {stage.name} is not evaluated")
+            if dist.get_rank() == 0:
+                print("".join(f"{note}\n" for note in notes), end="", flush=True)
 
     def _is_done(self) -> bool:
         limit = self.config.max_steps

@@ -1,5 +1,6 @@
 """What a run reads: here the tokenized sources and mixtures of pre-training; `data.chat` has that of fine-tuning."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -7,7 +8,10 @@ from typing import Any, Protocol
 from megatron_mimo.config import ConfigError, PretrainConfig
 from megatron_mimo.data.datasets import StageDataset, build_stage_dataset, build_validation_datasets
 from megatron_mimo.data.manifest import read_manifest
-from megatron_mimo.data.mixture import read_mixture
+from megatron_mimo.data.mixture import ROUNDED_PERIOD, read_mixture
+
+MANY_EPOCHS = 4
+"""Up to here repeated text is worth nearly as much as new text (Muennighoff et al., 2023, section 5)."""
 
 
 class StageSamples(Protocol):
@@ -42,6 +46,10 @@ class TrainingData(Protocol):
         """What decides, beside `facts`, seed and sequence length, which samples the stage has and in what order."""
         ...
 
+    def stage_notes(self, stage: int, num_samples: int) -> list[str]:
+        """What a reader should know of the stage's first `num_samples` samples before they are trained, a line each."""
+        ...
+
     def stage_samples(self, stage: int, num_samples: int) -> StageSamples:
         """The first `num_samples` samples of stage number `stage`."""
         ...
@@ -74,6 +82,25 @@ class PretrainingData:
         """Weights by source, as exact fractions. Raises UserError without a sound mixture file."""
         mixture = read_mixture(self._config_folder / self._config.stages[stage].mixture)
         return {name: str(weight) for name, weight in mixture.weights.items()}
+
+    def stage_notes(self, stage: int, num_samples: int) -> list[str]:
+        """Epochs by source, sources that are too small for their weight, and weights that had to be rounded."""
+        config = self._config.stages[stage]
+        epochs, notes = {}, []
+        for name, count in self.stage_samples(stage, num_samples).source_counts(num_samples).items():
+            tokens = self._manifest.sources[name].train.tokens
+            epochs[name] = count * config.seq_length / tokens
+            if tokens < config.seq_length:
+                notes.append(
+                    f"  {name} has {tokens:,} tokens: each of its samples repeats them up to"
+                    f" {math.ceil(config.seq_length / tokens):,} times"
+                )
+            elif epochs[name] > MANY_EPOCHS:
+                notes.append(f"  {name} is read {epochs[name]:,.1f} times: give it less weight, or more text")
+        if read_mixture(self._config_folder / config.mixture).is_rounded:
+            notes.append(f"  weights of {config.mixture} are rounded to {ROUNDED_PERIOD:,}ths")
+        listed = ", ".join(f"{name} {value:,.2g}" for name, value in epochs.items())
+        return [f"stage {config.name}: epochs by source: {listed}", *notes]
 
     def stage_samples(self, stage: int, num_samples: int) -> StageDataset:
         """Raises UserError when data, mixture and tokenizer do not fit together."""

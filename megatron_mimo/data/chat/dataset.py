@@ -66,6 +66,10 @@ class ChatData:
         """Nothing that `facts` does not tell."""
         return {}
 
+    def stage_notes(self, stage: int, num_samples: int) -> list[str]:
+        """Nothing that preparing the data has not said."""
+        return []
+
     def stage_samples(self, stage: int, num_samples: int) -> PackedRows:
         """The rows of all epochs; `num_samples` may ask for some more, which are padding."""
         flat = np.load(self._folder / "rows.npy", allow_pickle=False)
