@@ -44,6 +44,9 @@ FORCED = {
     "model.workload.document_attention": (
         "tests/unit/model/test_memory.py::test_documents_are_kept_apart_as_training_does_it"
     ),
+    "platform.number_format.best_format": f"{HERE}::test_a_gpu_says_which_format_it_multiplies",
+    "platform.number_format.inference_dtype": f"{HERE}::test_a_gpu_says_which_format_it_multiplies",
+    "platform.number_format.slow_bf16_warning": f"{HERE}::test_a_gpu_says_which_format_it_multiplies",
     "rl.weight_broadcast._process_group": "tests/unit/rl/test_weight_broadcast.py::test_a_group_ends_with_its_transfer",
     "training.batch.choose_document_attention": f"{ENGINE}::test_packed_rows_of_a_micro_batch_learn_as_masked_ones",
     "training.batch.to_device": f"{HERE}::test_a_batch_is_moved_whole",
@@ -200,9 +203,22 @@ def test_the_environment_report_names_the_engine() -> None:
     pytest.importorskip("megatron.core")
     from types import SimpleNamespace
 
+    from megatron_mimo.config import PrecisionConfig
     from megatron_mimo.training.trainer import Trainer
 
     part = SimpleNamespace(optimizer=torch.optim.AdamW([torch.zeros(1)]))
-    trainer: Any = SimpleNamespace(backend="transformer_engine", backend_reason="", optimizer=part)
+    config = SimpleNamespace(precision=PrecisionConfig())
+    trainer: Any = SimpleNamespace(backend="transformer_engine", backend_reason="", optimizer=part, config=config)
     chosen = Trainer.chosen_backends(trainer)
     assert "Transformer Engine" in chosen["attention"] and "Transformer Engine" in chosen["norm"]
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_a_gpu_says_which_format_it_multiplies(has_bf16: bool, cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from megatron_mimo.platform.number_format import best_format, inference_dtype, slow_bf16_warning
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "an old GPU")
+    assert best_format().dtype == ("bf16" if has_bf16 else "fp32")
+    assert slow_bf16_warning() is None
+    assert inference_dtype("torch.bfloat16") == "bfloat16"
