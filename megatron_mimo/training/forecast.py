@@ -25,6 +25,7 @@ from megatron_mimo.config import PretrainConfig, StageConfig
 from megatron_mimo.model.build import set_rotary_base
 from megatron_mimo.platform.formats import format_count, format_seconds
 from megatron_mimo.training.batch import Batch
+from megatron_mimo.training.callbacks import ReportWriter
 from megatron_mimo.training.checkpoint_files import complete_checkpoints, read_run_json
 from megatron_mimo.training.disk import checkpoint_bytes, disk_need, saves_left
 from megatron_mimo.training.evaluation import Evaluator
@@ -138,7 +139,10 @@ def forecast(trainer: Trainer) -> Forecast:
         times = evaluations(config, schedule.stage_end(rest.stage), rest.start_tokens, tokens)
         if times:
             count += times
-            evaluation_seconds += times * (_evaluation_seconds(trainer, rest) + REPORT_SECONDS)
+            evaluation_seconds += times * _evaluation_seconds(trainer, rest)
+    # Evaluations are followed by a report, but not more often than so, and the end always is.
+    reports = 1 + min(count, int(sum(stage.seconds for stage in stages) / ReportWriter.MIN_SECONDS))
+    evaluation_seconds += reports * REPORT_SECONDS
     saves = saves_left(config.checkpoint, min(schedule.total_steps, config.max_steps or schedule.total_steps), done)
     save_seconds = saves * _save_seconds(trainer) if saves else 0.0
     return Forecast(stages, start_seconds, count, evaluation_seconds, saves, save_seconds)
@@ -178,24 +182,28 @@ def _step_cost(trainer: Trainer, rest: StageRest) -> StepCost:
     more = min(whole, 2 * few)
     feed = StageFeed(config, trainer.data, trainer.schedule, start, trainer.backend)
     batches = list(itertools.islice(feed.batches(StepTimer()), more))
-    warm_up = _step_seconds(trainer, start, batches[:few])
-    long = _typical(lambda: _step_seconds(trainer, start, batches), warm_up)
+
+    def run_step(micro_batches: int) -> float:
+        return _step_seconds(trainer, start, batches[:micro_batches], feed.model_shape)
+
+    warm_up = run_step(few)
+    long = _typical(lambda: run_step(more), warm_up)
     if more == few:
         return StepCost(0.0, long / few)
-    short = min(_typical(lambda: _step_seconds(trainer, start, batches[:few]), warm_up), long)
+    short = min(_typical(lambda: run_step(few), warm_up), long)
     each = (long - short) / (more - few)
     return StepCost(long - more * each, each)
 
 
-def _step_seconds(trainer: Trainer, start: Progress, batches: list[Batch]) -> float:
-    """Of one step, the update of the weights included."""
-    stage, schedule = trainer.config.stages[start.stage], trainer.schedule
+def _step_seconds(trainer: Trainer, start: Progress, batches: list[Batch], shape: tuple[int, int]) -> float:
+    """Of one step, the update of the weights included; `shape` is what the feed says of its batches."""
+    schedule = trainer.schedule
     trainer.step.mtp_loss_scaling_factor = schedule.mtp_loss_scaling_factor(start.consumed_tokens)
     set_learning_rate(trainer.optimizer, schedule.learning_rate(start.consumed_tokens))
     dist.barrier()
     timer = StepTimer()
     trainer.optimizer.zero_grad()
-    trainer.step.backward(iter(batches), len(batches), (stage.micro_batch_size, stage.seq_length))
+    trainer.step.backward(iter(batches), len(batches), shape)
     norm = gradient_norm(trainer.optimizer)
     if math.isfinite(norm):
         apply_update(trainer.optimizer, norm, trainer.config.optimizer.clip_grad)
@@ -228,14 +236,17 @@ def _evaluation_seconds(trainer: Trainer, rest: StageRest) -> float:
     evaluator = Evaluator(few, trainer.data, trainer.backend, trainer.step)
     dist.barrier()
     timer = StepTimer()
-    evaluator.evaluate(Progress(), stage)
+    if evaluator.evaluate(Progress(), stage) is None:  # nothing is held out
+        return 0.0
     return timer.seconds * _batches(trainer, stage, config.evaluation.sequences) / _batches(trainer, stage, 1)
 
 
 def _batches(trainer: Trainer, stage: StageConfig, sequences: int) -> int:
+    """Micro-batches of an evaluation, in groups of what all ranks take at once."""
     held_out = trainer.data.held_out_samples(stage.seq_length, sequences)
     count = sum(len(samples) for samples in held_out.values())
-    return -(-count // (stage.micro_batch_size * parallel_state.get_data_parallel_world_size()))
+    ranks = parallel_state.get_data_parallel_world_size() * trainer.config.parallel.pipeline_model_parallel_size
+    return -(-count // (stage.micro_batch_size * ranks))
 
 
 def _save_seconds(trainer: Trainer) -> float:
