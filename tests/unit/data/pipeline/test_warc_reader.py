@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from megatron_mimo.data.document import Document
 from megatron_mimo.data.pipeline.readers.warc import WarcReader
@@ -140,3 +141,103 @@ def test_pdf_oversize_and_other_records(tmp_path: Path, make_record: Callable[..
     assert task.counts["read/oversize"] == 1 and task.counts["read/other_records"] == 1
     assert task.faults[0].place == f"{path}:{len(records[0])}"
     assert numbers(read(path, pdf=False)[0]) == [1, 3]
+
+
+def raw_record(kind: str, content_type: str, body: bytes, number: int = 0) -> bytes:
+    """A WARC record of any kind; its own Content-Type is left out where it is empty."""
+    head = f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Record-ID: <urn:uuid:{number}>\r\n"
+    head += f"WARC-Target-URI: http://example.org/{number}\r\nWARC-Date: 2024-01-01T00:00:00Z\r\n"
+    head += (f"Content-Type: {content_type}\r\n" if content_type else "") + f"Content-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body + b"\r\n\r\n"
+
+
+def http(status: str, headers: str, body: bytes) -> bytes:
+    return f"HTTP/1.1 {status}\r\n{headers}\r\n".encode() + body
+
+
+def test_responses_that_are_no_success_are_dropped_with_their_status(tmp_path: Path) -> None:
+    html = "Content-Type: text/html\r\n"
+    bodies = [
+        http(status, html, b"<p>a page")
+        for status in ("200 OK", "404 Not Found", "301 Moved", "503 Busy", "206 Partial Content")
+    ]
+    path = tmp_path / "a.warc"
+    path.write_bytes(b"".join(raw_record("response", "application/http", body, n) for n, body in enumerate(bodies)))
+    documents, task = read(path)
+    assert numbers(documents) == [0, 4]
+    assert {name: count for name, count in task.counts.items() if "dropped" in name} == {
+        "read/dropped/status 404": 1, "read/dropped/status 301": 1, "read/dropped/status 503": 1,
+    }  # fmt: skip
+    assert numbers(read(path, statuses=[200, 404])[0]) == [0, 1]
+
+
+def test_zstd_cut_and_unknown_encodings(tmp_path: Path, make_record: Callable[..., bytes]) -> None:
+    html = b"Content-Type: text/html\r\n"
+    text = b"<p>" + b"word " * 100
+    packed = zstandard.ZstdCompressor().compress(text)
+    bodies = [
+        (packed, html + b"Content-Encoding: zstd\r\n"),
+        (b"\x28\xb5\x2f\xfd" + bytes(20), html + b"Content-Encoding: zstd\r\n"),
+        (zstandard.ZstdCompressor().compress(bytes(3_000_000)), html + b"Content-Encoding: zstd\r\n"),
+        (b"8\r\n<p>hello\r\n6;x=y\r\n world\r\n", html + b"Transfer-Encoding: chunked\r\n"),
+        (b"8\r\n<p>hello\r\n60\r\n world", html + b"Transfer-Encoding: chunked\r\n"),
+        (b"8\r\n<p>hello\r\nzz\r\n world and more than a size\r\n", html + b"Transfer-Encoding: chunked\r\n"),
+        (b"\x1f\x9d\x90 packed", html + b"Content-Encoding: compress\r\n"),
+        (text, html + b"Content-Encoding: identity\r\n"),
+    ]
+    path = tmp_path / "a.warc"
+    path.write_bytes(b"".join(make_record(number, *body) for number, body in enumerate(bodies)))
+    documents, task = read(path, max_record_bytes=1_000_000)
+    texts = {number: document.text for number, document in zip(numbers(documents), documents, strict=True)}
+    assert texts == {0: text.decode(), 3: "<p>hello world", 4: "<p>hello world", 7: text.decode()}
+    assert task.counts["read/cut_bodies"] == 2 and task.counts["read/oversize"] == 1
+    assert [("zstd" in fault.error, "chunk" in fault.error, "compress" in fault.error) for fault in task.faults] == [
+        (True, False, False), (False, False, False), (False, True, False), (False, False, True),
+    ]  # fmt: skip
+
+
+def test_resources_wet_texts_and_missing_types(tmp_path: Path) -> None:
+    records = [
+        raw_record("resource", "text/html; charset=iso-8859-1", b"<p>caf\xe9", 0),
+        raw_record("conversion", "text/plain", "ein Text für sich".encode(), 1),
+        raw_record("response", "application/http", http("200 OK", "Server: x\r\n", b"\n<!DOCTYPE html><p>page"), 2),
+        raw_record("response", "", http("200 OK", "Content-Type: text/html\r\n", b"<p>other"), 3),
+        raw_record("response", "application/http", http("200 OK", "", b"\x89PNG...."), 4),
+        raw_record("metadata", "text/html", b"<p>no page", 5),
+        raw_record("resource", "application/pdf", b"%PDF-1.4 content", 6),
+    ]
+    path = tmp_path / "a.warc"
+    path.write_bytes(b"".join(records))
+    documents, task = read(path)
+    assert [(n, document.text) for n, document in zip(numbers(documents), documents, strict=True)] == [
+        (0, "<p>café"), (1, "ein Text für sich"), (2, "\n<!DOCTYPE html><p>page"), (3, "<p>other"), (6, ""),
+    ]  # fmt: skip
+    assert documents[1].metadata["media_type"] == "text/plain"
+    assert task.faults == [] and task.counts["read/other_records"] == 2
+    assert numbers(read(path, text=False)[0]) == [0, 2, 3, 6]
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_arc_files(tmp_path: Path, is_packed: bool) -> None:
+    def record(url: str, kind: str, content: bytes) -> bytes:
+        return f"{url} 192.0.2.1 20080430204825 {kind} {len(content)}\n".encode() + content + b"\n"
+
+    about = record("filedesc://a.arc", "text/plain", b"1 0 InternetArchive\nURL IP-address Archive-date Content-type\n")
+    parts = [
+        about,
+        record("http://example.org/1", "text/html", http("200 OK", "Content-Type: text/html\r\n", b"<p>one")),
+        record("http://example.org/2", "text/html", http("404 Not Found", "Content-Type: text/html\r\n", b"<p>none")),
+        record("http://example.org/3", "text/html", http("200 OK", "Content-Type: text/html\r\n", b"<p>three")),
+    ]
+    path = tmp_path / "a.arc"
+    path.write_bytes(b"".join(gzip.compress(part) if is_packed else part for part in parts))
+    documents, task = read(path)
+    assert [(document.url, document.text) for document in documents] == [
+        ("http://example.org/1", "<p>one"), ("http://example.org/3", "<p>three"),
+    ]  # fmt: skip
+    assert documents[0].metadata["date"] == "2008-04-30T20:48:25Z" and documents[0].id == f"a.arc:{len(parts[0])}"
+    assert task.counts["read/dropped/status 404"] == 1 and task.faults == []
+    path.write_bytes(path.read_bytes()[:-5])
+    documents, task = read(path)
+    # Of the packed file only the checksum is cut off: the page is there, and the fault too.
+    assert len(documents) == (2 if is_packed else 1) and len(task.faults) == 1
