@@ -3,61 +3,39 @@
 python benchmarks/data_extraction.py                # the table
 python benchmarks/data_extraction.py --misses       # and what ours misses, by kind of page
 python benchmarks/data_extraction.py --prefix heldout_  # the pages that were kept apart while the rules were written
-python benchmarks/data_extraction.py --pages FOLDER # other pages with truth files
+python benchmarks/data_extraction.py --pages FOLDER # other pages with truth files, or sets of real pages (below)
 
 formulas, code, prose: share of what the page's truth names that is in the output. `code fenced` asks for the exact
 block in a Markdown fence, `code as text` for the same lines anywhere (plain-text extractors have no fences).
 leaks: share of boilerplate strings in the output; less is better. pages/s: per second of processor time, one process,
 from decoded page to text, over the set repeated. slowest: the slowest page of the timed rounds, in processor time.
+
+A folder of `*.jsonl` or `*.jsonl.zst` holds sets of real pages with hand-made truth, a page a line: `id`, `set`, `url`,
+`html` or `html_base64`, and `truth` (the main text) or `with` and `without` (sentences). A table a set, scored as
+`megatron_mimo.data.extract.text_scores` says; every page is read once. Peers leave comments out where they can, and
+keep them in sets of threads. Who trained the block model on the same pages sees scores that are too good: `python -m
+megatron_mimo.data.extract.block_training FOLDER --report` prints those of models that have not seen the page's site.
 """
 
 import argparse
+import platform
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from sys import path
 
 path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from megatron_mimo.data.extract import decode, extract_html
+from megatron_mimo.data.extract.peers import PEERS, Extractor
+from megatron_mimo.data.extract.text_scores import read_records, score_text, summary
 from support.page_scoring import MEASURES, PAGES, Page, Score, read_pages, score_page
 
-Extractor = Callable[[str, str], str | None]
-"""(html, url) -> text."""
-
-
-def trafilatura_markdown() -> Extractor:
-    from trafilatura import extract
-
-    options = dict(output_format="markdown", include_formatting=True, include_tables=True)
-    return lambda html, url: extract(html, url=url, **options)
-
-
-def trafilatura_plain() -> Extractor:
-    from trafilatura import extract
-
-    return lambda html, url: extract(html, url=url)
-
-
-def resiliparse_main_content() -> Extractor:
-    from resiliparse.extract.html2text import extract_plain_text
-
-    return lambda html, url: extract_plain_text(html, main_content=True)
-
-
-def readability_text() -> Extractor:
-    from lxml.html import fromstring
-    from readability import Document
-
-    return lambda html, url: fromstring(Document(html, url=url).summary()).text_content()
-
-
-PEERS: dict[str, Callable[[], Extractor]] = {
-    "trafilatura, markdown": trafilatura_markdown,
-    "trafilatura, plain": trafilatura_plain,
-    "resiliparse main_content": resiliparse_main_content,
-    "readability-lxml": readability_text,
+TITLES = {
+    "trafilatura": "trafilatura, markdown",
+    "trafilatura_plain": "trafilatura, plain",
+    "resiliparse": "resiliparse main_content",
+    "readability": "readability-lxml",
 }
 
 
@@ -66,9 +44,9 @@ def available_extractors() -> dict[str, Extractor]:
     extractors: dict[str, Extractor] = {"megatron_mimo": extract_html}
     for name, load in PEERS.items():
         try:
-            extractors[name] = load()
+            extractors[TITLES[name]] = load()
         except ImportError as error:
-            print(f"{name}: left out, not installed ({error})")
+            print(f"{TITLES[name]}: left out, not installed ({error})")
     return extractors
 
 
@@ -135,13 +113,52 @@ def print_misses(scores: dict[Page, Score]) -> None:
             print(f"{page.name}: {measure}: {' '.join(item.split())[:100]}")
 
 
+def print_sets(extractors: dict[str, Extractor], folder: Path) -> None:
+    """A table for each set of real pages."""
+    sets: dict[str, list[dict]] = defaultdict(list)
+    for record in read_records(folder):
+        sets[record.get("set", "pages")].append(record)
+    columns = ["P", "R", "F", "leak %", "lost", "pages/s", "slowest ms"]
+    for name, records in sorted(sets.items()):
+        print(f"\n{name}: {len(records)} pages\n| {'extractor':24} | " + " | ".join(columns) + " |")
+        print("|---|" + "---|" * len(columns))
+        for title, extractor in extractors.items():
+            print(f"| {title:24} | " + " | ".join(_set_cells(extractor, records)) + " |", flush=True)
+
+
+def _set_cells(extractor: Extractor, records: list[dict]) -> list[str]:
+    scores, seconds = [], []
+    for record in records:
+        start = time.process_time()
+        text = run_safely(extractor, record["html"], record["url"])
+        seconds.append(time.process_time() - start)
+        scores.append(score_text(record, text))
+    total = summary(scores)
+    leak = "" if total.leak is None else f"{100 * total.leak:.1f}"
+    shares = [f"{share:.3f}" for share in (total.precision, total.recall, total.f)]
+    return [*shares, leak, str(total.lost), f"{len(records) / sum(seconds):.0f}", f"{1000 * max(seconds):.0f}"]
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pages", type=Path, default=PAGES, help="folder of NAME.html and NAME.yaml")
+    parser.add_argument(
+        "--pages", type=Path, default=PAGES, help="folder of NAME.html and NAME.yaml, or of *.jsonl.zst"
+    )
     parser.add_argument("--prefix", default="", help="only pages whose name begins so")
     parser.add_argument("--seconds", type=float, default=5.0, help="processor seconds to time each extractor")
     parser.add_argument("--misses", action="store_true", help="list what ours misses, by kind of page")
     arguments = parser.parse_args()
+    print(f"processor: {processor()}")
+    if any(arguments.pages.glob("*.jsonl*")):
+        print_sets(available_extractors(), arguments.pages)
+        return
     pages = {page: decode(page.content) for page in read_pages(arguments.pages)}
     pages = {page: html for page, html in pages.items() if page.name.startswith(arguments.prefix)}
     print(f"{len(pages)} pages, {sum(map(len, pages.values())) / 1e6:.2f} million characters")

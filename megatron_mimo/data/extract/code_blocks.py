@@ -36,7 +36,7 @@ _BOXES = frozenset(("div", "td", "blockquote", "p", "span"))
 _CODE_BOXES = words(
     """
     code codeblock code-block codebox source-code sourcecode w3-code phpcode code_block codecontent bbcode_code
-    codebody code-content example-code codesnip listing program
+    codebody code-content example-code codesnip listing program blockcode
     """
 )
 _NO_CODE = ("pre", "p", "table", "h1", "h2", "h3", "h4", "ul", "ol", "img", "textarea", CODE)
@@ -45,6 +45,9 @@ _PRE_STYLE = re.compile(r"white-space:\s*pre\b|display:\s*block", re.IGNORECASE)
 _MONOSPACE = re.compile(r"monospace|courier|consolas|menlo", re.IGNORECASE)
 _READ_ONLY = re.compile(r"read-only-cursor-text-area|crayon-plain|(?:^|[\s_-])code(?:$|[\s_-])")
 _SPACE = re.compile(r"[ \t]{2,}")
+_PARAGRAPHS = frozenset(("p", "div", "body", "main", "article", "section", "blockquote"))
+_BUTTON_CHARACTERS = 30
+_LEAST_TOKENS = 4
 
 
 def mark_code(element: etree._Element, tag: str, names: str) -> bool:
@@ -59,9 +62,11 @@ def mark_code(element: etree._Element, tag: str, names: str) -> bool:
     if kind == "viewer" and tag == "div" and _viewer(element):
         return True
     if kind == "box" and tag in _BOXES:
-        return _box(element)
+        return _box(element) or _numbered(element)
     if kind == "list" and tag == "ol":
         return _put(element, code_text(element))
+    if tag in _BOXES and len(element) > 1 and _tokens(element):
+        return True
     return tag == "div" and _styled(element)
 
 
@@ -205,6 +210,37 @@ def _box(element: etree._Element) -> bool:
     return _put(element, code_text(_break_only(element)))
 
 
+def _numbered(element: etree._Element) -> bool:
+    """A code box whose lines are the items of a list (Discuz), beside a button at most."""
+    lists = list(element.iter("ol", "ul"))
+    if len(lists) != 1 or any(True for _ in element.iter("pre", "table", "h1", "h2", "h3", CODE)):
+        return False
+    items = [item for item in lists[0] if item.tag == "li"]
+    rest = len("".join(text_of(element).split())) - len("".join(text_of(lists[0]).split()))
+    if not items or rest > _BUTTON_CHARACTERS:
+        return False
+    return _put(element, "\n".join(code_text(_break_only(item)).strip("\n") for item in items))
+
+
+def _tokens(element: etree._Element) -> bool:
+    """Lines in which every word is a `<code>` of its own, in boxes or between `<br>`."""
+    head = element[0]
+    lines = list(element) if head.tag in ("div", "li") else [element]
+    if head.tag not in ("div", "li", "code") or (lines == [element] and element.find("br") is None):
+        return False
+    if len(lines) > 1 and any((child.tail or "").strip() for child in lines):
+        return False
+    if not all(map(_is_token_line, lines)) or sum(1 for _ in element.iter("code")) < _LEAST_TOKENS:
+        return False
+    return _put(element, "\n".join(code_text(line).strip("\n") for line in lines))
+
+
+def _is_token_line(line: etree._Element) -> bool:
+    if not isinstance(line.tag, str) or (line.text or "").strip():
+        return False
+    return all(child.tag in ("code", "br") and not (child.tail or "").strip() for child in line)
+
+
 def _code(element: etree._Element) -> bool:
     """`<code>` outside `<pre>`: a block when it breaks lines."""
     has_breaks = element.find(".//br") is not None or element.find("div") is not None or element.find("ol") is not None
@@ -214,9 +250,23 @@ def _code(element: etree._Element) -> bool:
             return False
         names = element.get("class") or ""
         style = element.get("style") or ""
-        if "hljs" not in names and "block" not in names and not _PRE_STYLE.search(style) and "bbc_code" not in names:
+        if (
+            not _fills_parent(element)
+            and "hljs" not in names
+            and "block" not in names
+            and not _PRE_STYLE.search(style)
+            and "bbc_code" not in names
+        ):
             return False
     return _put(element, code_text(_break_only(element)))
+
+
+def _fills_parent(element: etree._Element) -> bool:
+    """Whether an element is all that its paragraph holds: lines of code without a `<pre>`."""
+    parent = element.getparent()
+    if parent is None or parent.tag not in _PARAGRAPHS or (parent.text or "").strip() or (element.tail or "").strip():
+        return False
+    return all(node is element or (node.tag == "br" and not (node.tail or "").strip()) for node in parent)
 
 
 def _break_only(element: etree._Element) -> etree._Element:

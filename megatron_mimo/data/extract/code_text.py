@@ -34,7 +34,7 @@ _BLOCKS = words(
     """
 )
 _SKIPPED = frozenset(("script", "style", "button", "clipboard-copy", "svg", "select", "input", "template", DROPPED))
-_INVISIBLE = dict.fromkeys((0x200B, 0xFEFF, 0x200C, 0x200D, 0x2060)) | {0xA0: " ", 0x2028: "\n", 0x2029: "\n"}
+_INVISIBLE = dict.fromkeys((0x200B, 0xFEFF, 0x2060)) | {0xA0: " ", 0x2028: "\n", 0x2029: "\n"}
 
 
 def code_text(element: etree._Element) -> str:

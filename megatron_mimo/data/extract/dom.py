@@ -14,8 +14,9 @@ FORMULA = "x-formula"
 CODE = "x-code"
 """Atom: text is a code block, exact; attribute `language` may be empty."""
 DROPPED = "x-dropped"
-"""An element that left the page; only its tail counts."""
+"""An element that left the page; only its tail counts. Attribute `was` is set for what a reader clicks or fills in."""
 
+_FIELDS = frozenset(("button", "input", "select", "textarea"))
 _MAX_DEPTH = 200
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _CLASSES = etree.XPath("descendant-or-self::*/@class", smart_strings=False)
@@ -68,8 +69,11 @@ def become(element: etree._Element, tag: str, text: str = "", **attributes: str)
 
 def drop(element: etree._Element) -> None:
     """Take an element out of the page; what follows it stays."""
+    tag = element.tag
     element.clear(keep_tail=True)
     element.tag = DROPPED
+    if tag in _FIELDS:
+        element.set("was", tag)
 
 
 def is_drawn(element: etree._Element) -> bool:

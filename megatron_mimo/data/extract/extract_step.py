@@ -11,13 +11,15 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import ClassVar
 
 from megatron_mimo.config import ConfigError
 from megatron_mimo.data.document import Document
-from megatron_mimo.data.extract.page import extract_html
+from megatron_mimo.data.extract.choose import FAVORS, Favor
+from megatron_mimo.data.extract.page import Extraction, extract
+from megatron_mimo.data.extract.peers import Extractor, peer
 from megatron_mimo.data.pipeline.step import Task
 
 
@@ -57,8 +59,17 @@ class Extract:
     """Processor time for one page; a page that needs more is dropped as `timeout`."""
     max_bytes: int = 10_000_000
     """Pages larger than this (in UTF-8) are dropped as `too large`, before they are parsed."""
+    favor: Favor = "balanced"
+    """`precision` leaves less of the frame in, `recall` loses less matter."""
+    comments: bool = True
+    """Whether what readers wrote below an article is kept, as `## Comment` sections."""
+    fallback: str | None = None
+    """An extractor of `peers.PEERS` for pages on which ours finds nothing, such as `trafilatura`."""
 
     def __post_init__(self) -> None:
+        if self.favor not in FAVORS:
+            raise ConfigError("favor", self.favor, f"one of {', '.join(FAVORS)}")
+        self._fallback: Extractor | None = peer(self.fallback, "fallback") if self.fallback else None
         if not self.timeout_seconds > 0:
             raise ConfigError("timeout_seconds", self.timeout_seconds, "give a number of seconds above 0")
         if self.max_bytes < 1:
@@ -70,23 +81,27 @@ class Extract:
             if document.metadata.get("media_type") not in (None, "", "text/html", "application/xhtml+xml"):
                 yield document
                 continue
-            text = self._extract(document, task)
-            if text is None:
+            extraction = self._extract(document, task)
+            if extraction is None:
                 continue
+            text = extraction.text
             task.count(f"{self.name}/characters", len(text))
             document.metadata["media_type"] = "text/markdown"
             document.text = text
             task.sample(f"{self.name}/kept", document)
             yield document
 
-    def _extract(self, document: Document, task: Task) -> str | None:
-        """The page's text, or None when it was dropped."""
+    def _extract(self, document: Document, task: Task) -> Extraction | None:
+        """The page, or None when it was dropped."""
         if len(document.text) > self.max_bytes or len(document.text.encode("utf-8", "replace")) > self.max_bytes:
             task.drop(document, self.name, "too large")
             return None
         try:
             with time_limit(self.timeout_seconds):
-                text = extract_html(document.text, document.url)
+                found = extract(document.text, document.url, favor=self.favor, comments=self.comments)
+                if not found.text and self._fallback is not None:
+                    found = replace(found, text=self._fallback(document.text, document.url), kind="page")
+                    task.count(f"{self.name}/fallback", bool(found.text))
         except PageTimeout:
             task.drop(document, self.name, "timeout")
             return None
@@ -94,7 +109,7 @@ class Extract:
             task.fault(self.name, document.id, error)
             task.drop(document, self.name, "fault")
             return None
-        if not text:
+        if not found.text:
             task.drop(document, self.name, "empty")
             return None
-        return text
+        return found

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import lxml.etree as etree
 
-from megatron_mimo.data.extract.dom import DROPPED, all_ids, descendants, drop, first, has_class, text_of
+from megatron_mimo.data.extract.dom import CODE, DROPPED, all_ids, descendants, drop, first, has_class, text_of
+from megatron_mimo.data.extract.sentences import SENTENCE_END
 from megatron_mimo.data.extract.words import words
 
 
@@ -50,6 +51,10 @@ class Thread:
     title: str
     posts: list[Post]
 
+    def has_answers(self) -> bool:
+        """Whether it is a question with answers: comments are remarks on them there."""
+        return any(post.kind in ("question", "answer") for post in self.posts)
+
 
 _NOISE = words(
     """signature sig js-post-notice post-signature edited-by lastedited postfoot post-menu editdate editby cite-meta quotetop notice rep_bubble
@@ -82,6 +87,10 @@ _BODY_IDS = re.compile(r"^(?:post_message_\d+|msg_\d+|post-?message-?\d+)$")
 _ELEMENT_POSTS = frozenset(("shreddit-post", "shreddit-comment"))
 _SPACER_PIXELS = 40
 _COMMENTS = frozenset(("comment-copy",))
+_LEAST_SHARE_OF_POSTS = 0.4
+_LITTLE_PROSE_CHARACTERS = 60
+_SENTENCE_CHARACTERS = 40
+_LINES_OF_FILE = 3
 
 
 def find_thread(body: etree._Element, present: set[str]) -> Thread | None:
@@ -95,6 +104,29 @@ def find_thread(body: etree._Element, present: set[str]) -> Thread | None:
             if element.tag != DROPPED:
                 drop(element)
     return thread
+
+
+def dominates(thread: Thread, body: etree._Element) -> bool:
+    """Whether the posts are what the page is about, rather than comments below an article or a quotation in it."""
+    if _shows_code_beside(thread, body):
+        return False
+    inside = sum(len(text.strip()) for post in thread.posts for text in post.body.itertext())
+    prose = sum(map(_prose_characters, body.itertext()))
+    outside = prose - sum(_prose_characters(text) for post in thread.posts for text in post.body.itertext())
+    return inside >= _LEAST_SHARE_OF_POSTS * (inside + outside) or outside < _LITTLE_PROSE_CHARACTERS
+
+
+def _shows_code_beside(thread: Thread, body: etree._Element) -> bool:
+    """Whether lines of code stand outside the posts: a file, and remarks on it."""
+    inside = {code for post in thread.posts for code in post.body.iter(CODE)}
+    return any(code not in inside and (code.text or "").count("\n") >= _LINES_OF_FILE - 1 for code in body.iter(CODE))
+
+
+def _prose_characters(text: str) -> int:
+    """Characters of a text node that reads like sentences or holds lines of code."""
+    if len(text) < _SENTENCE_CHARACTERS:
+        return 0
+    return len(text) if "\n" in text.strip() or SENTENCE_END.search(text) else 0
 
 
 def _by_family(body: etree._Element, present: set[str]) -> Thread | None:

@@ -5,6 +5,7 @@ out. Code blocks and display formulas start in column 0 wherever they stand, so 
 """
 
 import re
+import unicodedata
 
 import lxml.etree as etree
 
@@ -17,7 +18,7 @@ _BLOCKS = words(
     """
     html body main article section aside header footer nav div p form fieldset legend figure figcaption address
     details summary dl dt dd table thead tbody tfoot tr td th caption center pre hr hgroup search frameset
-    noscript x-new
+    noscript x-new x-run
     """
 )
 _INLINE_CODE = frozenset(("code", "tt", "kbd", "samp"))
@@ -213,6 +214,15 @@ class _Writer:
         else:
             self.inline.append(sign + (text if text.isalnum() else f"{{{text}}}"))
 
+    def struck(self, element: etree._Element) -> None:
+        """`<del>` and `<s>`: `~~10~~`, unless whole blocks are struck."""
+        if next(element.iter(*_BLOCKS), None) is not None:
+            self.children(element)
+            return
+        text = inline_markdown(element)
+        if text:
+            self.inline.append(f"~~{text}~~")
+
     def quotation(self, element: etree._Element) -> None:
         self.inline.append("“")
         self.children(element)
@@ -228,6 +238,9 @@ class _Writer:
         self.flush()
 
     def list(self, element: etree._Element) -> None:
+        if self.is_flat:
+            self.inline.append(f" {'; '.join(filter(None, map(inline_markdown, element)))} ")
+            return
         self.flush()
         if not self.indent:
             self.is_tight = False
@@ -283,9 +296,9 @@ class _Writer:
 
 
 def _tidy(text: str) -> str:
-    """Collapse white space; `<br>` becomes a line break, two of them a blank line."""
+    """Collapse white space, compose characters (NFC); `<br>` becomes a line break, two of them a blank line."""
     if not text.isascii():
-        text = _CJK_BREAK.sub("", _SOFT.sub("", text))
+        text = unicodedata.normalize("NFC", _CJK_BREAK.sub("", _SOFT.sub("", text)))
     text = _SPACES.sub(" ", text).strip()
     if "$$$" in text:
         text = _TRIPLE_DOLLARS.sub(lambda match: "$$" if len(match.group()) == 6 else "$", text)
@@ -310,6 +323,7 @@ _SPECIAL = {
     "sup": _Writer.script,
     "sub": _Writer.script,
     "q": _Writer.quotation,
+    **dict.fromkeys(("del", "s", "strike"), _Writer.struck),
     "ul": _Writer.list,
     "ol": _Writer.list,
     "li": _Writer.lone_item,

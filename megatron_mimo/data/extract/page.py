@@ -1,65 +1,216 @@
-"""From a page to Markdown: parse, mark formulas and code, find the thread or the main content, write."""
+"""From a page to Markdown: parse, mark formulas and code, find the thread or judge the blocks, write what stays."""
 
 import re
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urljoin
 
 import lxml.etree as etree
 
 from megatron_mimo.data.extract.atoms import mark_atoms
+from megatron_mimo.data.extract.block_features import features
+from megatron_mimo.data.extract.block_model import BlockModel, block_model
+from megatron_mimo.data.extract.blocks import find_blocks
+from megatron_mimo.data.extract.choose import Favor, Verdict, choose
 from megatron_mimo.data.extract.comments import take_comments
-from megatron_mimo.data.extract.dom import all_classes, drop, parse, text_of
-from megatron_mimo.data.extract.edges import trim_edges
-from megatron_mimo.data.extract.forums import Post, Thread, find_thread
-from megatron_mimo.data.extract.main_content import main_content
-from megatron_mimo.data.extract.markdown import block_texts, inline_markdown, to_markdown
+from megatron_mimo.data.extract.dom import all_classes, drop, parse
+from megatron_mimo.data.extract.encoding import decode
+from megatron_mimo.data.extract.forums import Post, Thread, dominates, find_thread
+from megatron_mimo.data.extract.head import Head, read_head
+from megatron_mimo.data.extract.markdown import inline_markdown, to_markdown
 from megatron_mimo.data.extract.notebooks import is_notebook, mark_cells
 
 _TITLE_SEPARATORS = re.compile(r"\s+[|·•–—»:-]\s+|\s*[_|]\s*")
 _DEEPEST_HEADING = 6
+_LEAST_SHARE_OF_DATA = 0.3
+"""A page with less text than this share of what its linked data calls the article's body does not show it."""
+
+Kind = Literal["page", "thread", "notebook", "empty"]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link in the main text."""
+
+    text: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What is known of a page; empty texts where it says nothing."""
+
+    text: str
+    """Markdown with TeX."""
+    title: str = ""
+    author: str = ""
+    date: str = ""
+    """`YYYY-MM-DD`, as the page declares it."""
+    language: str = ""
+    """As the page declares it, such as `de`."""
+    links: list[Link] = field(default_factory=list)
+    """In the main text, in its order, absolute where the page's address is known."""
+    kind: Kind = "page"
+
+
+@dataclass(slots=True)
+class Part:
+    """A piece of the page and what became of it: for whoever asks why."""
+
+    tag: str
+    text: str
+    is_kept: bool
+    reason: str
+    logit: float | None = None
+    """The model's word with what the structure added; None where it was not asked."""
+
+
+@dataclass(slots=True)
+class Options:
+    """How a page is read; see `extract`."""
+
+    favor: Favor = "balanced"
+    comments: bool = True
+    model: BlockModel | None = None
+
+
+@dataclass
+class Page:
+    """A page on its way: `parts` and `links` are filled where they are wanted (not None)."""
+
+    options: Options
+    head: Head = field(default_factory=Head)
+    kind: Kind = "empty"
+    text: str = ""
+    title: str = ""
+    parts: list[Part] | None = None
+    links: list[etree._Element] | None = None
+
+    def note(self, tag: str, text: str, is_kept: bool, reason: str, logit: float | None = None) -> None:
+        """Remember a part where the caller asked for them."""
+        if self.parts is not None:
+            self.parts.append(Part(tag, text, is_kept, reason, logit))
 
 
 def extract_html(html: str, url: str) -> str:
     """The main text of a page as Markdown with TeX; empty when it has none. Never raises on any string.
 
-    `url` is the page's address; nothing in the result depends on it yet but which site it names.
+    `url` is the page's address; nothing in the text depends on it.
     """
+    return read_page(html, Page(Options())).text
+
+
+def extract(
+    html: str | bytes, url: str = "", *, favor: Favor = "balanced", comments: bool = True, content_type: str = ""
+) -> Extraction:
+    """The main text of a page, and what the page says of itself.
+
+    `html` may be bytes: they are decoded as a browser would, with `content_type` as the HTTP header. `favor` moves the
+    bar between leaving frame in and losing matter. `comments` keeps what readers wrote: under an article as
+    `## Comment` sections, in threads of question sites the comments under posts. Never raises on any page.
+    """
+    text = decode(html, content_type) if isinstance(html, bytes) else html
+    page = read_page(text, Page(Options(favor, comments), links=[]))
+    head = page.head
+    links = [Link(" ".join("".join(a.itertext()).split()), _absolute(url, a.get("href", ""))) for a in page.links or []]
+    return Extraction(page.text, page.title or head.title, head.author, head.date, head.language, links, page.kind)
+
+
+def explain(html: str, options: Options | None = None) -> Page:
+    """The page with a `Part` for each of its blocks: what was kept and removed, and by which rule."""
+    return read_page(html, Page(options or Options(), parts=[]))
+
+
+def read_page(html: str, page: Page) -> Page:
+    """Fill a page from its HTML."""
     root = parse(html)
     if root is None:
-        return ""
-    title = _head_title(root)
+        return page
+    page.head = read_head(root)
     body = root.find("body")
     body = root if body is None else body
     mark_atoms(body)
     present = all_classes(body)
     thread = find_thread(body, present)
-    text = _write_thread(thread, body, title) if thread is not None else _write_page(body, present, title)
-    return text.strip("\n")
+    if thread is not None and dominates(thread, body):
+        page.kind, text = "thread", _write_thread(thread, body, page)
+    else:
+        page.kind, text = "page", _write_page(body, present, thread, page)
+    page.text = text.strip("\n")
+    if not page.text:
+        page.kind = "empty"
+    return page
 
 
-def _head_title(root: etree._Element) -> str:
-    """What the page calls itself in its head, with the site's name."""
-    for meta in root.iter("meta"):
-        if meta.get("property") == "og:title" and (meta.get("content") or "").strip():
-            return " ".join((meta.get("content") or "").split())
-    title = next(root.iter("title"), None)
-    return " ".join(text_of(title).split()) if title is not None else ""
+def _absolute(base: str, reference: str) -> str:
+    try:
+        return urljoin(base, reference.strip())
+    except ValueError:
+        return reference
 
 
-def _write_page(body: etree._Element, present: set[str], title: str) -> str:
+def _write_page(body: etree._Element, present: set[str], thread: Thread | None, page: Page) -> str:
     if is_notebook(present):
+        page.kind = "notebook"
         mark_cells(body)
+    comments = take_comments(body, present)
+    if thread is not None and len(thread.posts) > 1 and not comments:
+        comments = _take_posts(thread)
     headings = list(body.iter("h1"))
-    texts = [inline_markdown(heading) for heading in headings]
-    heading = _page_heading(texts, title)
-    for site_name in headings[: texts.index(heading)] if heading else []:
+    titles = [inline_markdown(heading) for heading in headings]
+    heading = page.title = _page_heading(titles, page.head.title)
+    for site_name in headings[: titles.index(heading)] if heading else []:
+        page.note("h1", "".join(site_name.itertext()), False, "heading before the page's title")
         drop(site_name)
-    comments = [to_markdown(comment) for comment in take_comments(body, present)]
-    content = main_content(body)
-    text = "\n\n".join(
-        [*trim_edges(block_texts(content)), *(f"## Comment\n\n{comment}" for comment in comments if comment)]
-    )
+    _judge(body, page)
+    text = to_markdown(body)
+    _note_links(body, page)
+    if len(text) < _LEAST_SHARE_OF_DATA * len(page.head.body):
+        text = page.head.body
+        page.note("script", text, True, "the article as linked data: the page draws it by program")
     if heading and heading not in text[: len(heading) + 2000]:
-        return f"# {heading}\n\n{text}"
-    return text
+        text = f"# {heading}\n\n{text}"
+    sections = [to_markdown(comment) for comment in comments] if page.options.comments else []
+    for comment in comments:
+        page.note("comment", " ".join("".join(comment.itertext()).split()), page.options.comments, "comment")
+    return "\n\n".join([text, *(f"## Comment\n\n{section}" for section in sections if section)])
+
+
+def _judge(body: etree._Element, page: Page) -> None:
+    """Drop the blocks that are no matter."""
+    found = find_blocks(body)
+    if not found.blocks:
+        return
+    model = page.options.model or block_model()
+    logits = model.logits(features(found, page.head, model.names))
+    for block, verdict in zip(
+        found.blocks, choose(found, logits, page.head, model.names, page.options.favor), strict=True
+    ):
+        _note(page, block.element, block.text, verdict)
+        if not verdict.is_kept:
+            drop(block.element)
+
+
+def _note(page: Page, element: etree._Element, text: str, verdict: Verdict) -> None:
+    if page.parts is not None:
+        page.note(str(element.tag), text, verdict.is_kept, verdict.reason, verdict.logit)
+
+
+def _note_links(element: etree._Element, page: Page) -> None:
+    if page.links is not None:
+        page.links.extend(a for a in element.iter("a") if a.get("href") and "".join(a.itertext()).strip())
+
+
+def _take_posts(thread: Thread) -> list[etree._Element]:
+    """Take posts that are comments below an article out of the page."""
+    taken = []
+    for post in thread.posts:
+        copy = etree.Element("div")
+        copy.text = post.body.text
+        copy.extend(list(post.body))
+        drop(post.body)
+        taken.append(copy)
+    return taken
 
 
 def _page_heading(headings: list[str], title: str) -> str:
@@ -74,13 +225,17 @@ def _page_heading(headings: list[str], title: str) -> str:
     return ""
 
 
-def _write_thread(thread: Thread, body: etree._Element, title: str) -> str:
+def _write_thread(thread: Thread, body: etree._Element, page: Page) -> str:
+    title = page.head.title
     heading = thread.title or _page_heading([inline_markdown(element) for element in body.iter("h1", "h2")], title)
-    heading = heading or _TITLE_SEPARATORS.split(title)[0].strip()
+    heading = page.title = heading or _TITLE_SEPARATORS.split(title)[0].strip()
     parts = [f"# {heading}"] if heading else []
     for at, post in enumerate(thread.posts):
-        text = to_markdown(post.body)
+        is_kept = page.options.comments or not (post.kind == "comment" and thread.has_answers())
+        text = to_markdown(post.body) if is_kept else ""
+        page.note(post.kind, " ".join("".join(post.body.itertext()).split()), bool(text), "post of a thread")
         if text:
+            _note_links(post.body, page)
             parts.append(_post_mark(post, is_first=at == 0) + text)
     return "\n\n".join(parts)
 

@@ -6,26 +6,13 @@ import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import CODE, text_of
 
-_BLOCKS = (
-    "table",
-    CODE,
-    "ul",
-    "ol",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "blockquote",
-    "hr",
-    "article",
-    "section",
-    "form",
-)
+_BLOCKS = ("table", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "hr", "article", "section", "form")
+_LISTS = ("ul", "ol")
 _MAX_CELL_CHARACTERS = 400
 _MAX_FILLED_COLUMNS = 60
 """Spanned cells are filled up to here: a page must not grow by what it claims to span."""
+_MOST_CELLS_WITH_LISTS = 0.5
+"""A table in which more cells than this hold lists lays a page out, unless it has header cells."""
 
 
 def rows_of(table: etree._Element) -> list[etree._Element]:
@@ -45,7 +32,7 @@ def cells_of(row: etree._Element) -> list[etree._Element]:
 
 
 def is_data_table(table: etree._Element) -> bool:
-    """Whether the table holds data: at least two rows and columns of short cells without blocks in them."""
+    """Whether the table holds data: two rows and columns or more of short cells, with lists or lines of code at most."""
     if table.get("role") in ("presentation", "none"):
         return False
     rows = [cells for row in rows_of(table) if (cells := cells_of(row))]
@@ -53,35 +40,57 @@ def is_data_table(table: etree._Element) -> bool:
         return False
     if any(True for _ in table.iterdescendants(*_BLOCKS)):
         return False
-    return all(len(text_of(cell)) <= _MAX_CELL_CHARACTERS or cell.find("p") is None for cells in rows for cell in cells)
+    if any("\n" in (code.text or "") for code in table.iter(CODE)):
+        return False  # lines of code cannot stand in a row
+    cells = [cell for row in rows for cell in row]
+    with_lists = [cell for cell in cells if next(cell.iter(*_LISTS), None) is not None]
+    has_header = any(cell.tag == "th" for cell in cells)
+    if len(with_lists) > _MOST_CELLS_WITH_LISTS * len(cells) and not has_header:
+        return False
+    if any(len(text_of(cell)) > _MAX_CELL_CHARACTERS for cell in with_lists):
+        return False
+    return all(len(text_of(cell)) <= _MAX_CELL_CHARACTERS or cell.find("p") is None for cell in cells)
 
 
 def write_table(table: etree._Element, inline: Callable[[etree._Element], str]) -> str:
-    """The pipe table; `inline` writes one cell on one line. Spanned cells stay empty after the first."""
-    grid = [row for row in _grid(table, inline) if any(row)]
-    if not grid:
-        return ""
-    width = max(len(row) for row in grid)
-    lines = [_line(row + [""] * (width - len(row))) for row in grid]
-    return "\n".join([lines[0], _line(["---"] * width), *lines[1:]])
+    """The pipe table; `inline` writes one cell on one line. Spanned cells stay empty after the first.
+
+    Rows above the first one with several cells are titles: they stand as lines before the table.
+    """
+    rows = [cells for row in rows_of(table) if (cells := cells_of(row))]
+    width = max((_width(cells) for cells in rows if len(cells) > 1), default=1)
+    titles = []
+    while rows and len(rows[0]) == 1 and _span(rows[0][0], "rowspan") == 1:
+        titles.append(inline(rows.pop(0)[0]))
+    grid = [row for row in _grid(rows, inline, min(width, _MAX_FILLED_COLUMNS)) if any(row)]
+    blocks = ["\n".join(title for title in titles if title)]
+    if grid:
+        width = max(len(row) for row in grid)
+        lines = [_line(row + [""] * (width - len(row))) for row in grid]
+        blocks.append("\n".join([lines[0], _line(["---"] * width), *lines[1:]]))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _width(cells: list[etree._Element]) -> int:
+    return sum(_span(cell, "colspan") for cell in cells)
 
 
 def _line(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _grid(table: etree._Element, inline: Callable[[etree._Element], str]) -> Iterator[list[str]]:
+def _grid(rows: list[list[etree._Element]], inline: Callable[[etree._Element], str], width: int) -> Iterator[list[str]]:
     below: dict[int, int] = {}
-    for row in rows_of(table):
+    for cells in rows:
         line: list[str] = []
-        for cell in cells_of(row):
+        for cell in cells:
             while below.get(len(line), 0) > 0:
                 below[len(line)] -= 1
                 line.append("")
-            text = inline(cell)
-            columns, rows = _span(cell, "colspan"), _span(cell, "rowspan")
-            for at in range(min(columns, max(1, _MAX_FILLED_COLUMNS - len(line)))):
-                below[len(line)] = rows - 1
+            text = inline(cell).replace("|", "\\|")
+            columns, height = _span(cell, "colspan"), _span(cell, "rowspan")
+            for at in range(min(columns, max(1, width - len(line)))):
+                below[len(line)] = height - 1
                 line.append(text if at == 0 else "")
         while below.get(len(line), 0) > 0:
             below[len(line)] -= 1

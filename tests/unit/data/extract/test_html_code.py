@@ -4,6 +4,9 @@
 import pytest
 
 from megatron_mimo.data.extract import extract_html
+from megatron_mimo.data.extract.atoms import mark_atoms
+from megatron_mimo.data.extract.dom import parse
+from megatron_mimo.data.extract.markdown import to_markdown
 
 LINES = ["def f(x):", "    if x:", "", "        return x  # two  spaces", "\treturn 0"]
 CODE = "\n".join(LINES)
@@ -163,3 +166,28 @@ def test_notebook_cells_and_outputs() -> None:
     <div class="jp-RenderedText jp-OutputArea-output"><pre>1
 </pre></div></div></div></div></div></body>"""
     assert extract_html(html, "") == "# Fit\n\nWe fit a line.\n\n```python\nprint(1)\n```\n\n```text\n1\n```"
+
+
+BARE_FORMS = {
+    "Discuz": '<div class="blockcode"><div id="code_x1"><ol><li>for x in y:<br /></li><li>&nbsp; &nbsp; print(x)<br /></li></ol></div><em onclick="copycode()">复制代码</em></div>',
+    "a code element a word": '<div class="lines"><div><code>for</code> <code>x</code> <code>in</code> <code>y:</code></div><div><code>&nbsp;&nbsp;&nbsp;&nbsp;</code><code>print(x)</code></div></div>',
+    "the same with line breaks": "<p><code>for</code> <code>x</code> <code>in</code> <code>y:</code><br><code>&nbsp;&nbsp;&nbsp;&nbsp;</code><code>print(x)</code></p>",
+    "code without pre": "<p><code>for x in y:\n    print(x)</code></p>",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BARE_FORMS)
+def test_code_in_forms_without_pre(name: str) -> None:
+    root = parse(f"<html><body><p>A loop follows.</p>{BARE_FORMS[name]}<p>It prints.</p></body></html>")
+    assert root is not None
+    mark_atoms(root)
+    assert to_markdown(root) == "A loop follows.\n\n```\nfor x in y:\n    print(x)\n```\n\nIt prints."
+
+
+def test_inline_code_that_the_source_breaks_stays_inline() -> None:
+    root = parse(
+        "<html><body><p>Call <code>open(name,\n mode)</code> first. <code>a</code> or <code>b</code></p></body></html>"
+    )
+    assert root is not None
+    mark_atoms(root)
+    assert to_markdown(root) == "Call `open(name, mode)` first. `a` or `b`"

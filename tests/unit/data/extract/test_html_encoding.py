@@ -44,6 +44,21 @@ def test_a_few_broken_bytes_are_replaced() -> None:
     assert decode(b'<meta charset="utf-8">' + b"a" * 300 + b"\xff") == '<meta charset="utf-8">' + "a" * 300 + "\ufffd"
 
 
+@pytest.mark.parametrize("head", ['<meta charset="gbk">', '<meta charset="iso-8859-1">', ""])
+@pytest.mark.parametrize("text", [CHINESE, RUSSIAN, GERMAN * 20])
+def test_a_few_bad_bytes_do_not_make_utf8_something_else(text: str, head: str) -> None:
+    data = f"{head}<p>{text}".encode()
+    middle = data.index(text[40].encode(), len(data) // 2)
+    for damaged in (data[:middle] + b"\xff" + data[middle:], data[:-1] + b"\xe5", data + b"\xa0<p>\x93"):
+        found = decode(damaged, "text/html; charset=gbk")
+        assert found.count("\ufffd") <= 2 and text[:30] in found
+
+
+def test_one_utf8_character_does_not_make_a_page_utf8() -> None:
+    page = '<meta charset="windows-1252">' + GERMAN * 3
+    assert GERMAN in decode(page.encode("cp1252") + "…".encode())
+
+
 @given(
     st.binary(max_size=300),
     st.sampled_from(["", "text/html; charset=", "charset=nonsense", "charset=utf-7", "charset=base64"]),

@@ -131,3 +131,33 @@ def test_a_blog_is_no_forum() -> None:
         extract_html(page(post + comments), "")
         == f"# Colour of the sky\n\n{QUESTION}\n\n{FIRST}\n\n## Comment\n\n{SECOND}"
     )
+
+
+PARAGRAPHS = "".join(f"<p>{number}. {text}</p>" for number in range(3) for text in (QUESTION, FIRST, SECOND))
+
+
+def test_comments_of_a_forum_family_do_not_hide_the_article() -> None:
+    comments = "".join(
+        f'<div class="comment_text"><p>{text}</p></div>' for text in (REPLY, "I agree with all of this.")
+    )
+    text = extract_html(
+        page(f"<article><h1>Colour of the sky</h1>{PARAGRAPHS}</article><div id=c>{comments}</div>"), ""
+    )
+    article, *remarks = text.split("\n\n## Comment\n\n")
+    assert FIRST in article and SECOND in article and remarks == [REPLY, "I agree with all of this."]
+
+
+def test_a_quoted_post_stays_in_its_article() -> None:
+    quoted = f'<div class="postbody"><div class="content"><p>{REPLY}</p></div></div>'
+    text = extract_html(page(f"<main><article><h1>Colour of the sky</h1>{quoted}{PARAGRAPHS}</article></main>"), "")
+    assert text.index(REPLY) < text.index(SECOND) and FIRST in text
+
+
+def test_a_file_beside_remarks_stays() -> None:
+    lines = "".join(
+        f'<tr><td class="blob-num" data-line-number="{at}"></td><td class="blob-code blob-code-inner">{line}</td></tr>'
+        for at, line in enumerate(("int f() {", "  return 1;", "}"), start=1)
+    )
+    remark = f'<div class="timeline-comment"><div class="comment-body">{FIRST}</div></div>'
+    text = extract_html(page(f'<h1>f.c</h1><table class="highlight">{lines}</table>{remark}'), "")
+    assert "```\nint f() {\n  return 1;\n}\n```" in text and FIRST in text

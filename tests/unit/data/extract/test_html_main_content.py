@@ -21,7 +21,7 @@ FRAMES = {
     "no names": f'<div><ul>{LINKS}</ul></div><div><h1>Tides</h1>{MATTER}</div><div><ul>{LINKS}</ul></div><div>© 2021 Noise Inc. All rights reserved.</div>',
     "hashed names": f'<div class="css-1x2y"><ul class="css-aa1">{LINKS}</ul></div><div class="css-zz9"><h1 class="css-8">Tides</h1>{MATTER}</div><div class="css-qq"><h3>You might also like</h3><div><a href="/1">Noise one</a><a href="/2">Noise two</a></div></div>',
     "layout tables": f'<table width="800"><tr><td colspan="2"><a href="/">Noise</a> | <a href="/b">Noise</a></td></tr><tr><td width="150"><b>Noise</b><br><a href="a">Noise</a><br><a href="b">Noise</a><br><a href="c">Noise</a></td>'
-    f'<td><h1>Tides</h1>{MATTER}</td></tr><tr><td colspan="2"><font size="1">Best viewed with Noise at 800x600</font></td></tr></table>',
+    f'<td><h1>Tides</h1>{MATTER}</td></tr><tr><td colspan="2"><font size="1">© Noise 1999, best viewed at 800x600</font></td></tr></table>',
     "cookies and dialogs": f'<div class="cookie-consent">We use cookies, says Noise.</div><div role="dialog"><p>Noise wants your e-mail address.</p></div><main><h1>Tides</h1>{MATTER}</main>',
     "cookies without a name": f'<div><p>This website uses cookies to ensure you get the best Noise.</p><button>Accept</button></div><div><h1>Tides</h1>{MATTER}</div>',
     "hidden": f'<main><h1>Tides</h1>{MATTER}<div style="display: none">Noise</div><p hidden>Noise</p><span class="sr-only">Noise</span></main>',

@@ -21,7 +21,7 @@ CASES = [
     ("<table><tr><td rowspan=2>a</td><td>b</td></tr><tr><td>c</td></tr><tr><td colspan=2>d</td></tr></table>", "| a | b |\n| --- | --- |\n|  | c |\n| d |  |"),
     ("<table><caption>Data.</caption><tr><td>1</td><td>2</td></tr><tr><td>3</td><td>4</td></tr></table>", "Data.\n\n| 1 | 2 |\n| --- | --- |\n| 3 | 4 |"),
     ("<table><tr><td><p>Left column text.</p></td><td><p>Right column text.</p></td></tr></table>", "Left column text.\n\nRight column text."),
-    ("<table><tr><th>Input</th><th>Output</th></tr><tr><td><pre>1 2</pre></td><td><pre>3</pre></td></tr></table>", "Input\n\nOutput\n\n```\n1 2\n```\n\n```\n3\n```"),
+    ("<table><tr><th>Input</th><th>Output</th></tr><tr><td><pre>1 2</pre></td><td><pre>3</pre></td></tr></table>", "| Input | Output |\n| --- | --- |\n| `1 2` | `3` |"),
     ("<p>中文\n换行。</p>", "中文换行。"),
     ("<p>He said <q>yes</q>.</p>", "He said “yes”."),
     ("<p>See <a href='x'>the <b>book</b></a> for more.</p>", "See the book for more."),

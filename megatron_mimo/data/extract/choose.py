@@ -1,0 +1,230 @@
+"""Which blocks stay: the model's word, and what the page's structure demands of it.
+
+The structure has the last word where the model cannot know better: code and formulas stay with the text around them, a
+heading stays or goes with what it heads, a `<dt>` with its `<dd>`, and everything inside the body of a known
+documentation generator stays. A page on which hardly anything would be left is judged anew with a lower bar.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import lxml.etree as etree
+import numpy as np
+
+from megatron_mimo.data.extract.block_names import NameWeights
+from megatron_mimo.data.extract.blocks import RUN, Block, Blocks
+from megatron_mimo.data.extract.dom import CODE, FORMULA
+from megatron_mimo.data.extract.head import Head
+from megatron_mimo.data.extract.names import names_of
+from megatron_mimo.data.extract.sentences import SENTENCE_END
+from megatron_mimo.data.extract.words import words
+
+Favor = Literal["precision", "recall", "balanced"]
+_BARS = {"precision": 1.0, "balanced": 0.0, "recall": -1.5}
+"""The least logit of a block that stays."""
+FAVORS = tuple(_BARS)
+_HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_FRAME_TAGS = frozenset(("nav", "footer", "aside"))
+_FRAME_ROLES = words(
+    "navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist"
+)
+_FRAME_COST = 2.5
+_MANUAL_GAIN = 8.0
+_GENERATED_GAIN = 4.0
+_FEW_BLOCKS = 20
+_SMALL_PAGE_GAIN = 8.0
+_SHORT_CHARACTERS = 200
+_COPYRIGHT = re.compile(r"\W{0,3}(?:©|\(c\)\s*\d{4})")
+_COPYRIGHT_COST = 12.0
+_LOW_NAME = -0.95
+"""A box in generated documentation whose names weigh less than this is its frame."""
+_GENERATORS = re.compile(
+    r"(?i)\b(?:sphinx|docutils|docbook|asciidoc(?:tor)?|doxygen|javadoc|rustdoc|gi-docgen|gtk-doc|makeinfo|texi2html|pandoc|latexml"
+    r"|latex2html|tex4ht|mkdocs|docusaurus|vitepress|mdbook|bookdown|quarto|jsdoc|typedoc|yard|pdoc|ex_doc|haddock|docfx|groff|man2html)"
+)
+_ATOM_GAIN = 2.0
+_MANUALS = words(
+    """
+    sphinx-content rst-content bodywrapper bd-article furo-container theme-doc-markdown md-content__inner
+    ltx_document ltx_page_content mw-parser-output docblock rustdoc-main
+    """
+)
+"""Classes of the body of a document, as generators write them."""
+_LEAST_SHARE = 0.2
+_LEAST_CHARACTERS = 200
+_STEPS = (-1.5, -3.0, -5.0)
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What becomes of a block, and why."""
+
+    is_kept: bool
+    reason: str
+    logit: float
+
+
+def choose(
+    found: Blocks, logits: np.ndarray, head: Head, names: NameWeights, favor: Favor = "balanced"
+) -> list[Verdict]:
+    """One verdict a block."""
+    trust = _trust(found, bool(_GENERATORS.search(head.names.get("generator", ""))), names)
+    sure = [trust[block.box] + gain for block, gain in zip(found.blocks, _small_page(found, trust, names), strict=True)]
+    for at in range(len(sure)):
+        if _is_copyright(at, found.blocks):
+            sure[at] -= _COPYRIGHT_COST
+    scores = logits + np.array(sure, np.float32)
+    bar = _BARS[favor]
+    kept = scores > bar
+    reasons = ["model"] * len(scores)
+    for step in _STEPS:
+        if not _is_too_little(found.blocks, kept):
+            break
+        kept = scores > bar + step
+        reasons = ["lower bar: little was left"] * len(scores)
+    verdicts = [
+        Verdict(
+            bool(keep),
+            reason if gain == 0 else ("inside a document or small page" if gain > 0 else "frame by element or name"),
+            float(score),
+        )
+        for keep, reason, gain, score in zip(kept, reasons, sure, scores, strict=True)
+    ]
+    _keep_atoms(found.blocks, verdicts)
+    _join_terms(found.blocks, verdicts)
+    _judge_headings(found.blocks, verdicts)
+    return verdicts
+
+
+def _trust(found: Blocks, is_generated: bool, names: NameWeights) -> list[float]:
+    """What is added to the logits of a box's blocks: a gain inside documents, a cost in frame elements."""
+    result: list[float] = []
+    for box in found.boxes:
+        above = result[box.parent] if box.parent >= 0 else (_GENERATED_GAIN if is_generated else 0.0)
+        if _is_frame(box.element):
+            above = -_FRAME_COST
+        elif above == _GENERATED_GAIN and _lowest(box.element, names) < _LOW_NAME:
+            above = 0.0
+        elif above == 0 and _is_manual(box.element):
+            above = _MANUAL_GAIN
+        result.append(above)
+    return result
+
+
+def _small_page(found: Blocks, trust: list[float], names: NameWeights) -> list[float]:
+    """What is added to a block on a page of a few blocks, of which the model knows little: all but sure frame stays."""
+    size = len(found.blocks)
+    if size >= _FEW_BLOCKS:
+        return [0.0] * size
+    prose = _prose_of_boxes(found)
+    lowest: list[float] = []
+    for box, characters in zip(found.boxes, prose, strict=True):
+        above = lowest[box.parent] if box.parent >= 0 else 0.0
+        own = _lowest(box.element, names) if characters < _SHORT_CHARACTERS else 0.0  # names of long texts lie
+        lowest.append(min(above, own))
+    gains = []
+    for block in found.blocks:
+        own = _lowest(block.element, names) if block.element.tag != RUN else 0.0
+        is_frame = trust[block.box] < 0 or min(own, lowest[block.box]) < _LOW_NAME
+        is_links = block.link_characters > 0.5 * len(block.text)
+        gain = _SMALL_PAGE_GAIN * (1 - size / _FEW_BLOCKS)
+        if not (is_frame or is_links or _is_beside_field(block.element)):
+            gains.append(gain)
+        else:
+            gains.append(-gain if len(block.text) < _SHORT_CHARACTERS and not block.atom_characters else 0.0)
+    return gains
+
+
+def _prose_of_boxes(found: Blocks) -> list[int]:
+    """Characters of sentences in every box."""
+    sums = [0] * len(found.boxes)
+    for block in found.blocks:
+        if block.link_characters < 0.5 * len(block.text) and SENTENCE_END.search(block.text):
+            sums[block.box] += len(block.text)
+    for at in range(len(sums) - 1, 0, -1):
+        sums[found.boxes[at].parent] += sums[at]
+    return sums
+
+
+def _is_beside_field(element: etree._Element) -> bool:
+    """Whether a button or field stands beside the element."""
+    parent = element.getparent()
+    if parent is None or parent.tag in ("body", "form") or element.tag in _HEADINGS:
+        return False
+    return any(child.get("was") for child in parent)
+
+
+def _is_copyright(at: int, blocks: list[Block]) -> bool:
+    """A short line with a copyright sign near the page's end, or with nothing but links after it."""
+    block = blocks[at]
+    if len(block.text) > _SHORT_CHARACTERS or not _COPYRIGHT.match(block.text) or block.element.tag in _HEADINGS:
+        return False
+    return at > 0.7 * len(blocks) or all(other.link_characters for other in blocks[at + 1 :])
+
+
+def _lowest(element: etree._Element, names: NameWeights) -> float:
+    """The lowest weight of the element's classes, id and role; tags do not count."""
+    return names.of(tuple(name for name in names_of(element) if not name.startswith("<")))[0]
+
+
+def _is_frame(element: etree._Element) -> bool:
+    if element.tag in _FRAME_TAGS or element.get("role") in _FRAME_ROLES:
+        names = f"{element.get('class', '')} {element.get('id', '')}"
+        return not any(sign in names for sign in ("note", "admonition", "tip", "warning", "topic", "callout"))
+    return False
+
+
+def _is_manual(element: etree._Element) -> bool:
+    names = element.get("class")
+    return bool(names) and not _MANUALS.isdisjoint(names.split())
+
+
+def _is_too_little(blocks: list[Block], kept: np.ndarray) -> bool:
+    """Whether what stays is far below the page's sentences."""
+    prose = [
+        0 if block.link_characters > 0.5 * len(block.text) or not SENTENCE_END.search(block.text) else len(block.text)
+        for block in blocks
+    ]
+    whole = sum(prose)
+    left = sum(len(block.text) for block, keep in zip(blocks, kept, strict=True) if keep)
+    if whole < _LEAST_CHARACTERS:
+        return left < 0.5 * whole or left == 0
+    return left < _LEAST_SHARE * whole or left < 0.5 * _LEAST_CHARACTERS
+
+
+def _keep_atoms(blocks: list[Block], verdicts: list[Verdict]) -> None:
+    """Code and formulas beside kept text, or with enough of their own, stay."""
+    for at, (block, verdict) in enumerate(zip(blocks, verdicts, strict=True)):
+        if verdict.is_kept or not (block.num_code or block.num_formulas):
+            continue
+        is_atom = block.element.tag in (CODE, FORMULA)
+        near = any(verdicts[other].is_kept for other in (at - 1, at + 1) if 0 <= other < len(blocks))
+        if verdict.logit > -_ATOM_GAIN or (is_atom and (near or verdict.logit > -2 * _ATOM_GAIN)):
+            verdict.is_kept, verdict.reason = True, "code or formula"
+
+
+def _join_terms(blocks: list[Block], verdicts: list[Verdict]) -> None:
+    for at, block in enumerate(blocks[:-1]):
+        if block.element.tag == "dt" and not verdicts[at].is_kept and verdicts[at + 1].is_kept:
+            if any(node.tag == "dd" for node in (blocks[at + 1].element, *blocks[at + 1].element.iterancestors())):
+                verdicts[at].is_kept, verdicts[at].reason = True, "term of a kept description"
+
+
+def _judge_headings(blocks: list[Block], verdicts: list[Verdict]) -> None:
+    """From the end: a heading goes when nothing below it stays, and stays when what it heads surely does."""
+    below: dict[int, bool] = {}
+    first = next((at for at, verdict in enumerate(verdicts) if verdict.is_kept), 0)
+    has_text = any(v.is_kept and b.element.tag not in _HEADINGS for b, v in zip(blocks, verdicts, strict=True))
+    for at in range(len(blocks) - 1, -1, -1):
+        level = _HEADINGS.get(blocks[at].element.tag)
+        if level is None:
+            if verdicts[at].is_kept:
+                below = dict.fromkeys(range(1, 7), True)
+            continue
+        if verdicts[at].is_kept and has_text and not below.get(level) and at > first:
+            verdicts[at].is_kept, verdicts[at].reason = False, "heading of nothing"
+        for deeper in range(level, 7):
+            below[deeper] = False
+        if verdicts[at].is_kept:
+            below.update(dict.fromkeys(range(1, level), True))
