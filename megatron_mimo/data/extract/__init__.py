@@ -18,9 +18,9 @@ How the result is written:
 * Notebooks: cells in order, outputs as fences of language `text`.
 
 The way of a page: `dom.parse` -> `head` (what it says of itself) -> `atoms` (formulas and code become single
-elements) -> `forums`, or `blocks` -> `block_features` -> `block_model` -> `choose` -> `markdown`. What is matter is decided block by
-block from structure, place and the names of elements, whose weights were learned from pages with hand-made truth
-(`block_training`): no rule reads words of any language. `extract_step.Extract` runs it over documents with limits on
+elements) -> `forums`, or `blocks` -> `block_features` -> `block_model` -> `choose` -> `markdown`. What is matter is
+decided block by block from structure, place and the names of elements; what those mean was learned from pages with
+hand-made truth (`block_training`): no rule reads words of any language. `extract_step.Extract` runs it over documents with limits on
 time and size; `megatron-mimo extract FILE --why` shows what became of every block.
 """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import lxml.etree as etree
 
-from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA
+from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA, clean
 from megatron_mimo.data.extract.tables import is_data_table
 from megatron_mimo.data.extract.words import words
 
@@ -224,7 +224,7 @@ class _Run:
         """Move the run into an element of its own."""
         wrapper = etree.Element(RUN)
         if self.text is not None:
-            wrapper.text = self.text
+            wrapper.text = clean(self.text)
             if self.after is None:
                 parent.text = None
             else:

@@ -47,7 +47,7 @@ _ATOM_GAIN = 2.0
 _MANUALS = words(
     """
     sphinx-content rst-content bodywrapper bd-article furo-container theme-doc-markdown md-content__inner
-    ltx_document ltx_page_content mw-parser-output docblock rustdoc-main
+    ltx_document ltx_page_content mw-parser-output docblock rustdoc-main jp-Notebook border-box-sizing
     """
 )
 """Classes of the body of a document, as generators write them."""
@@ -70,7 +70,8 @@ def choose(
 ) -> list[Verdict]:
     """One verdict a block."""
     trust = _trust(found, bool(_GENERATORS.search(head.names.get("generator", ""))), names)
-    sure = [trust[block.box] + gain for block, gain in zip(found.blocks, _small_page(found, trust, names), strict=True)]
+    base = [-_FRAME_COST if _is_frame(block.element) else trust[block.box] for block in found.blocks]
+    sure = [own + gain for own, gain in zip(base, _small_page(found, base, names), strict=True)]
     for at in range(len(sure)):
         if _is_copyright(at, found.blocks):
             sure[at] -= _COPYRIGHT_COST
@@ -112,10 +113,10 @@ def _trust(found: Blocks, is_generated: bool, names: NameWeights) -> list[float]
     return result
 
 
-def _small_page(found: Blocks, trust: list[float], names: NameWeights) -> list[float]:
+def _small_page(found: Blocks, base: list[float], names: NameWeights) -> list[float]:
     """What is added to a block on a page of a few blocks, of which the model knows little: all but sure frame stays."""
     size = len(found.blocks)
-    if size >= _FEW_BLOCKS:
+    if size >= 2 * _FEW_BLOCKS:
         return [0.0] * size
     prose = _prose_of_boxes(found)
     lowest: list[float] = []
@@ -124,15 +125,16 @@ def _small_page(found: Blocks, trust: list[float], names: NameWeights) -> list[f
         own = _lowest(box.element, names) if characters < _SHORT_CHARACTERS else 0.0  # names of long texts lie
         lowest.append(min(above, own))
     gains = []
-    for block in found.blocks:
+    for block, trust in zip(found.blocks, base, strict=True):
         own = _lowest(block.element, names) if block.element.tag != RUN else 0.0
-        is_frame = trust[block.box] < 0 or min(own, lowest[block.box]) < _LOW_NAME
+        is_frame = trust < 0 or min(own, lowest[block.box]) < _LOW_NAME
         is_links = block.link_characters > 0.5 * len(block.text)
-        gain = _SMALL_PAGE_GAIN * (1 - size / _FEW_BLOCKS)
+        gain = _SMALL_PAGE_GAIN * max(0.0, 1 - size / _FEW_BLOCKS)
+        cost = _SMALL_PAGE_GAIN * (1 - size / (2 * _FEW_BLOCKS))
         if not (is_frame or is_links or _is_beside_field(block.element)):
             gains.append(gain)
         else:
-            gains.append(-gain if len(block.text) < _SHORT_CHARACTERS and not block.atom_characters else 0.0)
+            gains.append(-cost if len(block.text) < _SHORT_CHARACTERS and not block.atom_characters else 0.0)
     return gains
 
 
@@ -189,7 +191,7 @@ def _is_too_little(blocks: list[Block], kept: np.ndarray) -> bool:
     whole = sum(prose)
     left = sum(len(block.text) for block, keep in zip(blocks, kept, strict=True) if keep)
     if whole < _LEAST_CHARACTERS:
-        return left < 0.5 * whole or left == 0
+        return left < 0.5 * whole
     return left < _LEAST_SHARE * whole or left < 0.5 * _LEAST_CHARACTERS
 
 

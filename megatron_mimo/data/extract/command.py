@@ -89,7 +89,11 @@ def main(argv: list[str] | None = None) -> int:
         "--url", default="", help="the page's address; in an archive it chooses the page (default: first)"
     )
     parser.add_argument("--favor", choices=("precision", "balanced", "recall"), default="balanced")
-    parser.add_argument("--no-comments", action="store_true", help="leave out what readers wrote below an article")
+    parser.add_argument(
+        "--comments",
+        choices=("keep", "drop"),
+        help="what readers wrote below an article (default: kept where it is most of the page)",
+    )
     parser.add_argument("--json", action="store_true", help="print text, title, author, date, language, links, kind")
     parser.add_argument("--why", action="store_true", help="print every block with its verdict and the rule behind it")
     parser.add_argument("--html", type=Path, help="with --why: write it as a page")
@@ -99,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    comments = not arguments.no_comments
+    comments = None if arguments.comments is None else arguments.comments == "keep"
     if not arguments.why:
         extraction = extract(html, url, favor=arguments.favor, comments=comments)
         print(json.dumps(asdict(extraction), ensure_ascii=False, indent=1) if arguments.json else extraction.text)

@@ -61,8 +61,8 @@ class Extract:
     """Pages larger than this (in UTF-8) are dropped as `too large`, before they are parsed."""
     favor: Favor = "balanced"
     """`precision` leaves less of the frame in, `recall` loses less matter."""
-    comments: bool = True
-    """Whether what readers wrote below an article is kept, as `## Comment` sections."""
+    comments: bool | None = None
+    """Whether what readers wrote below an article is kept, as `## Comment` sections; null: where it is most of it."""
     fallback: str | None = None
     """An extractor of `peers.PEERS` for pages on which ours finds nothing, such as `trafilatura`."""
 

@@ -13,7 +13,7 @@ from megatron_mimo.data.extract.block_model import BlockModel, block_model
 from megatron_mimo.data.extract.blocks import find_blocks
 from megatron_mimo.data.extract.choose import Favor, Verdict, choose
 from megatron_mimo.data.extract.comments import take_comments
-from megatron_mimo.data.extract.dom import all_classes, drop, parse
+from megatron_mimo.data.extract.dom import all_classes, clean, drop, parse
 from megatron_mimo.data.extract.encoding import decode
 from megatron_mimo.data.extract.forums import Post, Thread, dominates, find_thread
 from megatron_mimo.data.extract.head import Head, read_head
@@ -22,6 +22,7 @@ from megatron_mimo.data.extract.notebooks import is_notebook, mark_cells
 
 _TITLE_SEPARATORS = re.compile(r"\s+[|·•–—»:-]\s+|\s*[_|]\s*")
 _DEEPEST_HEADING = 6
+_LEAST_SHARE_OF_COMMENTS = 0.6
 _LEAST_SHARE_OF_DATA = 0.3
 """A page with less text than this share of what its linked data calls the article's body does not show it."""
 
@@ -70,7 +71,7 @@ class Options:
     """How a page is read; see `extract`."""
 
     favor: Favor = "balanced"
-    comments: bool = True
+    comments: bool | None = None
     model: BlockModel | None = None
 
 
@@ -101,13 +102,14 @@ def extract_html(html: str, url: str) -> str:
 
 
 def extract(
-    html: str | bytes, url: str = "", *, favor: Favor = "balanced", comments: bool = True, content_type: str = ""
+    html: str | bytes, url: str = "", *, favor: Favor = "balanced", comments: bool | None = None, content_type: str = ""
 ) -> Extraction:
     """The main text of a page, and what the page says of itself.
 
     `html` may be bytes: they are decoded as a browser would, with `content_type` as the HTTP header. `favor` moves the
     bar between leaving frame in and losing matter. `comments` keeps what readers wrote: under an article as
-    `## Comment` sections, in threads of question sites the comments under posts. Never raises on any page.
+    `## Comment` sections, in threads of question sites the comments under posts. None keeps them in threads, and under
+    an article only where they are most of the page. Never raises on any page.
     """
     text = decode(html, content_type) if isinstance(html, bytes) else html
     page = read_page(text, Page(Options(favor, comments), links=[]))
@@ -170,9 +172,14 @@ def _write_page(body: etree._Element, present: set[str], thread: Thread | None, 
         page.note("script", text, True, "the article as linked data: the page draws it by program")
     if heading and heading not in text[: len(heading) + 2000]:
         text = f"# {heading}\n\n{text}"
-    sections = [to_markdown(comment) for comment in comments] if page.options.comments else []
-    for comment in comments:
-        page.note("comment", " ".join("".join(comment.itertext()).split()), page.options.comments, "comment")
+    sections = [to_markdown(comment) for comment in comments]
+    is_kept = page.options.comments
+    if is_kept is None:
+        is_kept = sum(map(len, sections)) >= _LEAST_SHARE_OF_COMMENTS * (len(text) + sum(map(len, sections)))
+    for section in sections:
+        page.note("comment", section, is_kept, "comment")
+    if not is_kept:
+        return text
     return "\n\n".join([text, *(f"## Comment\n\n{section}" for section in sections if section)])
 
 
@@ -206,7 +213,7 @@ def _take_posts(thread: Thread) -> list[etree._Element]:
     taken = []
     for post in thread.posts:
         copy = etree.Element("div")
-        copy.text = post.body.text
+        copy.text = clean(post.body.text or "")
         copy.extend(list(post.body))
         drop(post.body)
         taken.append(copy)
@@ -231,7 +238,7 @@ def _write_thread(thread: Thread, body: etree._Element, page: Page) -> str:
     heading = page.title = heading or _TITLE_SEPARATORS.split(title)[0].strip()
     parts = [f"# {heading}"] if heading else []
     for at, post in enumerate(thread.posts):
-        is_kept = page.options.comments or not (post.kind == "comment" and thread.has_answers())
+        is_kept = page.options.comments is not False or not (post.kind == "comment" and thread.has_answers())
         text = to_markdown(post.body) if is_kept else ""
         page.note(post.kind, " ".join("".join(post.body.itertext()).split()), bool(text), "post of a thread")
         if text:

@@ -32,7 +32,7 @@ def cells_of(row: etree._Element) -> list[etree._Element]:
 
 
 def is_data_table(table: etree._Element) -> bool:
-    """Whether the table holds data: two rows and columns or more of short cells, with lists or lines of code at most."""
+    """Whether the table holds data: two rows and columns or more of short cells, lists and code at most."""
     if table.get("role") in ("presentation", "none"):
         return False
     rows = [cells for row in rows_of(table) if (cells := cells_of(row))]

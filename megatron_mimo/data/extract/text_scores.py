@@ -1,9 +1,9 @@
 """Scores of extracted text against a hand-made truth: the main text, or sentences that belong and do not.
 
 With a `truth`, precision and recall count words (of Chinese, Japanese and Korean, characters), repeated ones as often
-as they stand there; a set's scores are means over its pages. With sentences `with` and `without`, a sentence is found when
-it stands in the text once white space and Markdown's signs are evened out; precision is right / (right + leaked) over
-the set. A page is lost when its recall is below 0.2.
+as they stand there; a set's scores are means over its pages. With sentences `with` and `without`, a sentence is found
+when it stands in the text once white space and Markdown's signs are evened out; precision is right / (right + leaked)
+over the set. A page is lost when its recall is below 0.2.
 """
 
 import base64

@@ -93,7 +93,8 @@ def test_a_folder_without_pages_is_refused(tmp_path: Path) -> None:
 
 
 def test_labels() -> None:
-    html = "<body><p>Home<p>Tides<p>The moon pulls the water up twice a day.<p>Read on<p>Two bulges follow it around the globe.<p>Tides"
+    html = "<body><p>Home<p>Tides<p>The moon pulls the water up twice a day.<p>Read on"
+    html += "<p>Two bulges follow it around the globe.<p>Tides"
     root = parse(html)
     assert root is not None
     blocks = find_blocks(root.find("body")).blocks  # type: ignore[arg-type]

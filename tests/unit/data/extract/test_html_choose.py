@@ -4,10 +4,10 @@
 import numpy as np
 import pytest
 
+from megatron_mimo.data.extract import choose as choose_module
 from megatron_mimo.data.extract.atoms import mark_atoms
 from megatron_mimo.data.extract.block_names import NameWeights
 from megatron_mimo.data.extract.blocks import find_blocks
-from megatron_mimo.data.extract import choose as choose_module
 from megatron_mimo.data.extract.choose import Favor, choose
 from megatron_mimo.data.extract.dom import parse
 from megatron_mimo.data.extract.head import read_head

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from megatron_mimo.config import ConfigError
 from megatron_mimo.data.document import Document
-from megatron_mimo.data.extract import extract_html, extract_step
+from megatron_mimo.data.extract import Extraction, extract_html, extract_step
 from megatron_mimo.data.extract.extract_step import Extract
 from megatron_mimo.data.pipeline.step import Task
 
@@ -45,12 +45,12 @@ def test_empty_and_large_pages_are_dropped_with_their_reason() -> None:
 
 
 def test_a_slow_page_is_dropped_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def spin(html: str, url: str) -> str:
+    def spin(html: str, url: str, **options: object) -> Extraction:
         while html == "slow":
             pass
-        return html
+        return Extraction(html)
 
-    monkeypatch.setattr(extract_step, "extract_html", spin)
+    monkeypatch.setattr(extract_step, "extract", spin)
     start = time.process_time()
     documents, task = run(Extract(timeout_seconds=0.1), "a", "slow", "b")
     assert [document.text for document in documents] == ["a", "b"]
@@ -59,12 +59,12 @@ def test_a_slow_page_is_dropped_and_the_run_goes_on(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_fault_is_noted_with_its_place_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(html: str, url: str) -> str:
+    def fail(html: str, url: str, **options: object) -> Extraction:
         if html == "bad":
             raise RuntimeError("no such thing")
-        return html
+        return Extraction(html)
 
-    monkeypatch.setattr(extract_step, "extract_html", fail)
+    monkeypatch.setattr(extract_step, "extract", fail)
     documents, task = run(Extract(), "a", "bad", "b")
     assert [document.text for document in documents] == ["a", "b"]
     assert (task.faults[0].place, task.faults[0].error) == ("dump:1", "RuntimeError: no such thing")

@@ -35,7 +35,8 @@ def test_pipes_are_escaped() -> None:
 
 def test_cells_that_span() -> None:
     text = written(
-        "<table><tr><td colspan=9>Prices</td></tr><tr><th>ware<th colspan=2>euros<tr><td rowspan=2>salt<td>1<td>2<tr><td>3<td>4"
+        "<table><tr><td colspan=9>Prices</td></tr><tr><th>ware<th colspan=2>euros<tr><td rowspan=2>salt<td>1<td>2"
+        "<tr><td>3<td>4"
         "<tr><td colspan=99>all in 2020</table>"
     )
     assert text.splitlines() == [
