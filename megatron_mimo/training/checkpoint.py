@@ -18,9 +18,17 @@ import torch
 import torch.distributed as dist
 from megatron.core import dist_checkpointing, parallel_state
 from megatron.core.dist_checkpointing.mapping import ShardedObject
-from megatron.core.dist_checkpointing.serialization import load_sharded_metadata
+from megatron.core.dist_checkpointing.serialization import (
+    get_default_load_sharded_strategy,
+    get_default_save_sharded_strategy,
+    load_sharded_metadata,
+)
 from megatron.core.dist_checkpointing.strategies import filesystem_async
 from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
+from megatron.core.dist_checkpointing.strategies.fully_parallel import (
+    FullyParallelLoadStrategyWrapper,
+    FullyParallelSaveStrategyWrapper,
+)
 from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
 
@@ -88,10 +96,12 @@ class Checkpointer:
         run |= {} if driver_state is None else {"driver": driver_state}
         with signals_deferred(), _write_errors(temporary):
             if self._queue is None:
-                dist_checkpointing.save(state, str(temporary))
+                dist_checkpointing.save(state, str(temporary), _saved_by_all_copies())
                 self._complete(temporary, final, run)
             else:
-                request = dist_checkpointing.save(state, str(temporary), async_sharded_save=True)
+                request = dist_checkpointing.save(
+                    state, str(temporary), _saved_by_all_copies(), async_sharded_save=True
+                )
                 assert request is not None
                 request.add_finalize_fn(lambda: self._complete(temporary, final, run))
                 self._queue.schedule_async_request(request)
@@ -104,7 +114,7 @@ class Checkpointer:
         state = self._model_state(self._metadata())
         self._prepare_folder(temporary, state)
         with signals_deferred(), _write_errors(temporary):
-            dist_checkpointing.save(state, str(temporary))
+            dist_checkpointing.save(state, str(temporary), _saved_by_all_copies())
             self._complete(temporary, folder, self._run(progress) | {"weights_only": True})
 
     def poll(self) -> None:
@@ -275,8 +285,19 @@ def _load_present(state: dict[str, Any], path: Path) -> Any:
             f"{path} lacks {len(weights)} of the model's weights, the first is {min(weights)}: it holds another"
             " architecture, or was not written by this program"
         )
-    loaded: Any = dist_checkpointing.load(state, str(path))
+    strategy = FullyParallelLoadStrategyWrapper(
+        get_default_load_sharded_strategy(str(path)),
+        parallel_state.get_data_parallel_group(with_context_parallel=True),
+    )
+    loaded: Any = dist_checkpointing.load(state, str(path), strategy)
     return loaded
+
+
+def _saved_by_all_copies() -> FullyParallelSaveStrategyWrapper:
+    """Each data-parallel rank writes its share of what all of them hold, and reads it on a load."""
+    return FullyParallelSaveStrategyWrapper(
+        get_default_save_sharded_strategy(), parallel_state.get_data_parallel_group(with_context_parallel=True)
+    )
 
 
 def check_same_model(path: Path, saved: dict[str, Any], model: ModelConfig) -> None:

@@ -56,12 +56,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[Pat
             tree["parallel"] = parallel | {"overlap_communication": overlap}
             write_run(folder, tree)
             bucket_size = SMALL_BUCKET if "small buckets" in name else None
-            job = {"tree": tree, "folder": str(folder), "bucket_size": bucket_size, "max_masked_seq_length": 2048}
+            job = {"tree": tree, "folder": str(folder), "bucket_size": bucket_size, "packs": False}
             jobs[f"{name}, {overlap}"] = job
     # Several rows of documents by their bounds, through a pipeline.
     tree = jobs["PP2, DP2, True"]["tree"]
     tree = tree | {"output_dir": str(folder / "packed"), "checkpoint": {"every_steps": 100, "save_at_end": False}}
-    jobs["packed"] = jobs["PP2, DP2, True"] | {"tree": tree, "max_masked_seq_length": 1}
+    jobs["packed"] = jobs["PP2, DP2, True"] | {"tree": tree, "packs": True}
     (folder / "jobs.json").write_text(json.dumps(jobs))
     run = ranks(WORLD_SIZE, PROGRAM, str(folder / "jobs.json"), str(folder / "results"), timeout_seconds=600)
     assert run.returncode == 0, run.stderr[-4000:]
@@ -108,3 +108,10 @@ def test_every_saved_byte_is_the_same(layout: str, runs: tuple[Path, list[dict[s
     assert len(steps) == 3
     for step in steps:
         assert saved_files(overlapped / step) == saved_files(plain / step), step
+
+
+def test_every_data_parallel_rank_writes_its_share(runs: tuple[Path, list[dict[str, Any]]]) -> None:
+    """D18: four ranks hold the same model, and each writes a quarter of it and of the optimizer's states."""
+    newest = sorted((runs[0] / "DP4, False" / "checkpoints").iterdir())[-1]
+    shares = [sum(file.stat().st_size for file in newest.glob(f"__{rank}_*.distcp")) for rank in range(4)]
+    assert max(shares) < 1.1 * sum(shares) / 4, shares
