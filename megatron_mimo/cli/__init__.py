@@ -13,6 +13,7 @@ PROGRAMS = {
         "megatron_mimo.cli.preprocess",
         "crawls, PDFs, JSON lines, own corpus -> documents -> .bin/.idx",
     ),
+    "extract": ("megatron_mimo.data.extract.command", "the main text of one page, and why each part stayed or went"),
     "annotate": ("megatron_mimo.cli.annotate", "quality tags of documents from a large model, over an endpoint"),
     "train-tagger": ("megatron_mimo.cli.train_tagger", "a small quality tagger from annotated or constructed pages"),
     "synthesize": ("megatron_mimo.cli.synthesize", "synthetic reasoning data through an endpoint, verified"),

@@ -20,8 +20,8 @@ How the result is written:
 The way of a page: `dom.parse` -> `head` (what it says of itself) -> `atoms` (formulas and code become single
 elements) -> `forums`, or `blocks` -> `block_features` -> `block_model` -> `choose` -> `markdown`. What is matter is
 decided block by block from structure, place and the names of elements; what those mean was learned from pages with
-hand-made truth (`block_training`): no rule reads words of any language. `extract_step.Extract` runs it over documents with limits on
-time and size; `megatron-mimo extract FILE --why` shows what became of every block.
+hand-made truth (`block_training`): no rule reads words of any language. `extract_step.Extract` runs it over documents
+with limits on time and size; `megatron-mimo extract FILE --why` shows what became of every block.
 """
 
 from megatron_mimo.data.extract.encoding import decode

@@ -41,7 +41,8 @@ def test_weights_config_and_card(write_checkpoint, megatron_weights, run_export,
     )
     assert (code, errors) == (0, "")
     assert "wrote" in output
-    assert "note:" not in output
+    # The test's heads are smaller than any that vLLM computes on CPUs; nothing else is to be noted.
+    assert "note: vLLM has no attention for kv_channels=8 on CPUs" in output and output.count("note:") == 1
     stored = {k: t for path in (tmp_path / "model").glob("*.safetensors") for k, t in load_file(path).items()}
     assert stored.keys() == mimo.hugging_face_shapes(nano).keys()
     back = dict(ops.to_megatron(mimo.mimo_ops(nano), stored.__getitem__))

@@ -61,6 +61,7 @@ PLACEMENT = "only says where tensors and processes are"
 OUT_OF_REACH = {
     "platform.cpu.__torch_function__": "acts without CUDA alone",
     "platform.cpu.install": "acts without CUDA alone",
+    "platform.cpu.keep_compiler_out": "acts without CUDA alone",
     "platform.cpu.keep_freed_memory": "acts without CUDA alone",
     "platform.environment._communication": PLACEMENT,
     "platform.environment._nccl_version": PLACEMENT,

@@ -17,7 +17,8 @@ RECIPES |= {"rl": RLConfig}
 def checkpoint(output_dir: Path, step: int, dtype: str, **facts: object) -> None:
     folder = output_dir / "checkpoints" / f"step_{step:08d}"
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"config": {"precision": {"dtype": dtype}}} | facts))
+    position = {"step": step, "consumed_tokens": 2048 * step, "stage": 0, "samples_in_stage": 8 * step}
+    (folder / "run.json").write_text(json.dumps(position | {"config": {"precision": {"dtype": dtype}}} | facts))
 
 
 @pytest.mark.parametrize(("switch", "dtype"), [("0", "fp32"), ("1", "bf16")])
