@@ -21,6 +21,7 @@ from megatron_mimo.serve.speculative import vllm_environment
 from megatron_mimo.serve.vllm_engine import PromptGroup, generate
 from support.known_models import ANSWER, OTHER, constant_model, reciting_model, undecided_model
 from support.launch import ROOT
+from support.patience import patience
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.slow
@@ -93,7 +94,7 @@ def test_the_reasoning_is_told_apart_from_the_answer(tmp_path: Path) -> None:
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> bool:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.1)
     return holds()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.launch import ROOT
+from support.patience import patience
 
 STAND_IN = r"""#!/usr/bin/env bash
 echo "$*" >> "$CALLS"
@@ -120,7 +121,7 @@ def test_an_interrupt_ends_the_script_although_the_program_ended_in_order(quick:
     while not (quick.calls.is_file() and quick.called("nano-chat")):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=15)
+    _, errors = process.communicate(timeout=patience(15))
     assert process.returncode == 130
     assert "Go on with:" in errors
     assert not quick.called("sft")
