@@ -37,8 +37,8 @@ mimo "${train[@]}" --print-config > /dev/null # a wrong key ends it here, not af
 step "2/8 corpus: text and code of this Python installation, generated arithmetic -> tokenizer and .bin/.idx"
 mimo preprocess examples/nano/data.yaml output_dir="$data"
 
-# Beside pre-training: fine-tuning takes FINE_TUNING_PERCENT of its time, and export, evaluation and serving took
-# REST_SECONDS where the programs of the forecast took START_SECONDS to start (two cores with AVX2).
+# Beside pre-training, roughly: fine-tuning takes FINE_TUNING_PERCENT of its time (the ratio of their tokens); export,
+# evaluation and serving, mostly starts of programs, take REST_SECONDS where the forecast's takes START_SECONDS to start.
 FINE_TUNING_PERCENT=15 REST_SECONDS=170 START_SECONDS=12
 
 forecast_rest() { # FILE: what `pretrain --forecast` said
