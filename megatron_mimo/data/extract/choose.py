@@ -105,10 +105,10 @@ def _trust(found: Blocks, is_generated: bool, names: NameWeights) -> list[float]
         above = result[box.parent] if box.parent >= 0 else (_GENERATED_GAIN if is_generated else 0.0)
         if _is_frame(box.element):
             above = -_FRAME_COST
+        elif (above == 0 and _is_manual(box.element)) or (is_generated and _is_main(box.element)):
+            above = _MANUAL_GAIN
         elif above == _GENERATED_GAIN and _lowest(box.element, names) < _LOW_NAME:
             above = 0.0
-        elif above == 0 and _is_manual(box.element):
-            above = _MANUAL_GAIN
         result.append(above)
     return result
 
@@ -175,6 +175,10 @@ def _is_frame(element: etree._Element) -> bool:
         names = f"{element.get('class', '')} {element.get('id', '')}"
         return not any(sign in names for sign in ("note", "admonition", "tip", "warning", "topic", "callout"))
     return False
+
+
+def _is_main(element: etree._Element) -> bool:
+    return element.tag == "main" or element.get("role") == "main"
 
 
 def _is_manual(element: etree._Element) -> bool:
