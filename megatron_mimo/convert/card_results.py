@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from megatron_mimo.data.chat.nano import shown
 from megatron_mimo.platform.files import write_text
 
 KINDS = {"all": "all", "+": "sums", "-": "differences", "*": "products"}
@@ -79,7 +80,7 @@ def _drafts(results: dict[str, Any]) -> list[str]:
 
 def _chat(results: dict[str, Any]) -> list[str]:
     rows = [
-        [f"{wording.format(id='A+B')}", f"{found['right']} of {found['total']}"]
+        [shown(wording), f"{found['right']} of {found['total']}"]
         for wording, found in results.get("wordings", {}).items()
     ]
     return _table(["question", "right"], rows)

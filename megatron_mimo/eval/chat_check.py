@@ -17,7 +17,7 @@ from typing import Any
 from megatron_mimo.config import UserError
 from megatron_mimo.convert.card_results import write_results
 from megatron_mimo.convert.huggingface import is_chat_model
-from megatron_mimo.data.chat.nano import CHECK_WORDINGS, held_out_questions
+from megatron_mimo.data.chat.nano import CHECK_WORDINGS, held_out_questions, shown
 from megatron_mimo.eval.arithmetic import extract_answer
 from megatron_mimo.platform.files import write_text
 from megatron_mimo.platform.network import free_port
@@ -138,7 +138,7 @@ def summary(answers: Iterable[Answered]) -> dict[str, Any]:
 def table(results: dict[str, Any]) -> str:
     """The results as text, wrong answers named."""
     lines = [
-        f"{wording.format(id='A+B', a='A', b='B'):75} {found['right']} of {found['total']} right"
+        f"{shown(wording):75} {found['right']} of {found['total']} right"
         for wording, found in results["wordings"].items()
     ]
     wrong = [each for each in results["answers"] if not each["is_right"]]

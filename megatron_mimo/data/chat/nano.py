@@ -76,6 +76,11 @@ def ask(problem: Problem, wording: str) -> str:
     return wording.format(id=problem.id, a=problem.a, b=problem.b, operator=problem.operator, word=word)
 
 
+def shown(wording: str) -> str:
+    """A wording with letters for the numbers, as tables name it."""
+    return wording.format(id="A+B", a="A", b="B")
+
+
 def turns(asked: str, answered: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
 

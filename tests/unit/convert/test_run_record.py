@@ -14,6 +14,7 @@ from megatron_mimo.convert.card_results import write_results
 from megatron_mimo.convert.hf_import import read_license
 from megatron_mimo.convert.model_card import model_card
 from megatron_mimo.convert.run_record import RunRecord, loss_curve, read_run_record
+from megatron_mimo.data.chat.nano import CHECK_WORDINGS
 from megatron_mimo.training.metrics import StepMetrics
 
 MODEL = ModelConfig(
@@ -89,16 +90,15 @@ def test_results_of_this_very_checkpoint_are_in_its_card(checkpoint: Path) -> No
     run_folder = checkpoint.parent.parent
     (run_folder / "evaluation.json").write_text(json.dumps(RESULTS))
     (run_folder / "chat.json").write_text(
-        json.dumps({"step": 2, "wordings": {"What is {id}?": {"right": 1, "total": 2}}})
+        json.dumps({"step": 2, "wordings": {wording: {"right": 1, "total": 2} for wording in CHECK_WORDINGS}})
     )
     card = model_card(RUN, MODEL, "one", read_run_record(checkpoint, step=2))
     assert "| this model | 1.250 | 1.500 |" in card
     assert "| all | 9 of 10 | 90.0% | 59.6% to 98.2% |" in card
     assert "| all | 75.0% | 400 |" in card
-    assert "What is A+B?" not in card, "the answers of a model that was fine-tuned from it"
-    assert "| What is A+B? | 1 of 2 |" in model_card(
-        RUN | {"chat_trained": True}, MODEL, "one", read_run_record(checkpoint, step=2)
-    )
+    assert "A+B=?" not in card, "the answers of a model that was fine-tuned from it"
+    chat_card = model_card(RUN | {"chat_trained": True}, MODEL, "one", read_run_record(checkpoint, step=2))
+    assert "| A+B=? | 1 of 2 |" in chat_card and "| Can you tell me what A plus B is? | 1 of 2 |" in chat_card
     assert "this model" not in model_card(RUN, MODEL, "one", read_run_record(checkpoint, step=3))
 
 
