@@ -110,9 +110,10 @@ def show(parts: Iterable[tuple[str, str]], answer: Answer, sink: TextIO) -> None
         if kind == "end":
             answer.end = text
             continue
+        # Collected first: whatever has been shown when Ctrl-C comes is part of the conversation.
+        answer.content += text if kind == "content" else ""
         sink.write(f"{dim}{text}{plain}" if kind == "reasoning" else text)
         sink.flush()
-        answer.content += text if kind == "content" else ""
 
 
 def _answer(url: str, form: Form, settings: dict[str, Any], line: str, sink: TextIO) -> None:

@@ -75,6 +75,8 @@ def _become(program: Sequence[str], variables: dict[str, str], folder: str, outp
     os.environ.clear()
     os.environ.update(variables)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A new interpreter's seed comes from the system; this process has the server's.
+    sys.modules["torch"].seed()
     kind, *rest = program
     paths = variables.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [folder if kind in ("-m", "-c") else str(Path(kind).resolve().parent), *paths]

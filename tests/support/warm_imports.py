@@ -5,12 +5,9 @@ Never the programs themselves, which their processes run as `__main__`.
 
 from importlib import import_module
 
-import torch
-
 from megatron_mimo.platform import cpu
 
 cpu.keep_compiler_out()
-seed = torch.initial_seed()
 for library in ("scipy.optimize", "matplotlib.figure", "torch.utils.tensorboard", "transformers"):
     import_module(library)
 for module in (
@@ -27,5 +24,3 @@ for module in (
     "training.training_data",
 ):
     import_module(f"megatron_mimo.{module}")
-# Something among them seeds torch anew; a new interpreter's seed is always the same.
-torch.manual_seed(seed)

@@ -24,6 +24,8 @@ WITHOUT_CONTAINER = {
     "torchdata": "verl's",
     "transfer_queue": "verl's",
     "datatrove": "an adapter for those who have it",
+    "trafilatura": "another extractor to fall back on, for those who have it",
+    "readability": "the same",
 }
 FROM_IMAGE = {"torch", "numpy", "transformer_engine", "nvidia"}
 

@@ -21,7 +21,7 @@ def test_folder_and_overwrite_reach_both_halves() -> None:
     assert job.pipeline.output_dir == "/d/pipeline" and job.tokenize.output_dir == "/d"
     assert job.pipeline.overwrite and job.tokenize.overwrite
     assert [source.shards for source in job.tokenize.sources] == [
-        f"/d/pipeline/{name}" for name in ("text", "code", "arithmetic", "synthetic")
+        f"/d/pipeline/{name}" for name in ("split", "split", "arithmetic", "synthetic")
     ]
 
 

@@ -254,7 +254,7 @@ def test_the_offline_source_verifies_its_own_solutions(tmp_path: Path) -> None:
     settings = SynthesisConfig(output=str(tmp_path / "out"), strategy="solution", kinds=["math"], max_queries=30)
     counts = synthesize(settings)
     assert counts["kept"] == 30
-    assert documents(tmp_path)[0].text.startswith("Question: 10+10=?\n\n0+0=0")
+    assert documents(tmp_path)[0].text.startswith("Question: 10+10=?\n\n0+0+0=00")
 
 
 def test_nano_programs_pass_their_tests() -> None:

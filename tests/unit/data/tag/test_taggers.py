@@ -159,7 +159,7 @@ def test_steps_drop_what_they_are_asked_to(linear: LinearTagger, tmp_path: Path)
 
 
 def test_no_tagger_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="train_tagger"):
+    with pytest.raises(UserError, match="train-tagger"):
         load_tagger(tmp_path)
     (tmp_path / "tagger.json").write_text('{"kind": "oracle", "settings": {}}')
     with pytest.raises(UserError, match="oracle"):
