@@ -127,7 +127,7 @@ def _small_page(found: Blocks, base: list[float], names: NameWeights) -> list[fl
     gains = []
     for block, trust in zip(found.blocks, base, strict=True):
         own = _lowest(block.element, names) if block.element.tag != RUN else 0.0
-        is_frame = trust < 0 or min(own, lowest[block.box]) < _LOW_NAME
+        is_frame = trust < 0 or (trust == 0 and min(own, lowest[block.box]) < _LOW_NAME)
         is_links = block.link_characters > 0.5 * len(block.text)
         gain = _SMALL_PAGE_GAIN * max(0.0, 1 - size / _FEW_BLOCKS)
         cost = _SMALL_PAGE_GAIN * (1 - size / (2 * _FEW_BLOCKS))
