@@ -32,8 +32,10 @@ _FRAME_ROLES = words(
 _FRAME_COST = 2.5
 _MANUAL_GAIN = 8.0
 _GENERATED_GAIN = 4.0
-_FEW_BLOCKS = 20
+_FEW_BLOCKS = 16
+_SOME_BLOCKS = 40
 _SMALL_PAGE_GAIN = 8.0
+_SMALL_PAGE_COST = 3.2
 _SHORT_CHARACTERS = 200
 _COPYRIGHT = re.compile(r"\W{0,3}(?:©|\(c\)\s*\d{4})")
 _COPYRIGHT_COST = 12.0
@@ -116,7 +118,7 @@ def _trust(found: Blocks, is_generated: bool, names: NameWeights) -> list[float]
 def _small_page(found: Blocks, base: list[float], names: NameWeights) -> list[float]:
     """What is added to a block on a page of a few blocks, of which the model knows little: all but sure frame stays."""
     size = len(found.blocks)
-    if size >= 2 * _FEW_BLOCKS:
+    if size >= _SOME_BLOCKS:
         return [0.0] * size
     prose = _prose_of_boxes(found)
     lowest: list[float] = []
@@ -130,7 +132,7 @@ def _small_page(found: Blocks, base: list[float], names: NameWeights) -> list[fl
         is_frame = trust < 0 or (trust == 0 and min(own, lowest[block.box]) < _LOW_NAME)
         is_links = block.link_characters > 0.5 * len(block.text)
         gain = _SMALL_PAGE_GAIN * max(0.0, 1 - size / _FEW_BLOCKS)
-        cost = _SMALL_PAGE_GAIN * (1 - size / (2 * _FEW_BLOCKS))
+        cost = _SMALL_PAGE_COST * (1 - size / _SOME_BLOCKS)
         if not (is_frame or is_links or _is_beside_field(block.element)):
             gains.append(gain)
         else:

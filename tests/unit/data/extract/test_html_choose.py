@@ -19,7 +19,7 @@ NAMES = NameWeights({"navheader": -3.0})
 @pytest.fixture(autouse=True)
 def _pages_count_as_large(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if "small" not in request.node.name:
-        monkeypatch.setattr(choose_module, "_FEW_BLOCKS", 0)
+        monkeypatch.setattr(choose_module, "_SOME_BLOCKS", 0)
 
 
 def kept(html: str, logits: dict[str, float], favor: Favor = "balanced", head: str = "") -> list[str]:
