@@ -45,11 +45,11 @@ class EndpointEngine:
 
     def __init__(self, url: str, name: str, config: GenerationConfig) -> None:
         """Asks the endpoint for its model's name where none is set; raises UserError when it is silent."""
-        from megatron_mimo.serve.chat import find_model
+        from megatron_mimo.serve.chat_client import find_model
 
         if config.template != "chat":
             raise UserError("generation.template: an endpoint answers chats; give a model folder for plain prompts")
-        model = config.served_model or find_model(url.rstrip("/").removesuffix("/v1"))
+        model = config.served_model or find_model(url.rstrip("/").removesuffix("/v1")).name
         self.name = name or model
         self.identity = digest("endpoint", self.name)
         self._endpoint = Endpoint(

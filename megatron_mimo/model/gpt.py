@@ -33,7 +33,10 @@ class Head(ColumnParallelLinear):
         self, input_: Tensor, *args: Any, loss: Callable[[Tensor, Tensor], Tensor] | None = None, **named: Any
     ) -> Any:
         """As ColumnParallelLinear, or `loss(input_, weight)`."""
-        return super().forward(input_, *args, **named) if loss is None else loss(input_, self.weight)
+        if loss is None:
+            return super().forward(input_, *args, **named)
+        assert self.weight is not None
+        return loss(input_, self.weight)
 
 
 class MTPGPTModel(GPTModel):

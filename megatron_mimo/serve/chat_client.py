@@ -5,7 +5,7 @@ import json
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,7 +82,7 @@ class ServedModel:
     """Where its files are, if that is on this machine."""
 
 
-def stream(url: str, body: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def stream(url: str, body: dict[str, Any]) -> Generator[tuple[str, str], None, None]:
     """("reasoning", "content" or "end", text) as the server sends them; the text of "end" is its finish reason.
 
     Closing the iterator, an exception in it included, closes the connection, and the server stops its work. Raises

@@ -285,19 +285,19 @@ def _load_present(state: dict[str, Any], path: Path) -> Any:
             f"{path} lacks {len(weights)} of the model's weights, the first is {min(weights)}: it holds another"
             " architecture, or was not written by this program"
         )
-    strategy = FullyParallelLoadStrategyWrapper(
-        get_default_load_sharded_strategy(str(path)),
-        parallel_state.get_data_parallel_group(with_context_parallel=True),
-    )
+    strategy = FullyParallelLoadStrategyWrapper(get_default_load_sharded_strategy(str(path)), _copies_group())
     loaded: Any = dist_checkpointing.load(state, str(path), strategy)
     return loaded
 
 
 def _saved_by_all_copies() -> FullyParallelSaveStrategyWrapper:
     """Each data-parallel rank writes its share of what all of them hold, and reads it on a load."""
-    return FullyParallelSaveStrategyWrapper(
-        get_default_save_sharded_strategy(), parallel_state.get_data_parallel_group(with_context_parallel=True)
-    )
+    return FullyParallelSaveStrategyWrapper(get_default_save_sharded_strategy(), _copies_group())
+
+
+def _copies_group() -> Any:
+    """The ranks that hold the same parameters."""
+    return parallel_state.get_data_parallel_group(with_context_parallel=True)
 
 
 def check_same_model(path: Path, saved: dict[str, Any], model: ModelConfig) -> None:

@@ -42,7 +42,8 @@ def synchronize_once_per_step(chunks: list[DistributedDataParallel]) -> None:
     Without it an overlapped reduction starts after as many micro-batches as the FIRST step had, whatever this step has.
     As in Megatron-LM's training loop: https://github.com/NVIDIA/Megatron-LM/blob/core_r0.16.0/megatron/training/training.py
     """
-    options, config = chunks[0].ddp_config, chunks[0].module.config
+    config: Any = chunks[0].module.config
+    options = chunks[0].ddp_config
     if options.overlap_grad_reduce:
         config.no_sync_func = _one_or_all([chunk.no_sync for chunk in chunks])
         config.grad_sync_func = _one_or_all([chunk.start_grad_sync for chunk in chunks])

@@ -11,6 +11,7 @@ Its numbers are in `block_model.npz`, made by `python -m megatron_mimo.data.extr
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,7 @@ def write_model(model: BlockModel, path: Path) -> None:
     """Write a model file under a temporary name, then rename it."""
     names = sorted(model.names.weights)
     temporary = path.with_suffix(".tmp.npz")
+    weights: dict[str, Any] = {name: value.astype(np.float16) for name, value in model.weights.items()}
     np.savez_compressed(
         temporary,
         columns=np.array(COLUMNS),
@@ -75,7 +77,7 @@ def write_model(model: BlockModel, path: Path) -> None:
         name_weights=np.array([model.names.weights[name] for name in names], np.float16),
         mean=model.mean,
         scale=model.scale,
-        **{name: value.astype(np.float16) for name, value in model.weights.items()},
+        **weights,
     )
     temporary.replace(path)
 
