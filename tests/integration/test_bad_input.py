@@ -148,14 +148,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def test_full_disk_during_a_save(tree: dict[str, Any], small_disk: Path, tmp_path: Path) -> None:
+def test_full_disk_is_refused_before_a_save(tree: dict[str, Any], small_disk: Path, tmp_path: Path) -> None:
     tree |= {"checkpoint": {"every_steps": 2}, "output_dir": str(small_disk / "run"), "max_steps": 2}
     config = write_run(tmp_path, tree)
     assert pretrain(str(config)).returncode == 0
     first = small_disk / "run" / "checkpoints" / "step_00000002"
     before = sorted((path.name, path.read_bytes()) for path in first.iterdir())
     (small_disk / "other_data").write_bytes(b"x" * (os.statvfs(small_disk).f_bavail * 4096 - 800_000))
-    fails_with(pretrain(str(config), "max_steps=4"), "no room for the checkpoint", "Earlier checkpoints are untouched")
+    fails_with(pretrain(str(config), "max_steps=4"), "not enough room for this run", "Free some space")
     assert sorted((path.name, path.read_bytes()) for path in first.iterdir()) == before
     assert [path.name for path in first.parent.iterdir()] == [first.name]
     (small_disk / "other_data").unlink()
