@@ -115,7 +115,7 @@ free_mb=$(df -Pm . | awk 'NR == 2 { print $4 }')
     || fail "$NEEDED_MB MB of disk are needed for .venv and its downloads; $PWD has $free_mb MB free"
 
 echo "setting up .venv with Python $(version_of "$python") ($python): $(grep -c '==' requirements/cpu.txt) packages,"
-echo "0.9 GB to download, 2.7 GB on disk; one to five minutes, most of it the download"
+echo "0.8 GB to download, 2.7 GB on disk; one to five minutes, most of it the download"
 rm -rf "$new"
 trap 'rm -rf "$new"; echo "the set-up did not finish; .venv is as it was. The same command starts again, downloads are kept" >&2' EXIT
 "$python" -m venv --prompt .venv "$new"
