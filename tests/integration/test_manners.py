@@ -113,8 +113,8 @@ def test_a_second_start_is_refused_and_ctrl_c_saves(run: Run) -> None:
     assert run.saved_step() == steps[-1]
     assert steps == list(range(1, steps[-1] + 1)), "two runs wrote to one file"
     command = f"python -m megatron_mimo.pretrain {run.config} --nproc 2"
-    # The ranks write to one terminal: the reporting one's last line may come after this.
-    assert f"saved after step {steps[-1]}; resume with: {command}" in output.splitlines()[-2:]
+    # The ranks write to one terminal, in any order.
+    assert f"saved after step {steps[-1]}; resume with: {command}" in output.splitlines()
     assert not (run.folder / "REQUEUE").exists(), "a person does not want a scheduler to start it again"
     assert not (run.folder / LOCK_FILE).exists()
 
