@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from multiprocessing import resource_tracker
 from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
@@ -344,6 +345,8 @@ def _results_queue(asynchronous: bool) -> Any:
     if not asynchronous:
         return queue.SimpleQueue()
     manager = SyncManager(ctx=multiprocessing.get_context("spawn"))
+    # It unblocks the stop signals when it starts; a spawn that had to start it would give a process that hears them.
+    resource_tracker.ensure_running()
     with signals_deferred():
         manager.start(end_with_parent)
     return manager.Queue()

@@ -50,6 +50,8 @@ def launch(
     # megatron-core calls what torch has renamed.
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     # Imported late: the checkpoint writer imports the program's file again in its own processes, which need none of it.
+    import torch.distributed as dist
+
     from megatron_mimo.platform import cpu
 
     cpu.keep_compiler_out()
@@ -97,6 +99,9 @@ def launch(
         except Exception:
             say_failed(rank, command)
             raise
+        if reason != FINISHED:
+            # The rank that shows the run has had its last word: how to go on is what stays on the screen.
+            dist.barrier()
         if rank == 0 and reason == PREEMPTED:
             requeue_marker.write_text(f"{command}\n")
         if rank == 0 and reason != FINISHED:

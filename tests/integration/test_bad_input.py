@@ -7,13 +7,15 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.launch import cold_start, environment, pretrain
+from support.launch import Ranks, cold_start, environment, pretrain
+from support.patience import patience
 from support.tiny import tiny_tree, write_run
 
 pytestmark = pytest.mark.slow
@@ -148,13 +150,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def test_full_disk_is_refused_before_a_save(tree: dict[str, Any], small_disk: Path, tmp_path: Path) -> None:
+def test_full_disk_before_and_during_a_save(tree: dict[str, Any], small_disk: Path, tmp_path: Path) -> None:
     tree |= {"checkpoint": {"every_steps": 2}, "output_dir": str(small_disk / "run"), "max_steps": 2}
     config = write_run(tmp_path, tree)
     assert pretrain(str(config)).returncode == 0
     first = small_disk / "run" / "checkpoints" / "step_00000002"
     before = sorted((path.name, path.read_bytes()) for path in first.iterdir())
-    (small_disk / "other_data").write_bytes(b"x" * (os.statvfs(small_disk).f_bavail * 4096 - 800_000))
+    log = small_disk / "run" / "metrics.jsonl"
+    later = ("max_steps=40", "checkpoint.every_steps=40", "checkpoint.keep_last=1")
+    with Ranks(0, "-m", "megatron_mimo.pretrain", str(config), *later) as run:
+        while run.poll() is None and '"step":3,' not in log.read_text().replace(" ", ""):
+            time.sleep(0.01)
+        (small_disk / "other_data").write_bytes(b"x" * (os.statvfs(small_disk).f_bavail * 4096 - 800_000))
+        filled = run.completed(patience(300))
+    fails_with(filled, "no room for the checkpoint", "Earlier checkpoints are untouched")
     fails_with(pretrain(str(config), "max_steps=4"), "not enough room for this run", "Free some space")
     assert sorted((path.name, path.read_bytes()) for path in first.iterdir()) == before
     assert [path.name for path in first.parent.iterdir()] == [first.name]
