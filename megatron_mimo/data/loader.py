@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from megatron_mimo.config import DataConfig
 from megatron_mimo.data.datasets import Sample
-from megatron_mimo.platform.signals import end_with_parent_process, signals_deferred
+from megatron_mimo.platform.signals import end_with_parent_process, hear_parent_alone, signals_deferred
 
 Batch = dict[str, Tensor]
 """`tokens`: int64 [n, s + 1], `source`: int64 [n]; packed samples also bring `segments` and `loss_mask` [n, s + 1]."""
@@ -39,6 +39,7 @@ def build_loader(dataset: Any, index_batches: Iterable[list[int]], data: DataCon
 
 def _start_worker(worker: int) -> None:
     end_with_parent_process()
+    hear_parent_alone()
 
 
 def collate(samples: list[Sample]) -> Batch:

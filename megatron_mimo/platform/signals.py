@@ -7,8 +7,8 @@ loop takes over with training/preemption.py. No torch here: programs enter this 
 import ctypes
 import os
 import signal
-import stat
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -48,7 +48,6 @@ def stopped_at_once() -> Iterator[None]:
     """A stop signal raises Stopped inside the context."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        leave_lost_terminal(number)
         raise Stopped(signal.Signals(number).name)
 
     with handled(stop):
@@ -83,21 +82,23 @@ def signals_deferred() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def hear_parent_alone() -> None:
+    """In a process that was started deaf: end on its parent's SIGTERM, with which Python ends helpers that it leaves
+    behind, and on nobody else's."""
+    parent = os.getppid()
+
+    def listen() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=listen, name="hear-parent", daemon=True).start()
+
+
 def end_with_parent_process() -> None:
     """Have the kernel kill this process when the one that started it ends, however that one ends (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def leave_lost_terminal(number: int) -> None:
-    """After SIGHUP the terminal is gone and writing to it fails, which must not end a run that is about to save."""
-    if number != signal.SIGHUP:
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
-        if stat.S_ISCHR(os.fstat(descriptor).st_mode):
-            os.dup2(nowhere, descriptor)
-    os.close(nowhere)
 
 
 def _is_ignored(number: signal.Signals) -> bool:

@@ -12,7 +12,7 @@ from types import FrameType
 
 from megatron_mimo.config import RLConfig, UserError, to_yaml
 from megatron_mimo.platform.files import write_text
-from megatron_mimo.platform.signals import BY_HAND, end_by, handled, ignore_stop_signals, leave_lost_terminal
+from megatron_mimo.platform.signals import BY_HAND, end_by, handled, ignore_stop_signals
 from megatron_mimo.rl.engine_actor import RayRolloutEngine, start_all
 from megatron_mimo.rl.loop import FINISHED, INTERRUPTED, PREEMPTED, RLLoop, restored_scheduler_state
 from megatron_mimo.rl.policy_weights import BroadcastWeights, PolicyWeights
@@ -153,7 +153,6 @@ def stopped_by_signals(stop: asyncio.Event) -> Iterator[list[str]]:
     loop, received = asyncio.get_running_loop(), []
 
     def ask(number: int, frame: FrameType | None) -> None:
-        leave_lost_terminal(number)
         if received and number == signal.SIGINT:
             end_by(number)
         received.append(signal.Signals(number).name)

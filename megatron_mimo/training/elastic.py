@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from megatron_mimo.config import PretrainConfig, UserError
-from megatron_mimo.platform.signals import STOPPED_EXIT_CODE, Stopped, handled, leave_lost_terminal
+from megatron_mimo.platform.signals import STOPPED_EXIT_CODE, Stopped, handled
 from megatron_mimo.training.launch import COMMAND_VARIABLE, USER_ERROR_EXIT_CODE
 from megatron_mimo.training.launch_options import Ranks, split_options
 
@@ -80,7 +80,6 @@ def start_ranks(module: str, options: Ranks, arguments: list[str], requeue_exit_
 
 def _pass_on(agent: Any, number: int, frame: FrameType | None) -> None:
     """The ranks stop after their step and save; a second Ctrl-C ends them at once."""
-    leave_lost_terminal(number)
     if agent.stopped_by is not None and number == signal.SIGINT:
         agent.signal_ranks(signal.SIGKILL)
         os._exit(128 + number)

@@ -15,6 +15,7 @@ import psutil
 from megatron_mimo.config import PretrainConfig, UserError
 from megatron_mimo.model.serving import serving_warning
 from megatron_mimo.platform.files import write_json
+from megatron_mimo.platform.output import outlast_readers
 from megatron_mimo.platform.run_lock import run_lock
 from megatron_mimo.platform.signals import (
     BY_HAND,
@@ -157,6 +158,7 @@ def run_program(usage: str, run: Callable[[list[str]], int], arguments: list[str
         return 0 if arguments else USER_ERROR_EXIT_CODE
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent_process()
+    outlast_readers()
     try:
         with stopped_at_once():
             return run(arguments)

@@ -7,14 +7,14 @@ them, so the ranks agree: one asked rank stops all after the same step.
 import os
 import signal
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import FrameType, TracebackType
 from typing import Self
 
 import torch
 import torch.distributed as dist
 
-from megatron_mimo.platform.signals import BY_HAND, end_by, handled, leave_lost_terminal
+from megatron_mimo.platform.signals import BY_HAND, end_by, handled
 
 ECHO_SECONDS = 1.0
 """A terminal and a launcher may both pass on one Ctrl-C: what comes so soon after the first is the same one."""
@@ -60,14 +60,14 @@ class PreemptionHandler:
         return bool(number)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        leave_lost_terminal(number)
         name, now = signal.Signals(number).name, time.monotonic()
         if self.received is None:
             self.received, self._received_at = name, now
             if os.environ.get("RANK", "0") == "0":
                 again = "; Ctrl-C again stops at once, unsaved" if name == "SIGINT" else ""
                 # os.write, because print is not safe where a signal interrupts another print.
-                os.write(2, f"{name}: stopping after this step, then saving{again}\n".encode())
+                with suppress(OSError):
+                    os.write(2, f"{name}: stopping after this step, then saving{again}\n".encode())
         elif name == "SIGINT" or (name == "SIGTERM" and self.received == "SIGINT"):
             if now - self._received_at >= ECHO_SECONDS:
                 end_by(number)

@@ -100,7 +100,12 @@ def test_a_second_start_is_refused_and_ctrl_c_saves(run: Run) -> None:
     run.wait_for_steps(first, 2)
     holder = json.loads((run.folder / LOCK_FILE).read_text())["process_id"]
     assert holder in [child.pid for child in family(first)]
+    # A suspended run holds its folder too, and does not compete for the processors.
+    for member in family(first):
+        member.suspend()
     second = pretrain(run.config)
+    for member in family(first):
+        member.resume()
     assert second.returncode == 2
     (line,) = [line for line in second.stderr.splitlines() if "held by" in line]
     assert f"process {holder} on" in line

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from support.patience import patience
 from support.processes import is_alive
 
 STARTING = """
@@ -32,6 +34,37 @@ with signals_deferred():
     process.start()
 time.sleep(60)
 """
+READER_GONE = """
+import sys, time
+from megatron_mimo.training.launch import run_program
+from megatron_mimo.training.preemption import PreemptionHandler
+def run(arguments):
+    with PreemptionHandler() as preemption:
+        print("ready", flush=True)
+        while not preemption.agreed_to_stop():
+            print("step", flush=True)
+            time.sleep(0.01)
+    print("nobody reads that it was saved", flush=True)
+    open(sys.argv[1], "w").write(str(preemption.received))
+    return 85
+raise SystemExit(run_program("usage", run, ["config.yaml"]))
+"""
+LOADER = """
+import os, signal, sys, time
+import numpy as np
+from megatron_mimo.config import DataConfig
+from megatron_mimo.data.loader import build_loader
+class Numbers:
+    def __getitem__(self, index):
+        return {"tokens": np.full(4, index), "source": 0}
+batches = build_loader(Numbers(), [[index] for index in range(1000)], DataConfig(path="", tokenizer="", num_workers=2))
+next(batches)
+workers = [process.pid for process in __import__("multiprocessing").active_children()]
+print(*workers, flush=True)
+sys.stdin.readline()
+print(int(next(batches)["tokens"][0, 0]), flush=True)
+raise SystemExit(3)
+"""
 
 
 def as_in_a_terminal() -> None:
@@ -39,10 +72,13 @@ def as_in_a_terminal() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def start(program: str, prepare: Callable[[], None] = as_in_a_terminal) -> tuple[subprocess.Popen, str]:
+def start(
+    program: str, *arguments: str, prepare: Callable[[], None] = as_in_a_terminal
+) -> tuple[subprocess.Popen, str]:
     """The running program and the first line that it printed."""
     process = subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", program, *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -85,3 +121,29 @@ def test_a_helper_process_survives_signals_and_ends_with_its_parent() -> None:
     while is_alive(int(child)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not is_alive(int(child))
+
+
+def test_a_run_whose_output_nobody_reads_saves_and_stops(tmp_path: Path) -> None:
+    """As `... | tee log` under Ctrl-C, which ends tee first."""
+    process, ready = start(READER_GONE, str(tmp_path / "saved"))
+    assert ready == "ready" and process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(timeout=patience(60)) == 85, errors
+    assert (tmp_path / "saved").read_text() == "SIGHUP"
+    assert "BrokenPipe" not in errors
+
+
+def test_loaders_hear_their_parent_alone() -> None:
+    """Signals of others leave them working, and a rank that ends while they work does not wait for them."""
+    process, workers = start(LOADER)
+    assert len(workers.split()) == 2
+    for worker in map(int, workers.split()):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            os.kill(worker, number)
+    time.sleep(0.5)
+    assert all(is_alive(int(worker)) for worker in workers.split())
+    output, errors = process.communicate("go on\n", timeout=patience(60))
+    assert (process.returncode, output) == (3, "1\n"), errors
+    assert "killed" not in errors
+    assert not any(is_alive(int(worker)) for worker in workers.split())
