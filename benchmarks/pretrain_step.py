@@ -1,35 +1,69 @@
 """Tokens a second of one training step on CPU, beside a Transformers loop and megatron-core's stock local layers.
 
-    python benchmarks/pretrain_step.py [--threads 1] [--rounds 3]
+    python benchmarks/pretrain_step.py [--dtype fp32] [--threads 1] [--rounds 3]
 
-Every case is the nano model in bf16 with fp32 gradients and AdamW states, on the same threads, in a process of its own;
-rounds go through all cases in turn, so that a noisy machine disturbs all of them alike, and the best round counts.
+Every case is the nano model with fp32 gradients and AdamW states, in processes of its own with as many threads each;
+rounds go through all cases in turn, so that a noisy machine disturbs all of them alike, and the best round counts. bf16
+is measured where the CPU has instructions for it. "of products" is the share of what plain matrix products of that
+format reach on the same threads: the step's FLOPs count its products, with the causal half of attention.
 """
 
 import argparse
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 
 ROOT = Path(__file__).parents[1]
 WARM_UP_STEPS, STEPS = 2, 6
+PRODUCT_SIZES = (256, 512, 1024)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One step: `num_microbatches` of `micro_batch_size` rows, shared out over `processes`."""
+
+    title: str
+    peer_of: str
+    """The case that "ours is" compares with this one."""
+    kind: Literal["ours", "stock", "transformers", "transformers_bf16"] = "ours"
+    seq_length: int = 256
+    micro_batch_size: int = 8
+    num_microbatches: int = 1
+    processes: int = 1
+    mtp_num_layers: int = 0
+    keep_memory: bool = True
+
+    @property
+    def tokens(self) -> int:
+        return self.seq_length * self.micro_batch_size * self.num_microbatches
+
+
+HALVES: dict[str, Any] = {"micro_batch_size": 4, "num_microbatches": 2, "mtp_num_layers": 1}
+LONG: dict[str, Any] = {"seq_length": 2048, "micro_batch_size": 1}
 CASES = {
-    "ours": ("ours, no MTP, S=256", 256, 8),
-    "transformers": ("Transformers Qwen2ForCausalLM, autocast, S=256", 256, 8),
-    "transformers_bf16": ("Transformers, weights and AdamW in bf16, S=256", 256, 8),
-    "ours_mtp": ("ours with one MTP layer, S=256", 256, 8),
-    "ours_long": ("ours, no MTP, S=2048", 2048, 1),
-    "stock_long": ("megatron-core local spec, no MTP, S=2048", 2048, 1),
-    "stock_long_kept": ("the same, freed memory kept as ours does", 2048, 1),
+    "ours": Case("ours, no MTP, S=256", "ours"),
+    "transformers": Case("Transformers Qwen2ForCausalLM, S=256", "ours", "transformers"),
+    "transformers_bf16": Case("Transformers, weights and AdamW in bf16, S=256", "ours", "transformers_bf16"),
+    "ours_mtp": Case("ours with one MTP layer, S=256", "ours", mtp_num_layers=1),
+    "ours_halves": Case("the same in two micro-batches", "ours_pair", **HALVES),
+    "ours_pair": Case("the same, each on a process of its own", "ours_pair", processes=2, **HALVES),
+    "ours_long": Case("ours, no MTP, S=2048", "ours_long", **LONG),
+    "transformers_long": Case("Transformers Qwen2ForCausalLM, S=2048", "ours_long", "transformers", **LONG),
+    "stock_long": Case("megatron-core local spec, no MTP, S=2048", "ours_long", "stock", keep_memory=False, **LONG),
+    "stock_long_kept": Case("the same, freed memory kept as ours does", "ours_long", "stock", **LONG),
 }
-"""Name -> what it is, sequence length, sequences a step."""
 
 
 def nano_model(mtp_num_layers: int):
@@ -44,7 +78,7 @@ def rows(s: int, b: int, vocab_size: int) -> torch.Tensor:
     return torch.randint(0, vocab_size, (b, s + 1), generator=torch.Generator().manual_seed(0))
 
 
-def megatron_step(s: int, b: int, mtp_num_layers: int, stock: bool, keep_memory: bool) -> Callable[[], None]:
+def megatron_step(case: Case, dtype: Any) -> Callable[[], None]:
     from megatron_mimo.config import OptimizerConfig, ParallelConfig, PrecisionConfig
     from megatron_mimo.model import build
     from megatron_mimo.model.initialize import initialize_weights
@@ -61,28 +95,26 @@ def megatron_step(s: int, b: int, mtp_num_layers: int, stock: bool, keep_memory:
     from megatron_mimo.training.step import TrainStep
 
     cpu.install()
-    if keep_memory:
+    if case.keep_memory:
         cpu.keep_freed_memory()
     seed_everything(0)
-    model, precision = nano_model(mtp_num_layers), PrecisionConfig(dtype="bf16")
+    s, b, depths = case.seq_length, case.micro_batch_size, case.mtp_num_layers
+    model, precision = nano_model(depths), PrecisionConfig(dtype=dtype)
     chunks = build.build_model(model, ParallelConfig(), precision, s, 10000)
     initialize_weights(chunks, model, seed=0)
-    if stock:
+    if case.kind == "stock":
         chunks = [stock_model(chunks[0].config, model.vocab_size, s)]
     chunks = wrap_data_parallel(chunks)
     optimizer = build_optimizer(chunks, OptimizerConfig(), precision)
-    step = TrainStep(chunks, 1 + mtp_num_layers, 1)
-    batch = make_batch(
-        {"tokens": rows(s, b, model.vocab_size), "source": torch.zeros(b, dtype=torch.long)},
-        mtp_num_layers,
-        0,
-        "ignore",
-    )
+    step = TrainStep(chunks, 1 + depths, 1)
+    data = {"tokens": rows(s, b, model.vocab_size), "source": torch.zeros(b, dtype=torch.long)}
+    batch = make_batch(data, depths, 0, "ignore")
+    count = case.num_microbatches // case.processes
 
     def run() -> None:
         optimizer.zero_grad()
         set_learning_rate(optimizer, 1e-3)
-        step.backward(iter([batch]), 1, (b, s))
+        step.backward(iter([batch] * count), count, (b, s))
         apply_update(optimizer, gradient_norm(optimizer), 1.0)
 
     return run
@@ -109,30 +141,30 @@ def stock_model(config, vocab_size: int, s: int):
     ).to(config.params_dtype)
 
 
-def transformers_step(s: int, b: int, autocast: bool) -> Callable[[], None]:
+def transformers_step(case: Case, dtype: str) -> Callable[[], None]:
+    """fp32 weights and states, under autocast for bf16; or everything in bf16."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    m = nano_model(0)
+    m, in_bf16 = nano_model(0), case.kind == "transformers_bf16"
     config = Qwen2Config(
         num_hidden_layers=m.num_layers,
         hidden_size=m.hidden_size,
         intermediate_size=m.ffn_hidden_size,
         num_attention_heads=m.num_attention_heads,
         num_key_value_heads=m.num_query_groups,
+        head_dim=m.kv_channels,
         vocab_size=m.vocab_size,
         rms_norm_eps=m.layernorm_epsilon,
         tie_word_embeddings=False,
         use_cache=False,
         attn_implementation="sdpa",
     )
-    model = Qwen2ForCausalLM(config).train()
-    if not autocast:
-        model = model.to(torch.bfloat16)
+    model = Qwen2ForCausalLM(config).train().to(torch.bfloat16 if in_bf16 else torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    tokens = rows(s, b, m.vocab_size)
+    tokens = rows(case.seq_length, case.micro_batch_size, m.vocab_size)
 
     def run() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16" and not in_bf16):
             logits = model(tokens[:, :-1]).logits
             loss = F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
         loss.backward()
@@ -143,20 +175,38 @@ def transformers_step(s: int, b: int, autocast: bool) -> Callable[[], None]:
     return run
 
 
-def measure(case: str, threads: int) -> float:
-    """Tokens a second of the fastest step after warm-up."""
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    _, s, b = CASES[case]
-    if case.startswith("transformers"):
-        return s * b / fastest_step_seconds(transformers_step(s, b, autocast=case == "transformers"))
+@contextmanager
+def process_group(case: Case) -> Iterator[None]:
+    """The case's processes, which torchrun started, or one."""
+    from megatron.core import parallel_state
+
     from megatron_mimo.model.build import single_process_group
 
-    with single_process_group():
-        run = megatron_step(
-            s, b, int(case == "ours_mtp"), stock=case.startswith("stock"), keep_memory=case != "stock_long"
-        )
-        return s * b / fastest_step_seconds(run)
+    if case.processes == 1:
+        with single_process_group():
+            yield
+        return
+    dist.init_process_group("gloo")
+    parallel_state.initialize_model_parallel()
+    yield
+    parallel_state.destroy_model_parallel()
+    dist.destroy_process_group()
+
+
+def measure(case: Case, dtype: str, threads: int) -> dict[str, float]:
+    """Tokens a second of the fastest step after warm-up, and GFLOP/s of plain products at the same time."""
+    from megatron_mimo.platform.number_format import product_gflops
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    if case.kind.startswith("transformers"):
+        seconds = fastest_step_seconds(transformers_step(case, dtype))
+    else:
+        with process_group(case):
+            seconds = fastest_step_seconds(megatron_step(case, dtype))
+    kind = torch.bfloat16 if dtype == "bf16" else torch.float32
+    products = max(product_gflops(kind, 0.1, size) for size in PRODUCT_SIZES)
+    return {"tokens_per_second": case.tokens / seconds, "products": products}
 
 
 def fastest_step_seconds(run: Callable[[], None]) -> float:
@@ -168,30 +218,62 @@ def fastest_step_seconds(run: Callable[[], None]) -> float:
     return min(seconds[WARM_UP_STEPS:])
 
 
+def run_case(name: str, dtype: str, threads: int) -> dict[str, float]:
+    """`measure` in processes of the case's own; the first one's answer."""
+    from megatron_mimo.platform.network import free_port
+
+    program = ["-W", "ignore", __file__, "--worker", "--case", name, "--dtype", dtype, "--threads", str(threads)]
+    command = [sys.executable, *program]
+    if CASES[name].processes > 1:
+        processes = ["--nproc-per-node", str(CASES[name].processes), "--master-port", str(free_port())]
+        command = [sys.executable, "-m", "torch.distributed.run", *processes, *program[2:]]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return next(json.loads(line) for line in output.splitlines() if line.startswith('{"tokens'))
+
+
 def main() -> None:
+    from megatron_mimo.platform.number_format import best_format
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", choices=["fp32", "bf16"], help="default: fp32, and bf16 where the CPU has it")
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--case", choices=CASES, help="measure one case and print JSON")
+    parser.add_argument("--case", choices=CASES, action="append", help="only these; default: all")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.case:
-        print(json.dumps(measure(options.case, options.threads)))
+    if options.worker:
+        answer = measure(CASES[options.case[0]], options.dtype, options.threads)
+        if os.environ.get("RANK", "0") == "0":
+            print(json.dumps(answer))
         return
-    best = dict.fromkeys(CASES, 0.0)
-    for number in range(options.rounds):
-        for case in CASES:
-            print(f"round {number + 1} of {options.rounds}: {case}", file=sys.stderr)
-            command = [sys.executable, "-W", "ignore", __file__, "--case", case, "--threads", str(options.threads)]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            best[case] = max(best[case], json.loads(output.splitlines()[-1]))
-    print_table(best)
+    formats = [options.dtype] if options.dtype else ["fp32", *(["bf16"] if best_format().dtype == "bf16" else [])]
+    for dtype in formats:
+        names = [name for name in options.case or CASES if dtype == "bf16" or CASES[name].kind != "transformers_bf16"]
+        print_table(dtype, options.threads, best_of_rounds(names, dtype, options.threads, options.rounds))
 
 
-def print_table(best: dict[str, float]) -> None:
-    print(f"{'case':<52}{'tokens/s':>10}{'ours is':>10}")
-    for case, (title, s, _) in CASES.items():
-        ours = best["ours" if s == 256 else "ours_long"]
-        print(f"{title:<52}{best[case]:>10,.0f}{ours / best[case]:>9.2f}x")
+def best_of_rounds(names: list[str], dtype: str, threads: int, rounds: int) -> dict[str, dict[str, float]]:
+    best: dict[str, dict[str, float]] = {}
+    for number in range(rounds):
+        for name in names:
+            print(f"{dtype}, round {number + 1} of {rounds}: {name}", file=sys.stderr)
+            found = run_case(name, dtype, threads)
+            best[name] = {key: max(value, best.get(name, found)[key]) for key, value in found.items()}
+    return best
+
+
+def print_table(dtype: str, threads: int, best: dict[str, dict[str, float]]) -> None:
+    from megatron_mimo.model.flops import training_flops_per_token
+
+    products = max(result["products"] for result in best.values())
+    print(f"{dtype}, {threads} thread(s) a process; matrix products: {products:.1f} GFLOP/s a process")
+    print(f"{'case':<50}{'tokens/s':>10}{'ours is':>10}{'GFLOP/s':>10}{'of products':>13}")
+    for name, result in best.items():
+        case, speed = CASES[name], result["tokens_per_second"]
+        ours = best.get(case.peer_of, result)["tokens_per_second"]
+        rate = speed * training_flops_per_token(nano_model(case.mtp_num_layers), case.seq_length).total / 1e9
+        share = rate / (products * case.processes)
+        print(f"{case.title:<50}{speed:>10,.0f}{ours / speed:>9.2f}x{rate:>10.1f}{share:>13.0%}")
 
 
 if __name__ == "__main__":

@@ -81,7 +81,9 @@ def _attention_tensors(work: Workload) -> dict[str, float]:
     }
     if work.backend == "torch":
         angles = work.model.kv_channels * work.rank_tokens / work.micro_batch_size
-        tensors["rotary cosines and sines"] = 4 * work.element_bytes * angles
+        tensors["rotary cosines and sines"] = (
+            (4 if work.document_attention == "packed" else 2) * work.element_bytes * angles
+        )
     return tensors
 
 
@@ -89,7 +91,7 @@ def _attention_core_inputs(work: Workload) -> dict[str, float]:
     cp = work.parallel.context_parallel_size
     # With context parallelism torch's backend gathers keys and values of the whole sequence.
     inputs = _query(work) + 2 * _key(work) * (cp if work.backend == "torch" else 1)
-    if work.backend == "torch" and cp == 1:
+    if work.backend == "torch" and work.document_attention == "packed":
         # The value is a view into the joint projection's output, which therefore stays beside the rotated copies.
         inputs += _query(work) + _key(work)
     return {"query, key, value": work.element_bytes * inputs}
@@ -103,9 +105,9 @@ def _attention_core_tensors(work: Workload) -> dict[str, float]:
         # Contiguous copies of its own; the weights are those of all visible blocks.
         inputs = a * (_query(work) + 2 * _key(work) * parallel.context_parallel_size)
         queries = work.seq_length // parallel.context_parallel_size
-        causal = work.document_attention == "ignore" and parallel.context_parallel_size == 1
-        visible = sum((rows.stop - rows.start) * keys for rows, keys in blocks(queries, work.seq_length, causal))
-        return {"query, key, value": inputs, "attention weights": a * heads * work.micro_batch_size * visible}
+        visible = sum((rows.stop - rows.start) * keys for rows, keys in blocks(queries, work.seq_length, a))
+        tensors = {"query, key, value": inputs, "attention weights": a * heads * work.micro_batch_size * visible}
+        return tensors | ({"softmax sums": FP32_BYTES * heads * work.rank_tokens} if a == FP32_BYTES else {})
     tensors = _attention_core_inputs(work) | {"softmax log-sum-exp": FP32_BYTES * heads * work.rank_tokens}
     if work.backend == "transformer_engine":
         return tensors

@@ -21,7 +21,7 @@ from megatron.core.transformer.transformer_layer import TransformerLayer, Transf
 from megatron_mimo.config import ConfigError, PrecisionConfig
 from megatron_mimo.model.fp8_layers import EmulatedFP8SpecProvider
 from megatron_mimo.model.mtp import ParallelMTPLayer
-from megatron_mimo.model.torch_layers import TorchSpecProvider
+from megatron_mimo.model.torch_layers import RotarySelfAttention, TorchSpecProvider
 
 FP8_CAPABILITY = {"delayed": (8, 9), "tensorwise": (8, 9), "blockwise": (9, 0), "mxfp8": (10, 0)}
 
@@ -85,7 +85,7 @@ def layer_spec(provider: BackendSpecProvider) -> ModuleSpec:
     norm = IdentityOp if fused else provider.layer_norm(rms_norm=True)
     linear_qkv: Any = provider.column_parallel_layer_norm_linear() if fused else provider.column_parallel_linear()
     attention = ModuleSpec(
-        module=SelfAttention,
+        module=SelfAttention if fused else RotarySelfAttention,
         params={"attn_mask_type": AttnMaskType.causal},
         submodules=SelfAttentionSubmodules(
             linear_qkv=linear_qkv,

@@ -1,10 +1,11 @@
-"""Norm, activation and loss of the torch backend, each one autograd node with its backward pass written out.
+"""Norm, rotation, activation and loss of the torch backend, each one autograd node with its backward pass written out.
 
 Composed from torch's operators, each keeps copies of its input and walks over memory a dozen times; on CPUs that costs
 as much as the matrix products. Internals are fp32 where the composed form has them in fp32.
 `benchmarks/pretrain_step.py` shows the effect.
 
-Shapes: `h`idden, `f` FFN size, `r`ows (tokens), `v`ocabulary.
+Shapes: `h`idden, `f` FFN size, `r`ows (tokens), `v`ocabulary; `s`equence, `b`atch, `n` heads, `g` key/value heads, `d`
+head size.
 """
 
 from typing import Any
@@ -24,24 +25,63 @@ class RMSNormFunction(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.eps = eps
-        return F.rms_norm(x, weight.shape, weight, eps)
+        rows = x.flatten(0, -2).float()
+        norm = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+        inverse_rms = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, inverse_rms)
+        return torch.mul(rows, inverse_rms).mul_(weight.float()).to(x.dtype).view_as(x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        x, weight = ctx.saved_tensors
-        h, scale = x.shape[-1], weight.float()
-        rows = x.flatten(0, -2).to(torch.float32, copy=True)
-        inverse_rms = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).square_().div_(h).add_(ctx.eps).rsqrt_()
-        normed = rows.mul_(inverse_rms)
-        grad_rows = grad.flatten(0, -2).to(torch.float32, copy=True)
-        product = grad_rows * normed
-        grad_weight = product.sum(dim=0)
-        projection = torch.mv(product, scale).div_(-h).unsqueeze(-1)
-        grad_x = grad_rows.mul_(scale).addcmul_(normed, projection).mul_(inverse_rms)
+        x, weight, inverse_rms = ctx.saved_tensors
+        rows, grad_rows, scale = x.flatten(0, -2).float(), grad.flatten(0, -2).float(), weight.float()
+        product = grad_rows * rows
+        grad_weight = torch.mv(product.t(), inverse_rms.squeeze(-1))
+        projection = torch.mv(product, scale).unsqueeze(-1).mul_(inverse_rms.pow(3)).div_(-x.shape[-1])
+        grad_x = torch.mul(grad_rows, scale).mul_(inverse_rms).addcmul_(rows, projection)
         return grad_x.to(x.dtype).view_as(x), grad_weight.to(weight.dtype), None
+
+
+class RotaryQKVFunction(Function):
+    """Joint projection -> rotated queries and keys, and values, each laid out as attention reads it.
+
+    mixed [s, b, g, (n/g + 2) * d], a group's queries before its key and its value; cosines and sines [s, d], the two
+    halves of d alike -> query [b, n, s, d], key and value [b, g, s, d].
+    """
+
+    @staticmethod
+    def forward(ctx: Any, mixed: Tensor, cosines: Tensor, sines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        (s, b, g, _), d = mixed.shape, cosines.shape[-1]
+        ctx.save_for_backward(cosines, sines)
+        heads = mixed.view(s, b, g, -1, d).permute(1, 2, 3, 0, 4)
+        m = heads.shape[2] - 2
+        query, key, value = (mixed.new_empty(b, g, count, s, d) for count in (m, 1, 1))
+        rotate(heads[:, :, :m], cosines, sines, out=query)
+        rotate(heads[:, :, m : m + 1], cosines, sines, out=key)
+        value.copy_(heads[:, :, m + 1 :])
+        return query.view(b, g * m, s, d), key.squeeze(2), value.squeeze(2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (cosines, sines), (b, g, s, d) = ctx.saved_tensors, grads[1].shape
+        grad_query, grad_key, grad_value = (grad.reshape(b, g, -1, s, d) for grad in grads)
+        m = grad_query.shape[2]
+        grad_mixed = grads[0].new_empty(s, b, g, (m + 2) * d)
+        heads = grad_mixed.view(s, b, g, m + 2, d).permute(1, 2, 3, 0, 4)
+        rotate(grad_query, cosines, -sines, out=heads[:, :, :m])
+        rotate(grad_key, cosines, -sines, out=heads[:, :, m : m + 1])
+        heads[:, :, m + 1 :].copy_(grad_value)
+        return grad_mixed, None, None
+
+
+def rotate(x: Tensor, cosines: Tensor, sines: Tensor, out: Tensor) -> None:
+    """x [..., s, d] turned by the angles whose cosines and sines are [s, d], into `out`; -sines turns back."""
+    half = x.shape[-1] // 2
+    torch.mul(x, cosines, out=out)
+    out[..., :half].addcmul_(x[..., half:], sines[..., :half], value=-1)
+    out[..., half:].addcmul_(x[..., :half], sines[..., half:])
 
 
 class SwiGLUFunction(Function):
@@ -73,18 +113,24 @@ class CrossEntropyFunction(Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
         losses = torch.empty(labels.shape, dtype=torch.float32)
+        sums = torch.empty(len(labels), 1, dtype=torch.float32)
         for start in range(0, len(labels), LOSS_CHUNK_ROWS):
             rows = slice(start, start + LOSS_CHUNK_ROWS)
             chosen, chunk = labels[rows, None], logits[rows].float()
-            gradient = torch.softmax(chunk, dim=-1)
-            log_sum_exp = chunk.amax(dim=-1) - gradient.amax(dim=-1).log_()
-            losses[rows] = log_sum_exp - chunk.gather(-1, chosen).squeeze(-1)
-            logits[rows] = gradient.scatter_add_(-1, chosen, torch.full_like(chosen, -1, dtype=torch.float32))
-        ctx.save_for_backward(logits)
+            highest = chunk.amax(dim=-1, keepdim=True)
+            below_highest = highest - chunk.gather(-1, chosen)
+            exponentials = chunk.sub_(highest).exp_()
+            sums[rows] = exponentials.sum(dim=-1, keepdim=True)
+            losses[rows] = below_highest.add_(sums[rows].log()).squeeze(-1)
+            # The gradient but for its division by the sums, which costs nothing in the backward pass.
+            exponentials.scatter_add_(-1, chosen, -sums[rows])
+            if exponentials.dtype != logits.dtype:
+                logits[rows] = exponentials
+        ctx.save_for_backward(logits, sums)
         return losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient.mul_(grad.to(gradient.dtype).unsqueeze(-1)), None
+        gradient, sums = ctx.saved_tensors
+        return gradient.mul_((grad.unsqueeze(-1) / sums).to(gradient.dtype)), None

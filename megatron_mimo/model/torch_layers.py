@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from megatron.core.models.backends import LocalSpecProvider
 from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
+from megatron.core.transformer.attention import SelfAttention
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
-from megatron_mimo.model.product_attention import MAX_PRODUCT_LENGTH, ProductAttention
-from megatron_mimo.model.torch_functions import RMSNormFunction, SwiGLUFunction
+from megatron_mimo.model.product_attention import BLOCKS, MAX_PRODUCT_LENGTH, product_attention
+from megatron_mimo.model.torch_functions import RMSNormFunction, RotaryQKVFunction, SwiGLUFunction
 
 
 class RMSNorm(torch.nn.Module):
@@ -39,6 +40,30 @@ class SwiGLU(MegatronModule):
     def forward(self, gate_and_up: Tensor) -> Tensor:
         activated: Any = SwiGLUFunction.apply(gate_and_up)
         return activated
+
+
+class RotarySelfAttention(SelfAttention):
+    """SelfAttention that splits the joint projection and rotates queries and keys in one step, where rows are whole.
+
+    megatron-core's own way, which packed rows and more tensor-parallel ranks than key/value heads still go, takes a
+    dozen walks over queries and keys.
+    """
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None, *args: Any, rotary_pos_emb: Any = None, **kw: Any
+    ) -> tuple[Tensor, Tensor]:
+        """hidden_states [s,b,h], rotary_pos_emb the angles [s,1,1,d] -> output [s,b,h] and the bias that it lacks."""
+        groups: Any = self.config.num_query_groups
+        if rotary_pos_emb is None or kw.get("packed_seq_params") is not None or groups < self.world_size:
+            return super().forward(hidden_states, attention_mask, *args, rotary_pos_emb=rotary_pos_emb, **kw)  # type: ignore[arg-type]
+        mixed, _ = self.linear_qkv(hidden_states)
+        mixed = mixed.unflatten(-1, (self.num_query_groups_per_partition, -1))
+        angles = rotary_pos_emb.flatten(0, -2)
+        heads: Any = RotaryQKVFunction.apply(mixed, angles.cos().to(mixed.dtype), angles.sin().to(mixed.dtype))
+        query, key, value = (tensor.permute(2, 0, 1, 3) for tensor in heads)
+        recomputes = self.checkpoint_core_attention and self.training
+        attend: Any = self._checkpointed_attention_forward if recomputes else self.core_attention
+        return self.linear_proj(attend(query, key, value, attention_mask, attn_mask_type=self.attn_mask_type))
 
 
 class GroupedQueryAttention(MegatronModule):
@@ -86,8 +111,8 @@ class GroupedQueryAttention(MegatronModule):
             if attention_mask is None:
                 attention_mask = self._causal_rows(s, query.device)
         q, k, v = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
-        if q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[2] <= MAX_PRODUCT_LENGTH:
-            context: Any = ProductAttention.apply(q, k, v, attention_mask, self.softmax_scale or d**-0.5)
+        if q.device.type == "cpu" and q.element_size() in BLOCKS and k.shape[2] <= MAX_PRODUCT_LENGTH:
+            context = product_attention(q, k, v, attention_mask, self.softmax_scale or d**-0.5)
             return context.view(s, b, n * d)
         context = F.scaled_dot_product_attention(
             q,

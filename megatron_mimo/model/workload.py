@@ -82,8 +82,8 @@ class Workload:
 
     @property
     def attention_by_products(self) -> bool:
-        """Whether the attention core keeps its weights [n, s, S]: short bf16 rows on a CPU."""
-        short = self.device == "cpu" and self.element_bytes == 2 and self.seq_length <= MAX_PRODUCT_LENGTH
+        """Whether the attention core keeps its weights [n, s, S]: short rows on a CPU."""
+        short = self.device == "cpu" and self.seq_length <= MAX_PRODUCT_LENGTH
         return short and self.document_attention != "packed"
 
     @property

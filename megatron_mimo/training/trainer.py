@@ -43,7 +43,7 @@ from megatron_mimo.training.straggler import StragglerMonitor, straggler_table
 from megatron_mimo.training.training_data import TrainingData, check_vocabulary
 from megatron_mimo.training.watchdog import Watchdog
 
-TORCH_ATTENTION = f"scaled_dot_product_attention (torch); bf16 on CPU: products to {MAX_PRODUCT_LENGTH} keys"
+TORCH_ATTENTION = f"scaled_dot_product_attention (torch); on CPU: products to {MAX_PRODUCT_LENGTH} keys"
 FINISHED, PREEMPTED, INTERRUPTED = "finished", "pre-empted", "interrupted"
 
 

@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from megatron_mimo.model.product_attention import MIN_BLOCK_ROWS, ProductAttention
+from megatron_mimo.model.product_attention import product_attention
 from megatron_mimo.model.torch_functions import (
     LOSS_CHUNK_ROWS,
     CrossEntropyFunction,
     RMSNormFunction,
+    RotaryQKVFunction,
     SwiGLUFunction,
 )
 
@@ -44,6 +45,31 @@ def test_rms_norm(dtype: torch.dtype) -> None:
         return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + 1e-3) * weight
 
     assert_same_gradients(lambda x, w: RMSNormFunction.apply(x, w, 1e-3), reference, x, weight, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_rotary_queries_keys_and_values(dtype: torch.dtype) -> None:
+    """Against complex numbers: coordinates i and i + d/2 of position p are turned by p * base^(-2i/d)."""
+    torch.manual_seed(0)
+    s, b, g, m, d = 7, 3, 2, 3, 8
+    angles = torch.outer(torch.arange(s).double(), 100.0 ** (-torch.arange(0, d, 2) / d))
+    cosines, sines = (torch.cat([part(angles)] * 2, dim=-1) for part in (torch.cos, torch.sin))
+
+    def turned(x: Tensor) -> Tensor:
+        pairs = torch.complex(*x.chunk(2, dim=-1)) * torch.polar(torch.ones_like(angles), angles)
+        return torch.cat([pairs.real, pairs.imag], dim=-1)
+
+    def reference(mixed: Tensor) -> Tensor:
+        heads = mixed.view(s, b, g, m + 2, d).permute(1, 2, 3, 0, 4)
+        parts = turned(heads[:, :, :m]).flatten(1, 2), turned(heads[:, :, m]), heads[:, :, m + 1]
+        return torch.cat(parts, dim=1)
+
+    def function(mixed: Tensor) -> Tensor:
+        return torch.cat(RotaryQKVFunction.apply(mixed, cosines.to(dtype), sines.to(dtype)), dim=1)
+
+    mixed = torch.randn(s, b, g, (m + 2) * d)
+    assert_same_gradients(function, reference, mixed, dtype=dtype)
+    assert [part.shape[1] for part in RotaryQKVFunction.apply(mixed, cosines.float(), sines.float())] == [g * m, g, g]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -80,7 +106,7 @@ def documents(s: int) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("s", [5, MIN_BLOCK_ROWS, 3 * MIN_BLOCK_ROWS + 7])
+@pytest.mark.parametrize("s", [5, 128, 391])
 @pytest.mark.parametrize("masked", [False, True])
 def test_product_attention(dtype: torch.dtype, s: int, masked: bool) -> None:
     torch.manual_seed(0)
@@ -98,5 +124,20 @@ def test_product_attention(dtype: torch.dtype, s: int, masked: bool) -> None:
         return (scores.softmax(dim=-1) @ v).permute(2, 0, 1, 3)
 
     assert_same_gradients(
-        lambda *tensors: ProductAttention.apply(*permuted(*tensors), visible, 0.3), reference, q, k, v, dtype=dtype
+        lambda *tensors: product_attention(*permuted(*tensors), visible, 0.3), reference, q, k, v, dtype=dtype
+    )
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_product_attention_of_some_rows(dtype: torch.dtype) -> None:
+    """A context-parallel rank's queries look at the whole sequence's keys, as a mask of two axes says."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 4, 6, 8), torch.randn(2, 2, 200, 8), torch.randn(2, 2, 200, 8)
+    visible = torch.tensor([0, 1, 2, 197, 198, 199])[:, None] >= torch.arange(200)[None, :]
+
+    def reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=True).permute(2, 0, 1, 3)
+
+    assert_same_gradients(
+        lambda *tensors: product_attention(*tensors, visible, 8**-0.5), reference, q, k, v, dtype=dtype
     )
