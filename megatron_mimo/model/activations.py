@@ -113,7 +113,9 @@ def _attention_core_tensors(work: Workload) -> dict[str, float]:
         return tensors
     if work.document_attention == "packed":
         tensors["attention output of each document"] = a * _query(work)
-    elif parallel.context_parallel_size > 1 or work.document_attention == "mask":
+        return tensors
+    tensors["attention output by heads"] = a * _query(work)
+    if parallel.context_parallel_size > 1 or work.document_attention == "mask":
         masks = work.micro_batch_size if work.document_attention == "mask" else 1
         tensors["additive mask"] = a * masks * work.seq_length**2 / parallel.context_parallel_size
     return tensors

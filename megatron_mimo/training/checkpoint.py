@@ -8,7 +8,8 @@ import multiprocessing
 import queue
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing import resource_tracker
 from multiprocessing.managers import SyncManager
@@ -32,6 +33,7 @@ from megatron.core.dist_checkpointing.strategies.fully_parallel import (
 )
 from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
+from torch.distributed.checkpoint.api import CheckpointException
 
 from megatron_mimo.config import ModelConfig, PretrainConfig, UserError
 from megatron_mimo.model.gpt import MTPGPTModel
@@ -78,6 +80,7 @@ class Checkpointer:
         self.facts = facts
         self._queue = AsyncCallsQueue(persistent=False) if config.checkpoint.asynchronous else None
         self._write_results = None
+        self._temporary = self.folder
         options = config.checkpoint
         self._rotation = Rotation(
             self.folder, options.keep_last, options.keep_every_tokens, options.verify_on_load == "sha256"
@@ -90,7 +93,7 @@ class Checkpointer:
         """
         self.finish_pending()
         final = self.folder / step_folder(progress.step)
-        temporary = final.with_name(final.name + UNFINISHED)
+        self._temporary = temporary = final.with_name(final.name + UNFINISHED)
         state = self._state(is_loading=False)
         self._prepare_folder(temporary, state)
         run = self._run(progress) | {"guard": guard_state}
@@ -121,13 +124,13 @@ class Checkpointer:
     def poll(self) -> None:
         """Complete a background save that has finished; cheap, called once a step by every rank."""
         if self._queue is not None:
-            with _write_errors(self.folder):
+            with _write_errors(self._temporary):
                 self._queue.maybe_finalize_async_calls(blocking=False)
 
     def finish_pending(self) -> None:
         """Wait for a background save."""
         if self._queue is not None:
-            with _write_errors(self.folder):
+            with _write_errors(self._temporary):
                 self._queue.maybe_finalize_async_calls(blocking=True)
 
     def latest(self) -> Path | None:
@@ -316,22 +319,22 @@ def check_same_model(path: Path, saved: dict[str, Any], model: ModelConfig) -> N
         )
 
 
-class _write_errors:
-    """Turns a failed write into a UserError and removes the unfinished folder."""
+@contextmanager
+def _write_errors(temporary: Path) -> Iterator[None]:
+    """Turns a failed write, on whichever rank, into a UserError and removes the unfinished folder.
 
-    def __init__(self, temporary: Path) -> None:
-        self.temporary = temporary
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if error is None or not isinstance(error, Exception) or isinstance(error, UserError):
-            return
-        if self.temporary.name.endswith(UNFINISHED):
-            shutil.rmtree(self.temporary, ignore_errors=True)
+    Another rank that died during the save is no failed write: that error goes on, and the ranks are started again.
+    """
+    try:
+        yield
+    except (OSError, CheckpointException) as error:
+        if isinstance(error, ConnectionError):
+            raise
+        failures = error.failures.values() if isinstance(error, CheckpointException) else [(error, None)]
+        if temporary.name.endswith(UNFINISHED):
+            shutil.rmtree(temporary, ignore_errors=True)
         raise UserError(
-            f"the checkpoint {self.temporary} could not be written: {error}\n"
+            f"the checkpoint {temporary} could not be written: {next(iter(failures))[0]}\n"
             "Earlier checkpoints are untouched. Free some space or mend the file system, then run the command again."
         ) from error
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from support.launch import Ranks, cold_start, environment, pretrain
+from support.launch import Ranks, cold_start, environment, pretrain, python
 from support.patience import patience
 from support.tiny import tiny_tree, write_run
 
@@ -148,6 +148,25 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small file system needs root")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+FILES_STAY_SMALL = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+sys.argv = ["megatron_mimo.pretrain", *sys.argv[1:]]
+runpy.run_module("megatron_mimo.pretrain", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_write_that_fails(tree: dict[str, Any], tmp_path: Path, asynchronous: bool) -> None:
+    tree |= {"checkpoint": {"every_steps": 2, "asynchronous": asynchronous}, "max_steps": 4}
+    config = write_run(tmp_path, tree)
+    fails_with(
+        python("-c", FILES_STAY_SMALL, str(config)), "step_00000002.tmp could not be written: ", "Free some space"
+    )
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+    assert pretrain(str(config)).returncode == 0
 
 
 def test_full_disk_before_and_during_a_save(tree: dict[str, Any], small_disk: Path, tmp_path: Path) -> None:

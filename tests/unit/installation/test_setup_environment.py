@@ -163,7 +163,9 @@ def test_apt_is_announced_before_it_runs(checkout: Path, run: Run) -> None:
 def test_gpu_check_with_its_own_python_builds_no_environment() -> None:
     if shutil.which("make") is None:
         pytest.skip("no make")
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "MAKEFLAGS", "MAKELEVEL")}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("PYTHON", "MAKEFLAGS", "MAKELEVEL")
+    }
 
     def commands(*arguments: str) -> str:
         command = ["make", "--dry-run", "gpu-check", *arguments]
