@@ -56,7 +56,8 @@ class RotarySelfAttention(SelfAttention):
         groups: Any = self.config.num_query_groups
         if rotary_pos_emb is None or kw.get("packed_seq_params") is not None or groups < self.world_size:
             return super().forward(hidden_states, attention_mask, *args, rotary_pos_emb=rotary_pos_emb, **kw)  # type: ignore[arg-type]
-        mixed, _ = self.linear_qkv(hidden_states)
+        project: Any = self.linear_qkv
+        mixed, _ = project(hidden_states)
         mixed = mixed.unflatten(-1, (self.num_query_groups_per_partition, -1))
         angles = rotary_pos_emb.flatten(0, -2)
         heads: Any = RotaryQKVFunction.apply(mixed, angles.cos().to(mixed.dtype), angles.sin().to(mixed.dtype))
