@@ -122,15 +122,17 @@ def _use_direct_collectives() -> None:
 
 
 def reduce_scatter(output: Tensor, input: Tensor, op: Any = dist.ReduceOp.SUM, group: Any = None, **kw: Any) -> Any:
-    """torch's reduce_scatter_tensor. Sums that are waited for go straight to their rank, which adds them up in the
-    ranks' order: gloo's own way takes several times as long."""
-    if op != dist.ReduceOp.SUM or kw.get("async_op"):
+    """torch's reduce_scatter_tensor. Two ranks' sums that are waited for go straight to their rank, which adds them:
+    gloo's own way takes several times as long. More ranks' sums depend on their order, and stay with gloo, so that
+    overlapped and waited-for exchanges agree to the bit."""
+    size = dist.get_world_size(group)
+    if op != dist.ReduceOp.SUM or kw.get("async_op") or size > 2:
         return dist.reduce_scatter_tensor(output, input, op=op, group=group, **kw)
-    if dist.get_world_size(group) == 1:
+    if size == 1:
         return _copy(output, input)
     received = torch.empty_like(input)
     dist.all_to_all_single(received, input, group=group)
-    torch.sum(received.view(-1, output.numel()), dim=0, out=output)
+    torch.sum(received.view(2, -1), dim=0, out=output)
     return None
 
 
