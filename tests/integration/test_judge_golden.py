@@ -55,10 +55,26 @@ def human_eval() -> list[tuple[str, str, list[AssertTest]]]:
     return problems
 
 
-def plain_run(source: str, test: AssertTest) -> bool:
-    script = f"{source}\n{test.program}\n"
-    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, timeout=patience(60), check=False)
-    return done.returncode == 0
+PLAIN_RUN = """
+import json, sys
+source, *programs = sys.argv[1:]
+verdicts = []
+for program in programs:
+    try:
+        exec(compile(source + "\\n" + program + "\\n", "<test>", "exec"), {"__name__": "__main__"})
+        verdicts.append(True)
+    except BaseException:
+        verdicts.append(False)
+print()
+print(json.dumps(verdicts))
+"""
+
+
+def plain_run(source: str, tests: list[AssertTest]) -> list[bool]:
+    """Each test after a run of the source of its own, in one bare interpreter."""
+    command = [sys.executable, "-I", "-c", PLAIN_RUN, source, *(test.program for test in tests)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patience(60), check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize(("name", "load"), [("mbpp.jsonl", mbpp), ("HumanEval.jsonl.gz", human_eval)])
@@ -67,7 +83,7 @@ def test_golden_solutions(name: str, load) -> None:
         pytest.skip(f"no {name} in {DATA}")
     problems = load()
     with JudgePool(JudgeConfig(num_slots=2)) as pool, ThreadPoolExecutor(2) as threads:
-        trusted = threads.map(lambda p: [plain_run(p[1], test) for test in p[2]], problems)
+        trusted = threads.map(lambda p: plain_run(p[1], p[2]), problems)
         judged = threads.map(lambda p: pool.judge_now(Solution(source=p[1]), p[2]), problems)
         different = [
             (identity, plain, result)
