@@ -9,40 +9,24 @@ import os
 import re
 import shutil
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import UserError
 from megatron_mimo.platform.files import file_sha256
+from megatron_mimo.training.checkpoint_record import RUN_FILE, CheckpointRecord, NewerRecord, read_record
 
 STEP_FOLDER = re.compile(r"step_(\d{8})")
 RANK_FILE = re.compile(r"__(\d+)_\d+\.distcp")
-RUN_FILE = "run.json"
+CHECKPOINTS = "checkpoints"
+"""The folder of a run's folder that holds them."""
 CHECKSUMS_FILE = "checksums.json"
-POSITION = ("step", "consumed_tokens", "stage", "samples_in_stage")
-"""Whole numbers that every run.json has."""
 UNFINISHED, LEAVING = ".tmp", ".removing"
 """Endings of folders that are being written and removed; none of them is a checkpoint."""
 
 
 def step_folder(step: int) -> str:
     return f"step_{step:08d}"
-
-
-def read_run_json(path: Path) -> dict[str, Any]:
-    """The facts of a checkpoint; raises UserError where the folder is no complete checkpoint."""
-    try:
-        run = json.loads((path / RUN_FILE).read_text())
-        missing = [key for key in POSITION if not isinstance(run[key], int)]
-        if missing:
-            raise ValueError(f"{missing[0]} is no whole number")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise UserError(
-            f"{path} is not a complete checkpoint ({RUN_FILE}: {reason}); name a step_* folder that has one"
-        ) from error
-    return run
 
 
 def file_hashes(folder: Path, rank: int, world_size: int) -> dict[str, dict[str, Any]]:
@@ -68,14 +52,25 @@ def complete_checkpoints(folder: Path, hash_files: bool) -> list[Path]:
     return []
 
 
-def resumable_run_json(folder: Path) -> dict[str, Any] | None:
-    """The facts of the newest checkpoint that has an optimizer, its files unexamined; None where there is none."""
+def resumable_record(folder: Path) -> CheckpointRecord | None:
+    """The record of the newest checkpoint that has an optimizer, its files unexamined; None where there is none.
+
+    Raises NewerRecord where a later version of this program wrote it.
+    """
     for path in reversed(step_folders(folder)):
-        with suppress(UserError):
-            run = read_run_json(path)
-            if not run.get("weights_only", False):
-                return run
+        record = _record_or_none(path)
+        if record is not None and not record.weights_only:
+            return record
     return None
+
+
+def _record_or_none(path: Path) -> CheckpointRecord | None:
+    try:
+        return read_record(path)
+    except NewerRecord:
+        raise
+    except UserError:
+        return None
 
 
 def newest_checkpoint(folder: Path, hash_files: bool) -> Path | None:
@@ -101,10 +96,8 @@ def newest_checkpoint(folder: Path, hash_files: bool) -> Path | None:
 
 
 def _is_weights_only(path: Path) -> bool:
-    try:
-        return bool(read_run_json(path).get("weights_only", False))
-    except UserError:
-        return False
+    record = _record_or_none(path)
+    return record is not None and record.weights_only
 
 
 def step_folders(folder: Path) -> list[Path]:
@@ -115,7 +108,7 @@ def step_folders(folder: Path) -> list[Path]:
 
 
 def damage(path: Path, hash_files: bool) -> str | None:
-    """What is wrong with a checkpoint's files, or None."""
+    """What is wrong with a checkpoint's files, or None. Raises NewerRecord where a later version wrote it."""
     try:
         listed = json.loads((path / CHECKSUMS_FILE).read_text())
     except (OSError, ValueError) as error:
@@ -131,9 +124,11 @@ def damage(path: Path, hash_files: bool) -> str | None:
         if problem is not None:
             return problem
     try:
-        read_run_json(path)
+        read_record(path)
+    except NewerRecord:
+        raise
     except UserError as error:
-        return str(error.__cause__)
+        return str(error)
     return None
 
 
@@ -230,7 +225,7 @@ def _milestones(folders: list[Path], keep_every_tokens: int) -> set[Path]:
     kept, reached = set(), 0
     for path in folders:
         try:
-            multiple = read_run_json(path)["consumed_tokens"] // keep_every_tokens
+            multiple = read_record(path).progress.consumed_tokens // keep_every_tokens
         except UserError:
             kept.add(path)
             continue

@@ -18,6 +18,8 @@ from megatron_mimo.training.checkpoint_files import (
     put_in_place,
     step_folder,
 )
+from megatron_mimo.training.checkpoint_record import NewerRecord, write_record
+from support.records import record
 
 TOKENS_A_STEP = 100
 
@@ -28,8 +30,7 @@ def make(folder: Path, step: int, **facts: Any) -> Path:
     path.mkdir(parents=True)
     (path / "__0_0.distcp").write_bytes(b"weights of step %d" % step)
     (path / ".metadata").write_bytes(b"places")
-    position = {"step": step, "consumed_tokens": step * TOKENS_A_STEP, "stage": 0, "samples_in_stage": step}
-    (path / "run.json").write_text(json.dumps(position | facts))
+    write_record(path, record(step, step * TOKENS_A_STEP, **facts))
     (path / "checksums.json").write_text(json.dumps(file_hashes(path, 0, 1)))
     return path
 
@@ -119,6 +120,18 @@ def test_a_checkpoint_of_an_earlier_version_is_sound(tmp_path: Path) -> None:
     path = make(tmp_path, 4)
     edited(path, "checksums.json", lambda listed: {n: e for n, e in listed.items() if n != "run.json"})
     assert damage(path, hash_files=True) is None
+
+
+def test_a_checkpoint_of_a_later_version_is_not_passed_over(tmp_path: Path) -> None:
+    """To go on from an older one would take back what the later program has trained."""
+    make(tmp_path, 4)
+    newer = make(tmp_path, 8)
+    edited(newer, "run.json", lambda run: run | {"version": 99})
+    (newer / "checksums.json").unlink()
+    (newer / "checksums.json").write_text(json.dumps(file_hashes(newer, 0, 1)))
+    for find in (newest_checkpoint, complete_checkpoints):
+        with pytest.raises(NewerRecord, match=r"version 99, this program reads up to 2: .* choose a new output_dir"):
+            find(tmp_path, hash_files=True)
 
 
 def test_sizes_alone_do_not_read_the_weights_but_do_read_the_record(tmp_path: Path) -> None:

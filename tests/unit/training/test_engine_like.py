@@ -10,6 +10,7 @@ import torch
 
 from megatron_mimo.config import ConfigError, PretrainConfig, UserError
 from support.engine_like import DelayedScalingNorm, EngineNorm, use_fused_adam, use_norms
+from support.records import record
 from support.tiny import SEQ_LENGTH, tiny_config, tiny_tree
 
 pytest.importorskip("megatron.core")
@@ -47,7 +48,8 @@ class Run:
         wrapped = wrap_data_parallel(self.chunks)
         self.optimizer = build_optimizer(wrapped, config.optimizer, config.precision)
         self.step = TrainStep(wrapped, 1 + config.model.mtp_num_layers, 1)
-        self.checkpoints = Checkpointer(config, wrapped, self.optimizer, {"tokenizer_sha256": "", "layout": {}})
+        folder, saved = Path(config.output_dir) / "checkpoints", record(model=config.model)
+        self.checkpoints = Checkpointer(folder, config.checkpoint, wrapped, self.optimizer, saved)
 
     def train(self, steps: range) -> list[float]:
         from megatron_mimo.training.optimizer import apply_update, gradient_norm, set_learning_rate
