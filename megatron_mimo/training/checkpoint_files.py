@@ -180,7 +180,8 @@ class Rotation:
 
     The newest `keep_last` that are known to be sound stay, and the first after each multiple of `keep_every_tokens`.
     Sound are those that this process wrote or examined: one that bears a damage nobody has seen must not push out a
-    good one. What stands beyond the step just saved stays; it belongs to another course of the run.
+    good one. What stands beyond the step just saved stays; it belongs to another course of the run. Weights alone stay
+    too: somebody imported them to start from.
     """
 
     def __init__(self, folder: Path, keep_last: int, keep_every_tokens: int | None, hash_files: bool) -> None:
@@ -205,9 +206,9 @@ class Rotation:
             kept = self._examine_one(older, kept)
         if len(kept) < self.keep_last:
             return
-        for_good = _milestones([*older, saved], self.keep_every_tokens) if self.keep_every_tokens else set()
+        for_good = milestones([*older, saved], self.keep_every_tokens) if self.keep_every_tokens else set()
         for path in older:
-            if path < kept[0] and path not in for_good:
+            if path < kept[0] and path not in for_good and not _is_weights_only(path):
                 remove(path)
                 self._sound.discard(path)
 
@@ -220,7 +221,7 @@ class Rotation:
         return sorted([*kept, *(path for path in unknown[-1:] if path in self._sound)])[-self.keep_last :]
 
 
-def _milestones(folders: list[Path], keep_every_tokens: int) -> set[Path]:
+def milestones(folders: list[Path], keep_every_tokens: int) -> set[Path]:
     """The first after each multiple, and those whose record cannot be read: they may be one."""
     kept, reached = set(), 0
     for path in folders:

@@ -18,21 +18,9 @@ from megatron_mimo.training.checkpoint_files import (
     put_in_place,
     step_folder,
 )
-from megatron_mimo.training.checkpoint_record import NewerRecord, write_record
-from support.records import record
-
-TOKENS_A_STEP = 100
-
-
-def make(folder: Path, step: int, **facts: Any) -> Path:
-    """A checkpoint of a few bytes, as training writes it."""
-    path = folder / step_folder(step)
-    path.mkdir(parents=True)
-    (path / "__0_0.distcp").write_bytes(b"weights of step %d" % step)
-    (path / ".metadata").write_bytes(b"places")
-    write_record(path, record(step, step * TOKENS_A_STEP, **facts))
-    (path / "checksums.json").write_text(json.dumps(file_hashes(path, 0, 1)))
-    return path
+from megatron_mimo.training.checkpoint_record import NewerRecord
+from support.records import TOKENS_A_STEP
+from support.records import write_checkpoint as make
 
 
 def flip(path: Path) -> None:
