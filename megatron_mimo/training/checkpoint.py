@@ -9,8 +9,9 @@ import queue
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.managers import SyncManager
 from pathlib import Path
@@ -26,7 +27,7 @@ from megatron.core.dist_checkpointing.serialization import (
     load_sharded_metadata,
 )
 from megatron.core.dist_checkpointing.strategies import filesystem_async
-from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
+from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue, AsyncRequest
 from megatron.core.dist_checkpointing.strategies.fully_parallel import (
     FullyParallelLoadStrategyWrapper,
     FullyParallelSaveStrategyWrapper,
@@ -46,6 +47,7 @@ from megatron_mimo.training.checkpoint_files import (
     UNFINISHED,
     Rotation,
     file_hashes,
+    hash_early,
     newest_checkpoint,
     put_in_place,
     step_folder,
@@ -105,6 +107,7 @@ class Checkpointer:
                     state, str(temporary), _saved_by_all_copies(), async_sharded_save=True
                 )
                 assert request is not None
+                request = _hashing(request, temporary)
                 request.add_finalize_fn(lambda: self._complete(temporary, final, record))
                 self._queue.schedule_async_request(request)
         return final
@@ -213,6 +216,21 @@ class Checkpointer:
                 self._rotation.after_save(final)
             except (OSError, UserError) as failure:
                 print(f"an older checkpoint could not be removed: {failure}", file=sys.stderr, flush=True)
+
+
+def _hashing(request: AsyncRequest, folder: Path) -> AsyncRequest:
+    """The request with a writer that also hashes: in its own process, beside the training."""
+    if request.async_fn is None:
+        return request
+    place = (folder, dist.get_rank(), dist.get_world_size())
+    return request._replace(async_fn=partial(_write_and_hash, request.async_fn, place))
+
+
+def _write_and_hash(write: Callable[..., None], place: tuple[Path, int, int], *arguments: Any) -> None:
+    """Where hashing fails, it is done again when the checkpoint is completed, which tells everybody what is wrong."""
+    write(*arguments)
+    with suppress(OSError):
+        hash_early(*place)
 
 
 def _own_hashes(folder: Path, record: CheckpointRecord) -> dict[str, Any] | str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import UserError
-from megatron_mimo.platform.files import file_sha256
+from megatron_mimo.platform.files import file_sha256, write_json
 from megatron_mimo.training.checkpoint_record import RUN_FILE, CheckpointRecord, NewerRecord, read_record
 
 STEP_FOLDER = re.compile(r"step_(\d{8})")
@@ -21,6 +21,7 @@ RANK_FILE = re.compile(r"__(\d+)_\d+\.distcp")
 CHECKPOINTS = "checkpoints"
 """The folder of a run's folder that holds them."""
 CHECKSUMS_FILE = "checksums.json"
+EARLY_HASHES = ".hashes_of_rank_{rank}.json"
 UNFINISHED, LEAVING = ".tmp", ".removing"
 """Endings of folders that are being written and removed; none of them is a checkpoint."""
 
@@ -30,14 +31,35 @@ def step_folder(step: int) -> str:
 
 
 def file_hashes(folder: Path, rank: int, world_size: int) -> dict[str, dict[str, Any]]:
-    """Size and sha256 of the files that fall to `rank`: those it wrote; rank 0 also takes what belongs to nobody."""
+    """Size and sha256 of the files that fall to `rank`: those it wrote; rank 0 also takes what belongs to nobody.
+
+    Those that `hash_early` has noted are not read again; its notes are removed.
+    """
+    notes = folder / EARLY_HASHES.format(rank=rank)
+    known = json.loads(notes.read_text()) if notes.is_file() else {}
+    notes.unlink(missing_ok=True)
     hashes = {}
     for path in sorted(folder.iterdir()):
-        match = RANK_FILE.fullmatch(path.name)
-        owner = int(match.group(1)) % world_size if match else 0
-        if owner == rank:
-            hashes[path.name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        if (_writer(path, world_size) or 0) == rank and not path.name.startswith(EARLY_HASHES.split("{")[0]):
+            hashes[path.name] = known.get(path.name) or _entry(path)
     return hashes
+
+
+def hash_early(folder: Path, rank: int, world_size: int) -> None:
+    """Note size and sha256 of the data files that `rank` has written, for `file_hashes`: in the process that wrote
+    them, while the training goes on."""
+    entries = {path.name: _entry(path) for path in folder.iterdir() if _writer(path, world_size) == rank}
+    write_json(folder / EARLY_HASHES.format(rank=rank), entries)
+
+
+def _writer(path: Path, world_size: int) -> int | None:
+    """The rank that a data file falls to; None for what belongs to nobody."""
+    match = RANK_FILE.fullmatch(path.name)
+    return int(match.group(1)) % world_size if match else None
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def complete_checkpoints(folder: Path, hash_files: bool) -> list[Path]:

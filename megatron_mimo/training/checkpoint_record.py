@@ -14,6 +14,7 @@ import dacite
 
 from megatron_mimo.config import LoRAConfig, ModelConfig, StageConfig, UserError
 from megatron_mimo.config.load import from_tree
+from megatron_mimo.config.stages import SkippedData
 from megatron_mimo.platform.files import write_json
 from megatron_mimo.training.state import Progress
 
@@ -88,6 +89,8 @@ class CheckpointRecord:
     data: dict[str, SourceRecord] = field(default_factory=dict)
     order: dict[str, dict[str, Any]] | None = None
     """By stage, what decides beside `data`, seed and sequence length which samples it has and in what order."""
+    skip_data: list[SkippedData] = field(default_factory=list)
+    """What the run leaves out of it."""
     guard: dict[str, Any] = field(default_factory=dict)
     """`LossGuard.state_dict()`."""
     driver: dict[str, Any] | None = None

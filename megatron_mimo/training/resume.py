@@ -8,15 +8,23 @@ from collections.abc import Iterable
 from typing import Any
 
 from megatron_mimo.config import PretrainConfig, UserError
+from megatron_mimo.config.stages import SkippedData
 from megatron_mimo.training.checkpoint_record import CheckpointRecord, SourceRecord
+from megatron_mimo.training.schedule import Schedule
+from megatron_mimo.training.skips import stage_jumps
 from megatron_mimo.training.state import Progress
 
 LONGEST_LIST = 12
+BRANCH = (
+    "\nData that the run has read is left out by going on from a checkpoint before it: megatron-mimo checkpoints"
+    " RUN --branch-from STEP NEW"
+)
 UNSAID = (
     "name",
     "output_dir",
     "num_threads",
     "max_steps",
+    "stop_after_seconds",
     "start",
     "checkpoint",
     "resume",
@@ -80,6 +88,8 @@ def check_order(config: PretrainConfig, saved: CheckpointRecord, stage: int, pre
         "seq_length": (saved.stages[stage].seq_length, config.stages[stage].seq_length),
         "data": (_contents(saved.data, sources), _contents(present.data, sources)),
     }
+    before, now = (_behind(skipped, config, progress) for skipped in (saved.skip_data, config.skip_data))
+    values["skip_data"] = (before, now)
     if saved.order is not None:
         values["mixture"] = (saved.order.get(name), order.get(name))
     lost = [key for key, (before, now) in values.items() if before != now and key not in config.resume.allow]
@@ -91,7 +101,15 @@ def check_order(config: PretrainConfig, saved: CheckpointRecord, stage: int, pre
             f"{changes}\n"
             "Its place in the data would be lost: some tokens would be read again, others never. Set back what has"
             f" changed, or go on on purpose with resume.allow=[{', '.join(lost)}]"
+            f"{BRANCH if 'skip_data' in lost else ''}"
         )
+
+
+def _behind(skip_data: list[SkippedData], config: PretrainConfig, progress: Progress) -> list[str]:
+    """Jumps in the data of this stage that lie behind the position: those ahead may be added and removed."""
+    jumps = stage_jumps(skip_data, Schedule(config.stages, config.mtp_loss), progress)
+    behind = sorted(jump for jump in jumps if jump.at < progress.samples_in_stage)
+    return [f"{jump.length:,} sequences after {jump.at:,}" for jump in behind]
 
 
 def _contents(data: dict[str, SourceRecord], sources: Iterable[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from megatron_mimo.model.lora import add_lora
 from megatron_mimo.model.product_attention import MAX_PRODUCT_LENGTH
 from megatron_mimo.model.spec import choose_backend
 from megatron_mimo.platform.environment import package_versions
+from megatron_mimo.platform.formats import format_seconds
 from megatron_mimo.training.batch import document_attention
 from megatron_mimo.training.callbacks import Callback
 from megatron_mimo.training.checkpoint import Checkpointer, latest_checkpoint
@@ -33,7 +34,7 @@ from megatron_mimo.training.optimizer import (
     set_learning_rate,
     wrap_data_parallel,
 )
-from megatron_mimo.training.preemption import PreemptionHandler
+from megatron_mimo.training.preemption import TIME_LIMIT, PreemptionHandler
 from megatron_mimo.training.profile import step_profiler
 from megatron_mimo.training.resume import check_order, differences, settle_progress, settle_stages
 from megatron_mimo.training.schedule import Schedule
@@ -103,11 +104,14 @@ class Trainer:
             self.callbacks.on_start(self.config, self.progress.step, self.progress.consumed_tokens)
             profiler = stack.enter_context(step_profiler(self.config, self.progress.step))
             # From here on there is something to save; before, a signal ends the program (platform/signals.py).
-            preemption = stack.enter_context(PreemptionHandler())
+            preemption = stack.enter_context(PreemptionHandler(self.config.stop_after_seconds))
             reason = FINISHED
             while not self._is_done():
                 if self._train_stage(preemption, watchdog, profiler) == PREEMPTED:
                     reason = INTERRUPTED if preemption.by_hand else PREEMPTED
+                    if preemption.agreed == TIME_LIMIT and dist.get_rank() == 0:
+                        limit = self.config.stop_after_seconds or 0
+                        print(f"{format_seconds(limit)} (stop_after_seconds) are over: saving", flush=True)
                     break
             self._finish(reason, watchdog)
         return reason
@@ -229,13 +233,21 @@ class Trainer:
         wanted = self.config.evaluation.sequences
         for index, stage in enumerate(self.config.stages[self.progress.stage :], start=self.progress.stage):
             document_attention(self.config, stage, self.backend)
-            notes = self.data.stage_notes(index, self.schedule.stage_samples(index))
+            notes = self.data.stage_notes(index, self.schedule.stage_samples(index)) + self._skip_notes(index)
             self.data.stage_samples(index, 1)
             held_out = self.data.held_out_samples(stage.seq_length, 1) if wanted else {}
             if wanted and not held_out:
                 notes.append(f"nothing is held out: stage {stage.name} is not evaluated")
             if dist.get_rank() == 0:
                 print("".join(f"{note}\n" for note in notes), end="", flush=True)
+
+    def _skip_notes(self, stage: int) -> list[str]:
+        return [
+            f"  {skipped.tokens:,} tokens of the data are left out after {skipped.after_tokens:,} tokens (skip_data)"
+            for skipped in self.config.skip_data
+            if self.schedule.stage_index(skipped.after_tokens) == stage
+            and skipped.after_tokens >= self.progress.consumed_tokens
+        ]
 
     def _is_done(self) -> bool:
         limit = self.config.max_steps
@@ -276,6 +288,7 @@ class Trainer:
             start_checkpoint=config.start.checkpoint if config.start else "",
             start_mtp_layers=self._start_mtp_layers,
             data=source_records(self.data.facts),
+            skip_data=config.skip_data,
             order={stage.name: self.data.stage_order(index) for index, stage in enumerate(config.stages)},
             layout=asdict(config.parallel) | {"data_parallel_size": parallel_state.get_data_parallel_world_size()},
             versions=package_versions(),

@@ -100,6 +100,22 @@ def test_a_checkpoint_of_torch_layers_loads_into_norms_with_a_state(group: None,
     assert Run(config, seed=3).checkpoints.load(path), "and back into torch layers"
 
 
+def test_a_save_in_the_background_leaves_the_hashing_to_its_writer(
+    group: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from megatron_mimo.training import checkpoint_files
+
+    run = Run(make_config(tmp_path, checkpoint={"asynchronous": True}))
+    read: list[str] = []
+    hash_file = checkpoint_files.file_sha256
+    monkeypatch.setattr(checkpoint_files, "file_sha256", lambda path: read.append(path.name) or hash_file(path))
+    path = run.save()
+    run.checkpoints.finish_pending()
+    assert "run.json" in read and not [name for name in read if name.endswith(".distcp")], "in this process"
+    assert checkpoint_files.damage(path, hash_files=True) is None
+    assert {file.name for file in path.iterdir() if "hashes" in file.name} == set()
+
+
 def test_a_checkpoint_without_a_weight_is_refused(group: None, tmp_path: Path) -> None:
     from megatron_mimo.training.checkpoint import load_weights
 
