@@ -137,10 +137,7 @@ class Storm:
             with contextlib.suppress(psutil.NoSuchProcess):
                 self.random.choice(alive).kill()
         elif fault == "second launch":
-            second = ranks(PROCESSES, *PROGRAM, str(self.run / "pretrain.yaml"))
-            through = (self.run / "run" / "run.lock").exists() is False
-            assert second.returncode == 2 or through, second.stderr[-3000:]
-            assert "is held by process" in second.stderr or through, second.stderr[-3000:]
+            self._launch_again(started)
         else:
             # To every process, as Slurm and terminals do, or to the ranks alone.
             number = signal.Signals[fault]
@@ -150,6 +147,17 @@ class Storm:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process or 0, number) if process else None
         return True
+
+    def _launch_again(self, started: Ranks) -> None:
+        """While the first run stands still, so that it cannot be through before the second comes."""
+        started.send_signal(signal.SIGSTOP)
+        is_held = (self.run / "run" / "run.lock").exists()
+        try:
+            second = ranks(PROCESSES, *PROGRAM, str(self.run / "pretrain.yaml"))
+        finally:
+            started.send_signal(signal.SIGCONT)
+        if is_held:
+            assert second.returncode == 2 and "is held by process" in second.stderr, second.stderr[-3000:]
 
     def _damage(self, kind: str) -> bool:
         """Damage a file of the newest checkpoint; False where there is none."""
@@ -186,7 +194,8 @@ class Storm:
         tree["data"]["num_workers"] = self.settings["num_workers"]
         asynchronous = self.settings["asynchronous"]
         checkpoint = {"every_steps": 2, "keep_last": KEEP_LAST, "asynchronous": asynchronous, "save_at_end": True}
-        return tree | {"checkpoint": checkpoint, "parallel": parallel, "evaluation": {"sequences": 0}}
+        guard = {"hang_timeout_seconds": patience(300)}
+        return tree | {"checkpoint": checkpoint, "parallel": parallel, "evaluation": {"sequences": 0}, "guard": guard}
 
     def _undisturbed(self) -> list[dict[str, Any]]:
         self.run, self.settings = self.folder / "undisturbed", {"asynchronous": False, "num_workers": 0}
