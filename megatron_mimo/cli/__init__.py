@@ -26,6 +26,7 @@ PROGRAMS = {
     "pretrain": ("megatron_mimo.pretrain", "train the stages of a configuration (start it with torchrun)"),
     "sft": ("megatron_mimo.sft", "fine-tune on conversations, every weight or LoRA (start it with torchrun)"),
     "rl": ("megatron_mimo.rl.__main__", "RL on problems with verifiable answers: trainer, engines, rewards under Ray"),
+    "checkpoints": ("megatron_mimo.cli.checkpoints", "a run's checkpoints: list, verify, prune, branch from a step"),
     "report": ("megatron_mimo.cli.report", "write the HTML report of a run again"),
     "convert": ("megatron_mimo.cli.convert", "torch_dist checkpoint <-> Hugging Face folder: import, export, adapter"),
     "push-to-hub": ("megatron_mimo.cli.push_to_hub", "upload an exported folder to Hugging Face or ModelScope"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from megatron_mimo.config.data import DataConfig, EvaluationConfig
 from megatron_mimo.config.errors import ConfigError, require_at_least
 from megatron_mimo.config.run import LoRAConfig, RunConfig, StartConfig
-from megatron_mimo.config.stages import MTPLossWeight, StageConfig, check_recipe
+from megatron_mimo.config.stages import MTPLossWeight, SkippedData, StageConfig, check_recipe
 
 
 @dataclass(kw_only=True)
@@ -20,8 +20,14 @@ class PretrainConfig(RunConfig):
     mtp_loss: list[MTPLossWeight] = field(default_factory=lambda: [MTPLossWeight(mtp_loss_scaling_factor=0.3)])
     data: DataConfig
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    skip_data: list[SkippedData] = field(default_factory=list)
+    """Pieces of the stages' data to leave out. To leave out what a loss spike came from, go on from a checkpoint before
+    it (`megatron-mimo checkpoints RUN --branch-from STEP NEW`)."""
     max_steps: int | None = None
     """Stop after this many steps, before the stages end; null runs them to the end."""
+    stop_after_seconds: float | None = None
+    """Save and stop after the step during which the run reaches this age, as on a scheduler's request: with
+    guard.requeue_exit_code and the file REQUEUE. A time limit, less what a step and a save take; null sets none."""
 
     def __post_init__(self) -> None:
         check_recipe(self.stages, self.mtp_loss)
@@ -35,6 +41,12 @@ class PretrainConfig(RunConfig):
                 f"start.train={self.start.train} trains layers of the last stage alone: set it to 1, cut by TP or CP",
             )
         require_at_least(1, "run", max_steps=self.max_steps)
+        if self.stop_after_seconds is not None and self.stop_after_seconds <= 0:
+            raise ConfigError("stop_after_seconds", self.stop_after_seconds, "must be above 0, or null for no limit")
+        for skipped in self.skip_data:
+            if skipped.after_tokens >= self.total_tokens:
+                way_out = f"the stages end after {self.total_tokens} tokens: name a place before, or leave it out"
+                raise ConfigError("skip_data.after_tokens", skipped.after_tokens, way_out)
         scores, hang = self.evaluation.scores, self.guard.hang_timeout_seconds
         if scores and 0 < hang <= scores.limit_seconds:
             raise ConfigError(

@@ -36,7 +36,7 @@ class CheckpointConfig:
         )
 
 
-OrderSetting = Literal["data", "mixture", "seed", "seq_length"]
+OrderSetting = Literal["data", "mixture", "seed", "seq_length", "skip_data"]
 """What decides which tokens the samples of a stage hold."""
 
 

@@ -87,6 +87,8 @@ class SFTConfig(RunConfig):
     mtp_loss_scaling_factor: float = 0.1
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     max_steps: int | None = None
+    stop_after_seconds: float | None = None
+    """Save and stop after the step during which the run reaches this age, to be started again; null sets no limit."""
 
     def __post_init__(self) -> None:
         require_at_least(1, "run", epochs=self.epochs, seq_length=self.seq_length)
@@ -118,4 +120,5 @@ class SFTConfig(RunConfig):
             data=DataConfig(path=self.data.prepared, tokenizer=self.data.tokenizer, num_workers=self.data.num_workers),
             evaluation=self.evaluation,
             max_steps=self.max_steps,
+            stop_after_seconds=self.stop_after_seconds,
         )

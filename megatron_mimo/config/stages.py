@@ -131,6 +131,21 @@ class MTPLossWeight:
 
 
 @dataclass(kw_only=True)
+class SkippedData:
+    """Data that is left out, such as that of a loss spike: the run goes on with what follows in the stage's order."""
+
+    after_tokens: int
+    """Consumed tokens of the whole run, as the log counts them, at which the data is left out."""
+    tokens: int
+    """Of data, in whole sequences. They are not consumed: the schedule goes on, and the stage's length stays."""
+
+    def __post_init__(self) -> None:
+        if self.after_tokens < 0:
+            raise ConfigError("skip_data.after_tokens", self.after_tokens, "must be 0 or more")
+        require_at_least(1, "skip_data", tokens=self.tokens)
+
+
+@dataclass(kw_only=True)
 class OptimizerConfig:
     """AdamW as in report section 3.3; the learning rate belongs to the stages."""
 

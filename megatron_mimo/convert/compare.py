@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from megatron_mimo.config import UserError
-from megatron_mimo.convert.export import read_settings
 from megatron_mimo.convert.lora import MergedWeights
 from megatron_mimo.convert.megatron import TorchDistCheckpoint
 from megatron_mimo.convert.mimo import hugging_face_shapes, megatron_shapes, mimo_ops
@@ -25,7 +24,7 @@ def compare_folders(megatron: Path, hugging_face: Path, convert: Direction, prog
     """
     stored, folder = TorchDistCheckpoint(megatron), HuggingFaceFolder(hugging_face)
     checkpoint = MergedWeights(stored)
-    model, rows = read_settings(stored.run, str(megatron / "run.json")).model, folder.config.model.vocab_size
+    model, rows = stored.record.model, folder.config.model.vocab_size
     check_shapes(checkpoint.shapes, megatron_shapes(model), str(megatron))
     check_shapes(folder.shapes, hugging_face_shapes(model, rows), str(hugging_face))
     sides = (checkpoint, folder) if convert is to_hugging_face else (folder, checkpoint)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from megatron_mimo.config import GuardConfig, ModelConfig
+from megatron_mimo.config import ModelConfig
 from megatron_mimo.convert.destination import Destination, check_absent, new_folder
 from megatron_mimo.convert.huggingface import check_tokenizer
 from megatron_mimo.convert.megatron_writer import layer_chunk, write_chunks, write_metadata, write_module_states
@@ -16,11 +16,9 @@ from megatron_mimo.convert.ops import check_shapes, to_megatron
 from megatron_mimo.convert.progress import Progress, counted, no_progress
 from megatron_mimo.convert.safetensors_folder import HuggingFaceFolder
 from megatron_mimo.convert.shards import MAX_SHARD_BYTES, Shard, check_finite, plan_shards
-from megatron_mimo.platform.environment import package_version
+from megatron_mimo.platform.environment import package_versions
 from megatron_mimo.platform.files import write_json
-from megatron_mimo.training.guards import LossGuard
-
-PACKAGES = ("megatron-mimo", "torch", "megatron-core")
+from megatron_mimo.training.checkpoint_record import RUN_FILE, CheckpointRecord, StageRecord, write_record
 
 
 def import_checkpoint(
@@ -50,7 +48,7 @@ def import_checkpoint(
     with new_folder(destination, identity, sum(shard.nbytes for shard in shards)) as unfinished:
         files = _write_weights(unfinished, shards, source, model, progress)
         write_metadata(unfinished.folder, files)
-        write_json(unfinished.folder / "run.json", run_facts(source, model, tokenizer))
+        write_record(unfinished.folder, import_record(source, model, tokenizer))
         _write_checksums(unfinished.folder, files)
     return model
 
@@ -60,38 +58,23 @@ def padded_model(model: ModelConfig, divisor: int) -> ModelConfig:
     return dataclasses.replace(model, vocab_size=-(-model.vocab_size // divisor) * divisor)
 
 
-def run_facts(source: HuggingFaceFolder, model: ModelConfig, tokenizer: Path) -> dict[str, Any]:
-    """run.json of a checkpoint that no step has been trained from: weights only, no layout, no optimizer."""
-    config = source.config
-    stage = {
-        "name": "imported",
-        "tokens": 0,
-        "seq_length": config.seq_length,
-        "rotary_base": config.rotary_base,
-        "mixture": "none",
-    }
-    return {
-        "weights_only": True,
-        "imported_from": str(source.folder.resolve()),
-        "hugging_face_vocab_size": config.model.vocab_size,
-        "chat_trained": config.chat_trained,
-        "license": read_license(source.folder),
-        "model": dataclasses.asdict(model),
-        "config": {
-            "name": source.folder.resolve().name,
-            "stages": [stage],
-            "data": {"tokenizer": str(tokenizer.resolve())},
-        },
-        "step": 0,
-        "consumed_tokens": 0,
-        "stage": 0,
-        "samples_in_stage": 0,
-        "guard": LossGuard(GuardConfig()).state_dict(),
-        "world_size": 0,
-        "layout": {},
-        "tokenizer_sha256": hashlib.sha256((tokenizer / "tokenizer.json").read_bytes()).hexdigest(),
-        "versions": {name: package_version(name) for name in PACKAGES},
-    }
+def import_record(source: HuggingFaceFolder, model: ModelConfig, tokenizer: Path) -> CheckpointRecord:
+    """Of a checkpoint that no step has been trained from: weights only, no layout, no optimizer."""
+    config, folder = source.config, source.folder.resolve()
+    stage = StageRecord(name="imported", seq_length=config.seq_length, rotary_base=config.rotary_base, mixture="none")
+    return CheckpointRecord(
+        name=folder.name,
+        model=model,
+        stages=[stage],
+        tokenizer_sha256=hashlib.sha256((tokenizer / "tokenizer.json").read_bytes()).hexdigest(),
+        tokenizer_folder=str(tokenizer.resolve()),
+        hugging_face_vocab_size=config.model.vocab_size,
+        imported_from=str(folder),
+        weights_only=True,
+        chat_trained=config.chat_trained,
+        license=read_license(source.folder),
+        versions=package_versions(),
+    )
 
 
 def read_license(folder: Path) -> str:
@@ -129,7 +112,7 @@ def _write_weights(
 def _write_checksums(folder: Path, files: dict[str, dict[str, Any]]) -> None:
     """checksums.json, as training writes it; the weights were hashed while they were written."""
     hashes = {name: facts["sha256"] for name, facts in files.items()}
-    for name in (".metadata", "common.pt", "metadata.json", "run.json"):
+    for name in (".metadata", "common.pt", "metadata.json", RUN_FILE):
         hashes[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     sizes = {name: (folder / name).stat().st_size for name in hashes}
     write_json(folder / "checksums.json", {name: {"bytes": sizes[name], "sha256": hashes[name]} for name in hashes})

@@ -14,8 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from megatron_mimo.config import LoRAConfig, ModelConfig, UserError
-from megatron_mimo.config.load import from_tree
+from megatron_mimo.config import LoRAConfig, UserError
 from megatron_mimo.convert.destination import check_absent
 from megatron_mimo.convert.megatron import TorchDistCheckpoint
 from megatron_mimo.convert.mimo import mimo_ops
@@ -30,7 +29,7 @@ class MergedWeights:
 
     def __init__(self, checkpoint: TorchDistCheckpoint) -> None:
         self._checkpoint = checkpoint
-        self._lora = lora_config(checkpoint)
+        self._lora = checkpoint.record.lora
         self.shapes = {name: shape for name, shape in checkpoint.shapes.items() if MARK not in name}
 
     @property
@@ -52,12 +51,6 @@ class MergedWeights:
         return (weight.float() + self._lora.scale * (b.float() @ a.float())).to(weight.dtype)
 
 
-def lora_config(checkpoint: TorchDistCheckpoint) -> LoRAConfig | None:
-    """The settings of the checkpoint's updates; None where it has none."""
-    tree = checkpoint.run["config"].get("lora")
-    return from_tree(LoRAConfig, tree, source=f"{checkpoint.folder}/run.json: config.lora") if tree else None
-
-
 def read_factors(checkpoint: TorchDistCheckpoint, weight: str) -> tuple[Tensor, Tensor] | None:
     """A [r, i] and B [o, r] of the update of a Megatron weight; None where it has none."""
     prefix = weight.removesuffix(".weight") + MARK
@@ -75,13 +68,12 @@ def export_adapter(checkpoint_folder: Path, destination: Path, base_model: str =
     """
     check_absent(destination)
     checkpoint = TorchDistCheckpoint(checkpoint_folder)
-    lora = lora_config(checkpoint)
+    lora = checkpoint.record.lora
     if lora is None:
         raise UserError(f"{checkpoint_folder} was trained without lora: export it as a model")
-    model = from_tree(ModelConfig, checkpoint.run["model"], source=str(checkpoint_folder / "run.json"))
     tensors = {
         f"{PEFT_PREFIX}{layer}.lora_{name}.weight": tensor.contiguous().clone()
-        for op in mimo_ops(model)
+        for op in mimo_ops(checkpoint.record.model)
         for layer, a, b in _adapted_layers(checkpoint, op)
         for name, tensor in (("A", a), ("B", b))
     }

@@ -25,7 +25,7 @@ from megatron_mimo.config import UserError
 from megatron_mimo.convert.page_cache import forget
 from megatron_mimo.convert.shards import raw_bytes
 from megatron_mimo.convert.weights import files_identity
-from megatron_mimo.training.checkpoint_files import read_run_json
+from megatron_mimo.training.checkpoint_record import read_record
 
 _RECORD_TYPES = {
     "pathlib": {"PosixPath"},
@@ -53,12 +53,12 @@ _OTHER_NAMES = {"decoder.final_layernorm.weight": "final_layernorm.weight"}
 
 
 class TorchDistCheckpoint:
-    """A complete checkpoint folder: `run` is its run.json, `shapes` its model tensors, `read` gives one of them."""
+    """A complete checkpoint folder: `record` of its run, `shapes` of its model tensors, `read` gives one of them."""
 
     def __init__(self, folder: Path) -> None:
         """Raise UserError for a folder that is missing, incomplete or not of this format."""
         self.folder = folder
-        self.run = read_run_json(folder)
+        self.record = read_record(folder)
         self._metadata = _read_metadata(folder / ".metadata")
         self._places: dict[str, tuple[str, int | None]] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}

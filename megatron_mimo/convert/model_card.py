@@ -1,12 +1,12 @@
-"""The README.md of an exported model, made from the checkpoint's run.json and the record of its run."""
+"""The README.md of an exported model, made from the checkpoint's record and the folder of its run."""
 
 from pathlib import Path
-from typing import Any
 
 from megatron_mimo.config import ModelConfig
 from megatron_mimo.convert.card_results import CHAT_RESULTS, with_results
 from megatron_mimo.convert.run_record import RunRecord
 from megatron_mimo.model.serving import serving_limits
+from megatron_mimo.training.checkpoint_record import CheckpointRecord, SourceRecord, StageRecord
 
 CURVE_FILE = "training_curve.png"
 
@@ -89,23 +89,22 @@ _IMPORTED = (
 )
 
 
-def model_card(run: dict[str, Any], model: ModelConfig, stage_name: str, record: RunRecord) -> str:
-    """Markdown text from a run.json that `export.read_settings` has accepted; `stage_name` saw the last step."""
-    chats = run.get("chat_trained")
-    config = run["config"]
-    installed = {name: version for name, version in run.get("versions", {}).items() if version != "not installed"}
+def model_card(saved: CheckpointRecord, run: RunRecord) -> str:
+    """Markdown text of a checkpoint; `run` is what else its run has left."""
+    model, chats = saved.model, saved.chat_trained
+    installed = {name: version for name, version in saved.versions.items() if version != "not installed"}
     notes = "".join(f"- {note}\n" for note in compatibility_notes(model))
     card = _CARD.format(
-        license=run.get("license", "unknown" if "imported_from" in run else LICENSE),
-        name=config.get("name", "MiMo"),
+        license=saved.license or ("unknown" if saved.imported_from else LICENSE),
+        name=saved.name,
         layers=model.num_layers,
         hidden=model.hidden_size,
         heads=model.num_attention_heads,
         groups=model.num_query_groups,
         vocab=model.vocab_size,
         mtp=model.mtp_num_layers,
-        history=_history(run, stage_name, record),
-        prompt=_prompt(chats, record),
+        history=_history(saved, run),
+        prompt=_prompt(chats, run),
         kind="" if chats is None else _CHAT_KIND if chats else _BASE_KIND,
         drafting=", drafting with the MTP layers" if model.mtp_num_layers else "",
         speculation=_speculation(model),
@@ -113,7 +112,7 @@ def model_card(run: dict[str, Any], model: ModelConfig, stage_name: str, record:
         versions="\n".join(f"- {name} {version}" for name, version in installed.items()),
     )
     # A fine-tuned model's answers may lie beside the run that it started from.
-    results = {name: value for name, value in record.results.items() if chats or name not in CHAT_RESULTS}
+    results = {name: value for name, value in run.results.items() if chats or name not in CHAT_RESULTS}
     return with_results(card, results)
 
 
@@ -126,20 +125,20 @@ def _speculation(model: ModelConfig) -> str:
     return _SPECULATION.format(drafts=model.mtp_num_layers) if model.mtp_num_layers else ""
 
 
-def _history(run: dict[str, Any], stage_name: str, record: RunRecord) -> str:
+def _history(saved: CheckpointRecord, run: RunRecord) -> str:
     """Which tokens the weights have seen, as far as this project knows."""
-    if "imported_from" in run:
-        return _IMPORTED.format(name=Path(run["imported_from"]).name)
-    start = (run["config"].get("start") or {}).get("checkpoint", "")
+    if saved.imported_from:
+        return _IMPORTED.format(name=Path(saved.imported_from).name)
+    start = saved.start_checkpoint
     started_from = "/".join(Path(start).parts[-3:])  # a published card does not name this machine's folders
     return _TRAINED.format(
-        tokens=run.get("consumed_tokens", 0),
-        step=run.get("step", 0),
-        stage=stage_name,
+        tokens=saved.progress.consumed_tokens,
+        step=saved.progress.step,
+        stage=saved.last_stage.name,
         start=f"Training started from the weights of `{started_from}`.\n" if start else "",
-        stages="\n".join(_stage_row(stage) for stage in run["config"]["stages"]),
-        sources="\n".join(_source_row(name, source) for name, source in run.get("data", {}).items()),
-        record=_record(record),
+        stages="\n".join(_stage_row(stage) for stage in saved.stages),
+        sources="\n".join(_source_row(name, source) for name, source in saved.data.items()),
+        record=_record(run),
     )
 
 
@@ -156,14 +155,13 @@ def _record(record: RunRecord) -> str:
     return "".join(parts)
 
 
-def _stage_row(stage: dict[str, Any]) -> str:
-    mixture = Path(stage["mixture"]).stem
-    return f"| {stage['name']} | {stage['tokens']:,} | {stage['seq_length']} | {stage['rotary_base']:,} | {mixture} |"
+def _stage_row(stage: StageRecord) -> str:
+    mixture = Path(stage.mixture).stem
+    return f"| {stage.name} | {stage.length:,} | {stage.seq_length} | {stage.rotary_base:,} | {mixture} |"
 
 
-def _source_row(name: str, source: dict[str, Any]) -> str:
-    train = source["train"]
-    return f"| {name} | {source['domain']} | {train['documents']:,} | {train['tokens']:,} |"
+def _source_row(name: str, source: SourceRecord) -> str:
+    return f"| {name} | {source.domain} | {source.documents:,} | {source.tokens:,} |"
 
 
 def compatibility_notes(model: ModelConfig) -> list[str]:

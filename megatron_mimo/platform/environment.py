@@ -69,6 +69,12 @@ def package_version(*names: str) -> str:
     return NOT_INSTALLED
 
 
+def package_versions() -> dict[str, str]:
+    """Of what decides the numbers of a run."""
+    packages = ("megatron-mimo", "torch", "megatron-core", "transformer-engine", "numpy")
+    return {name: package_version(name) for name in packages}
+
+
 def apex_version() -> str:
     """NVIDIA's apex carries the extension `amp_C`; the package called apex on PyPI is another project."""
     version = package_version("apex")

@@ -1,16 +1,13 @@
-"""An RL run as the parts of pre-training see it: start, process groups, checkpoints and export need a stage."""
+"""Where an RL run starts from, and what its checkpoints record."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from megatron_mimo.config import DataConfig, PretrainConfig, StageConfig, UserError
+from megatron_mimo.config import UserError
 from megatron_mimo.config.rl import RLConfig
-from megatron_mimo.config.stages import LearningRateSegment
-from megatron_mimo.convert.export import RunSettings, read_settings
-from megatron_mimo.platform.environment import package_version
-from megatron_mimo.training.checkpoint_files import read_run_json
-from megatron_mimo.training.start import find_checkpoint, lineage
+from megatron_mimo.platform.environment import package_versions
+from megatron_mimo.training.checkpoint_record import CheckpointRecord, read_record
+from megatron_mimo.training.start import find_checkpoint, with_lineage
 
 
 def resolve_start(config: RLConfig) -> RLConfig:
@@ -22,53 +19,39 @@ def resolve_start(config: RLConfig) -> RLConfig:
     return replace(config, start=replace(config.start, checkpoint=str(path)))
 
 
-def start_settings(config: RLConfig) -> RunSettings:
+def read_start(config: RLConfig) -> CheckpointRecord:
     """What the starting checkpoint says of RoPE base, sequence length and tokenizer; RL goes on with them.
 
     `config` is what `resolve_start` gives. Raises UserError for a checkpoint of low-rank updates.
     """
     path = Path(config.start.checkpoint)
-    run = read_run_json(path)
-    if run["config"].get("lora"):
+    start = read_record(path)
+    if start.lora:
         raise UserError(
             f"start.checkpoint: {path} holds low-rank updates; export it, which merges them, and import that"
         )
-    return read_settings(run, source=str(path / "run.json"))
+    return start
 
 
-def policy_run(config: RLConfig, start: RunSettings) -> PretrainConfig:
-    """One stage named `rl` with a constant learning rate; its batch and token counts mean nothing."""
-    rate = config.learning_rate
-    stage = StageConfig(
-        name="rl",
-        tokens=1,
-        seq_length=start.seq_length,
-        rotary_base=start.rotary_base,
-        mixture="",
-        learning_rate=[LearningRateSegment(kind="constant", tokens=1, start=rate, end=rate)],
-        global_batch_size=config.data_parallel_size,
-    )
-    return PretrainConfig(
-        **config.shared_settings(),
-        start=config.start,
-        stages=[stage],
-        data=DataConfig(path="", tokenizer=str(tokenizer_folder(config, start))),
-    )
-
-
-def tokenizer_folder(config: RLConfig, start: RunSettings) -> Path:
+def tokenizer_folder(config: RLConfig, start: CheckpointRecord) -> Path:
     """The configured one, or the one that the starting checkpoint was trained with."""
-    return Path(config.data.tokenizer or start.tokenizer)
+    return Path(config.data.tokenizer or start.tokenizer_folder)
 
 
-def run_facts(config: RLConfig, start: RunSettings) -> dict[str, Any]:
-    """What a checkpoint's run.json records beside configuration and progress."""
-    packages = ("megatron-mimo", "torch", "megatron-core")
-    return {
-        "versions": {name: package_version(name) for name in packages},
-        "tokenizer_sha256": start.tokenizer_sha256,
-        "hugging_face_vocab_size": start.hugging_face_vocab_size,
-        "data": {},
-        **lineage(config.data.use_chat_template, read_run_json(Path(config.start.checkpoint))),
-        "layout": asdict(config.parallel) | {"data_parallel_size": config.data_parallel_size},
-    }
+def policy_record(config: RLConfig, start: CheckpointRecord) -> CheckpointRecord:
+    """What is known of the run before its first step: one stage named `rl`, in the shape of the one it started from."""
+    record = CheckpointRecord(
+        name=config.name,
+        model=config.model,
+        stages=[replace(start.last_stage, name="rl", tokens=0, mixture="", ended_after_tokens=None)],
+        tokenizer_sha256=start.tokenizer_sha256,
+        tokenizer_folder=str(tokenizer_folder(config, start)),
+        seed=config.seed,
+        dtype=config.precision.dtype,
+        start_checkpoint=config.start.checkpoint,
+        hugging_face_vocab_size=start.exported_vocab_size,
+        layout=asdict(config.parallel) | {"data_parallel_size": config.data_parallel_size},
+        versions=package_versions(),
+        config=asdict(config),
+    )
+    return with_lineage(record, config.data.use_chat_template, start)

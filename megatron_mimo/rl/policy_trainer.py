@@ -8,17 +8,18 @@ from typing import Any
 import torch.distributed as dist
 from megatron.core import parallel_state
 
+from megatron_mimo.config import UserError
 from megatron_mimo.config.rl import RLConfig
 from megatron_mimo.convert.huggingface import FolderSettings, check_tokenizer
 from megatron_mimo.model.build import build_model
-from megatron_mimo.rl.policy_run import policy_run, resolve_start, run_facts, start_settings, tokenizer_folder
+from megatron_mimo.rl.policy_run import policy_record, read_start, resolve_start, tokenizer_folder
 from megatron_mimo.rl.policy_step import PolicyStep
 from megatron_mimo.rl.train_batch import Row, TrainBatch
 from megatron_mimo.rl.update_metrics import Update, step_metrics
 from megatron_mimo.rl.weight_broadcast import MeetingPoint
 from megatron_mimo.rl.weight_export import broadcast_weights, write_weights
 from megatron_mimo.training.checkpoint import Checkpointer
-from megatron_mimo.training.checkpoint_files import read_run_json
+from megatron_mimo.training.checkpoint_files import CHECKPOINTS
 from megatron_mimo.training.guards import LossGuard, TrainingStopped
 from megatron_mimo.training.optimizer import (
     apply_update,
@@ -40,14 +41,12 @@ class PolicyTrainer:
     def __init__(self, config: RLConfig) -> None:
         """Raises UserError where start.checkpoint does not fit the model, or the tokenizer not the checkpoint."""
         self.config = config = resolve_start(config)
-        start = start_settings(config)
-        run = policy_run(config, start)
+        start = read_start(config)
         tokenizer = check_tokenizer(tokenizer_folder(config, start), config.model, start.tokenizer_sha256)
-        model = replace(config.model, vocab_size=start.hugging_face_vocab_size)
-        self._folder_settings = FolderSettings(model, start.rotary_base, start.seq_length, tokenizer)
-        models = build_model(config.model, config.parallel, config.precision, start.seq_length, start.rotary_base)
-        assert run.start is not None
-        start_from(models, run, run.start)
+        model, stage = replace(config.model, vocab_size=start.exported_vocab_size), start.last_stage
+        self._folder_settings = FolderSettings(model, stage.rotary_base, stage.seq_length, tokenizer)
+        models = build_model(config.model, config.parallel, config.precision, stage.seq_length, stage.rotary_base)
+        start_from(models, config.model, config.start, hash_files=False)
         for part in models:
             for name, parameter in part.named_parameters():
                 parameter.requires_grad_(not name.startswith(FROZEN))
@@ -56,8 +55,8 @@ class PolicyTrainer:
         self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision)
         self._step = PolicyStep(self.chunks, config.loss)
         self._guard = LossGuard(config.guard)
-        facts = run_facts(config, start)
-        self._checkpoints = Checkpointer(run, self.chunks, self.optimizer, facts)
+        folder, record = Path(config.output_dir) / CHECKPOINTS, policy_record(config, start)
+        self._checkpoints = Checkpointer(folder, config.checkpoint, self.chunks, self.optimizer, record)
         self._consumed_tokens = 0
 
     def train(self, batch: TrainBatch) -> dict[str, float]:
@@ -123,10 +122,12 @@ class PolicyTrainer:
         latest = self._checkpoints.latest()
         if latest is None:
             return None
-        progress, guard_state = self._checkpoints.load(latest)
-        self._guard.load_state_dict(guard_state)
-        self._consumed_tokens = progress.consumed_tokens
-        return progress.step, read_run_json(latest)["driver"]
+        saved = self._checkpoints.load(latest)
+        if saved.driver is None:
+            raise UserError(f"{latest} is of another kind of run than RL: choose a new output_dir")
+        self._guard.load_state_dict(saved.guard)
+        self._consumed_tokens = saved.progress.consumed_tokens
+        return saved.progress.step, saved.driver
 
     def close(self) -> None:
         """Finish a checkpoint that is still written in the background."""

@@ -54,7 +54,7 @@ class TrainerRank:
             raise UserError(str(error)) from None
 
     def _enter(self, address: tuple[str, int]) -> None:
-        from megatron_mimo.rl.policy_run import policy_run, resolve_start, start_settings
+        from megatron_mimo.rl.policy_run import resolve_start
         from megatron_mimo.rl.policy_trainer import PolicyTrainer
         from megatron_mimo.training.distributed import distributed
 
@@ -64,7 +64,7 @@ class TrainerRank:
         os.environ |= {name: str(value) for name, value in place.items()}
         os.environ |= {"MASTER_ADDR": address[0], "MASTER_PORT": str(address[1])}
         config = resolve_start(self._config)
-        self._stack.enter_context(distributed(policy_run(config, start_settings(config))))
+        self._stack.enter_context(distributed(config))
         self._trainer = PolicyTrainer(config)
 
     def train(self, batch: TrainBatch) -> dict[str, float]:

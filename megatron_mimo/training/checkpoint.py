@@ -9,8 +9,9 @@ import queue
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.managers import SyncManager
 from pathlib import Path
@@ -26,7 +27,7 @@ from megatron.core.dist_checkpointing.serialization import (
     load_sharded_metadata,
 )
 from megatron.core.dist_checkpointing.strategies import filesystem_async
-from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
+from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue, AsyncRequest
 from megatron.core.dist_checkpointing.strategies.fully_parallel import (
     FullyParallelLoadStrategyWrapper,
     FullyParallelSaveStrategyWrapper,
@@ -35,7 +36,7 @@ from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
 from torch.distributed.checkpoint.api import CheckpointException
 
-from megatron_mimo.config import ModelConfig, PretrainConfig, UserError
+from megatron_mimo.config import CheckpointConfig, ModelConfig, UserError
 from megatron_mimo.model.gpt import MTPGPTModel
 from megatron_mimo.model.initialize import sharded_tensors
 from megatron_mimo.platform.files import write_json
@@ -43,15 +44,15 @@ from megatron_mimo.platform.signals import signals_deferred
 from megatron_mimo.platform.worker_process import end_with_parent
 from megatron_mimo.training.checkpoint_files import (
     CHECKSUMS_FILE,
-    RUN_FILE,
     UNFINISHED,
     Rotation,
     file_hashes,
+    hash_early,
     newest_checkpoint,
     put_in_place,
-    read_run_json,
     step_folder,
 )
+from megatron_mimo.training.checkpoint_record import CheckpointRecord, read_record, write_record
 from megatron_mimo.training.module_states import examined_states, is_module_state
 from megatron_mimo.training.optimizer import gather_parameters, load_optimizer
 from megatron_mimo.training.state import Progress
@@ -60,28 +61,28 @@ FREE_SPACE_MARGIN = 1.05
 
 
 class Checkpointer:
-    """Saves and restores one run's model, optimizer and RNG state; the caller's `run` facts travel in run.json."""
+    """Saves and restores one run's model, optimizer, RNG state and record."""
 
     def __init__(
         self,
-        config: PretrainConfig,
+        folder: Path,
+        options: CheckpointConfig,
         chunks: list[Any],
         optimizer: MegatronOptimizer,
-        facts: dict[str, Any],
+        record: CheckpointRecord,
     ) -> None:
-        """`chunks`: data-parallel wrappers of the model's chunks.
+        """`folder`: of the run's checkpoints. `chunks`: data-parallel wrappers of the model's chunks.
 
-        `facts`: what run.json records beside config and progress (versions, tokenizer hash, layout).
+        `record`: what is known of the run before its first step; each checkpoint adds its progress.
         """
-        self.config = config
-        self.folder = checkpoints_folder(config)
+        self.folder = folder
+        self.options = options
         self.chunks = chunks
         self.optimizer = optimizer
-        self.facts = facts
-        self._queue = AsyncCallsQueue(persistent=False) if config.checkpoint.asynchronous else None
+        self.record = replace(record, world_size=dist.get_world_size())
+        self._queue = AsyncCallsQueue(persistent=False) if options.asynchronous else None
         self._write_results = None
         self._temporary = self.folder
-        options = config.checkpoint
         self._rotation = Rotation(
             self.folder, options.keep_last, options.keep_every_tokens, options.verify_on_load == "sha256"
         )
@@ -89,25 +90,25 @@ class Checkpointer:
     def save(self, progress: Progress, guard_state: dict[str, Any], driver_state: dict[str, Any] | None = None) -> Path:
         """Write the checkpoint of `progress`; raises UserError on a full disk, with earlier checkpoints untouched.
 
-        `driver_state`: JSON values of whoever steers the run, entered in run.json as `driver`.
+        `driver_state`: JSON values of whoever steers the run, recorded as `driver`.
         """
         self.finish_pending()
         final = self.folder / step_folder(progress.step)
         self._temporary = temporary = final.with_name(final.name + UNFINISHED)
         state = self._state(is_loading=False)
         self._prepare_folder(temporary, state)
-        run = self._run(progress) | {"guard": guard_state}
-        run |= {} if driver_state is None else {"driver": driver_state}
+        record = replace(self.record, progress=progress, guard=guard_state, driver=driver_state)
         with signals_deferred(), _write_errors(temporary):
             if self._queue is None:
                 dist_checkpointing.save(state, str(temporary), _saved_by_all_copies())
-                self._complete(temporary, final, run)
+                self._complete(temporary, final, record)
             else:
                 request = dist_checkpointing.save(
                     state, str(temporary), _saved_by_all_copies(), async_sharded_save=True
                 )
                 assert request is not None
-                request.add_finalize_fn(lambda: self._complete(temporary, final, run))
+                request = _hashing(request, temporary)
+                request.add_finalize_fn(lambda: self._complete(temporary, final, record))
                 self._queue.schedule_async_request(request)
         return final
 
@@ -119,7 +120,7 @@ class Checkpointer:
         self._prepare_folder(temporary, state)
         with signals_deferred(), _write_errors(temporary):
             dist_checkpointing.save(state, str(temporary), _saved_by_all_copies())
-            self._complete(temporary, folder, self._run(progress) | {"weights_only": True})
+            self._complete(temporary, folder, replace(self.record, progress=progress, weights_only=True))
 
     def poll(self) -> None:
         """Complete a background save that has finished; cheap, called once a step by every rank."""
@@ -135,23 +136,23 @@ class Checkpointer:
 
     def latest(self) -> Path | None:
         """The newest checkpoint that is complete and undamaged, see `latest_checkpoint`."""
-        return latest_checkpoint(self.config)
+        return latest_checkpoint(self.folder, self.options)
 
-    def load(self, path: Path) -> tuple[Progress, dict[str, Any]]:
-        """Restore everything from `path`; returns the progress and the guard's state saved there.
+    def load(self, path: Path) -> CheckpointRecord:
+        """Restore everything from `path`; returns what is recorded there.
 
         Raises UserError when the checkpoint holds another architecture or tokenizer.
         """
-        run = read_run_json(path)
+        saved = read_record(path)
         self._rotation.is_sound(path)
-        check_same_model(path, run["model"], self.config.model)
-        if run["tokenizer_sha256"] != self.facts["tokenizer_sha256"]:
+        check_same_model(path, saved.model, self.record.model)
+        if saved.tokenizer_sha256 != self.record.tokenizer_sha256:
             raise UserError(
-                f"{path} was trained with another tokenizer (sha256 {run['tokenizer_sha256'][:12]}..., the data has"
-                f" {self.facts['tokenizer_sha256'][:12]}...); use the data it was trained on, or a new output_dir"
+                f"{path} was trained with another tokenizer (sha256 {saved.tokenizer_sha256[:12]}..., the data has"
+                f" {self.record.tokenizer_sha256[:12]}...); use the data it was trained on, or a new output_dir"
             )
         state = self._state(is_loading=True)
-        same_layout = run["world_size"] == dist.get_world_size() and run["layout"] == self.facts["layout"]
+        same_layout = (saved.world_size, saved.layout) == (self.record.world_size, self.record.layout)
         if not same_layout:
             del state["rng"]
         loaded = _load_present(state, path)
@@ -161,8 +162,7 @@ class Checkpointer:
         load_optimizer(self.optimizer, loaded["optimizer"])
         if same_layout:
             _set_rng_state(loaded["rng"])
-        position = {name: run[name] for name in asdict(Progress())}
-        return Progress(**position), run["guard"]
+        return saved
 
     def _state(self, is_loading: bool) -> dict[str, Any]:
         metadata = self._metadata()
@@ -185,13 +185,8 @@ class Checkpointer:
             for index, chunk in enumerate(self.chunks)
         }
 
-    def _run(self, progress: Progress) -> dict[str, Any]:
-        """What run.json tells of any checkpoint."""
-        run = self.facts | asdict(progress) | {"world_size": dist.get_world_size()}
-        return run | {"model": asdict(self.config.model), "config": asdict(self.config)}
-
     def _prepare_folder(self, temporary: Path, state: dict[str, Any]) -> None:
-        self._write_results = self._write_results or _results_queue(self.config.checkpoint.asynchronous)
+        self._write_results = self._write_results or _results_queue(self.options.asynchronous)
         filesystem_async._results_queue = self._write_results
         needed = torch.tensor(_bytes_to_write(sharded_tensors(state)), dtype=torch.float64)
         dist.all_reduce(needed)
@@ -202,10 +197,10 @@ class Checkpointer:
         if error[0]:
             raise UserError(error[0])
 
-    def _complete(self, temporary: Path, final: Path, run: dict[str, Any]) -> None:
+    def _complete(self, temporary: Path, final: Path, record: CheckpointRecord) -> None:
         """Hash every rank's own files, list them, and give the folder its final name."""
         hashes: list[Any] = [{}] * dist.get_world_size()
-        dist.all_gather_object(hashes, _own_hashes(temporary, run))
+        dist.all_gather_object(hashes, _own_hashes(temporary, record))
         error: list[str | None] = [next((part for part in hashes if isinstance(part, str)), None)]
         if dist.get_rank() == 0 and error[0] is None:
             try:
@@ -219,26 +214,36 @@ class Checkpointer:
         if dist.get_rank() == 0 and final.parent == self.folder:
             try:
                 self._rotation.after_save(final)
-            except OSError as failure:
+            except (OSError, UserError) as failure:
                 print(f"an older checkpoint could not be removed: {failure}", file=sys.stderr, flush=True)
 
 
-def _own_hashes(folder: Path, run: dict[str, Any]) -> dict[str, Any] | str:
-    """Checksums of this rank's files, on rank 0 with run.json; or what went wrong, for every rank to hear."""
+def _hashing(request: AsyncRequest, folder: Path) -> AsyncRequest:
+    """The request with a writer that also hashes: in its own process, beside the training."""
+    if request.async_fn is None:
+        return request
+    place = (folder, dist.get_rank(), dist.get_world_size())
+    return request._replace(async_fn=partial(_write_and_hash, request.async_fn, place))
+
+
+def _write_and_hash(write: Callable[..., None], place: tuple[Path, int, int], *arguments: Any) -> None:
+    """Where hashing fails, it is done again when the checkpoint is completed, which tells everybody what is wrong."""
+    write(*arguments)
+    with suppress(OSError):
+        hash_early(*place)
+
+
+def _own_hashes(folder: Path, record: CheckpointRecord) -> dict[str, Any] | str:
+    """Checksums of this rank's files, on rank 0 with the record's; or what went wrong, for every rank to hear."""
     try:
         if dist.get_rank() == 0:
-            write_json(folder / RUN_FILE, run)
+            write_record(folder, record)
         return file_hashes(folder, dist.get_rank(), dist.get_world_size())
     except OSError as failure:
         return f"{failure}"
 
 
-def checkpoints_folder(config: PretrainConfig) -> Path:
-    """Where a run keeps its checkpoints."""
-    return Path(config.output_dir) / "checkpoints"
-
-
-def latest_checkpoint(config: PretrainConfig) -> Path | None:
+def latest_checkpoint(folder: Path, options: CheckpointConfig) -> Path | None:
     """The newest checkpoint that is complete and undamaged; damaged ones are named and passed over.
 
     Every rank calls it. Raises UserError where there are checkpoints and all of them are damaged.
@@ -246,7 +251,7 @@ def latest_checkpoint(config: PretrainConfig) -> Path | None:
     answer: list[str | UserError | None] = [None]
     if dist.get_rank() == 0:
         try:
-            found = newest_checkpoint(checkpoints_folder(config), config.checkpoint.verify_on_load == "sha256")
+            found = newest_checkpoint(folder, options.verify_on_load == "sha256")
             answer = [str(found) if found else None]
         except UserError as error:
             answer = [error]
@@ -304,13 +309,13 @@ def _copies_group() -> Any:
     return parallel_state.get_data_parallel_group(with_context_parallel=True)
 
 
-def check_same_model(path: Path, saved: dict[str, Any], model: ModelConfig) -> None:
+def check_same_model(path: Path, saved: ModelConfig, model: ModelConfig) -> None:
     """Raise UserError naming every model setting in which the checkpoint differs."""
-    wanted = asdict(model)
+    has, wanted = asdict(saved), asdict(model)
     differences = [
-        f"  model.{key}: checkpoint {saved.get(key)!r}, configuration {wanted.get(key)!r}"
-        for key in sorted(saved.keys() | wanted.keys())
-        if saved.get(key) != wanted.get(key)
+        f"  model.{key}: checkpoint {has[key]!r}, configuration {wanted[key]!r}"
+        for key in sorted(wanted)
+        if has[key] != wanted[key]
     ]
     if differences:
         raise UserError(

@@ -9,19 +9,19 @@ import os
 import re
 import shutil
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import UserError
-from megatron_mimo.platform.files import file_sha256
+from megatron_mimo.platform.files import file_sha256, write_json
+from megatron_mimo.training.checkpoint_record import RUN_FILE, CheckpointRecord, NewerRecord, read_record
 
 STEP_FOLDER = re.compile(r"step_(\d{8})")
 RANK_FILE = re.compile(r"__(\d+)_\d+\.distcp")
-RUN_FILE = "run.json"
+CHECKPOINTS = "checkpoints"
+"""The folder of a run's folder that holds them."""
 CHECKSUMS_FILE = "checksums.json"
-POSITION = ("step", "consumed_tokens", "stage", "samples_in_stage")
-"""Whole numbers that every run.json has."""
+EARLY_HASHES = ".hashes_of_rank_{rank}.json"
 UNFINISHED, LEAVING = ".tmp", ".removing"
 """Endings of folders that are being written and removed; none of them is a checkpoint."""
 
@@ -30,30 +30,36 @@ def step_folder(step: int) -> str:
     return f"step_{step:08d}"
 
 
-def read_run_json(path: Path) -> dict[str, Any]:
-    """The facts of a checkpoint; raises UserError where the folder is no complete checkpoint."""
-    try:
-        run = json.loads((path / RUN_FILE).read_text())
-        missing = [key for key in POSITION if not isinstance(run[key], int)]
-        if missing:
-            raise ValueError(f"{missing[0]} is no whole number")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise UserError(
-            f"{path} is not a complete checkpoint ({RUN_FILE}: {reason}); name a step_* folder that has one"
-        ) from error
-    return run
-
-
 def file_hashes(folder: Path, rank: int, world_size: int) -> dict[str, dict[str, Any]]:
-    """Size and sha256 of the files that fall to `rank`: those it wrote; rank 0 also takes what belongs to nobody."""
+    """Size and sha256 of the files that fall to `rank`: those it wrote; rank 0 also takes what belongs to nobody.
+
+    Those that `hash_early` has noted are not read again; its notes are removed.
+    """
+    notes = folder / EARLY_HASHES.format(rank=rank)
+    known = json.loads(notes.read_text()) if notes.is_file() else {}
+    notes.unlink(missing_ok=True)
     hashes = {}
     for path in sorted(folder.iterdir()):
-        match = RANK_FILE.fullmatch(path.name)
-        owner = int(match.group(1)) % world_size if match else 0
-        if owner == rank:
-            hashes[path.name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        if (_writer(path, world_size) or 0) == rank and not path.name.startswith(EARLY_HASHES.split("{")[0]):
+            hashes[path.name] = known.get(path.name) or _entry(path)
     return hashes
+
+
+def hash_early(folder: Path, rank: int, world_size: int) -> None:
+    """Note size and sha256 of the data files that `rank` has written, for `file_hashes`: in the process that wrote
+    them, while the training goes on."""
+    entries = {path.name: _entry(path) for path in folder.iterdir() if _writer(path, world_size) == rank}
+    write_json(folder / EARLY_HASHES.format(rank=rank), entries)
+
+
+def _writer(path: Path, world_size: int) -> int | None:
+    """The rank that a data file falls to; None for what belongs to nobody."""
+    match = RANK_FILE.fullmatch(path.name)
+    return int(match.group(1)) % world_size if match else None
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def complete_checkpoints(folder: Path, hash_files: bool) -> list[Path]:
@@ -68,14 +74,25 @@ def complete_checkpoints(folder: Path, hash_files: bool) -> list[Path]:
     return []
 
 
-def resumable_run_json(folder: Path) -> dict[str, Any] | None:
-    """The facts of the newest checkpoint that has an optimizer, its files unexamined; None where there is none."""
+def resumable_record(folder: Path) -> CheckpointRecord | None:
+    """The record of the newest checkpoint that has an optimizer, its files unexamined; None where there is none.
+
+    Raises NewerRecord where a later version of this program wrote it.
+    """
     for path in reversed(step_folders(folder)):
-        with suppress(UserError):
-            run = read_run_json(path)
-            if not run.get("weights_only", False):
-                return run
+        record = _record_or_none(path)
+        if record is not None and not record.weights_only:
+            return record
     return None
+
+
+def _record_or_none(path: Path) -> CheckpointRecord | None:
+    try:
+        return read_record(path)
+    except NewerRecord:
+        raise
+    except UserError:
+        return None
 
 
 def newest_checkpoint(folder: Path, hash_files: bool) -> Path | None:
@@ -101,10 +118,8 @@ def newest_checkpoint(folder: Path, hash_files: bool) -> Path | None:
 
 
 def _is_weights_only(path: Path) -> bool:
-    try:
-        return bool(read_run_json(path).get("weights_only", False))
-    except UserError:
-        return False
+    record = _record_or_none(path)
+    return record is not None and record.weights_only
 
 
 def step_folders(folder: Path) -> list[Path]:
@@ -115,7 +130,7 @@ def step_folders(folder: Path) -> list[Path]:
 
 
 def damage(path: Path, hash_files: bool) -> str | None:
-    """What is wrong with a checkpoint's files, or None."""
+    """What is wrong with a checkpoint's files, or None. Raises NewerRecord where a later version wrote it."""
     try:
         listed = json.loads((path / CHECKSUMS_FILE).read_text())
     except (OSError, ValueError) as error:
@@ -131,9 +146,11 @@ def damage(path: Path, hash_files: bool) -> str | None:
         if problem is not None:
             return problem
     try:
-        read_run_json(path)
+        read_record(path)
+    except NewerRecord:
+        raise
     except UserError as error:
-        return str(error.__cause__)
+        return str(error)
     return None
 
 
@@ -185,7 +202,8 @@ class Rotation:
 
     The newest `keep_last` that are known to be sound stay, and the first after each multiple of `keep_every_tokens`.
     Sound are those that this process wrote or examined: one that bears a damage nobody has seen must not push out a
-    good one. What stands beyond the step just saved stays; it belongs to another course of the run.
+    good one. What stands beyond the step just saved stays; it belongs to another course of the run. Weights alone stay
+    too: somebody imported them to start from.
     """
 
     def __init__(self, folder: Path, keep_last: int, keep_every_tokens: int | None, hash_files: bool) -> None:
@@ -210,9 +228,9 @@ class Rotation:
             kept = self._examine_one(older, kept)
         if len(kept) < self.keep_last:
             return
-        for_good = _milestones([*older, saved], self.keep_every_tokens) if self.keep_every_tokens else set()
+        for_good = milestones([*older, saved], self.keep_every_tokens) if self.keep_every_tokens else set()
         for path in older:
-            if path < kept[0] and path not in for_good:
+            if path < kept[0] and path not in for_good and not _is_weights_only(path):
                 remove(path)
                 self._sound.discard(path)
 
@@ -225,12 +243,12 @@ class Rotation:
         return sorted([*kept, *(path for path in unknown[-1:] if path in self._sound)])[-self.keep_last :]
 
 
-def _milestones(folders: list[Path], keep_every_tokens: int) -> set[Path]:
+def milestones(folders: list[Path], keep_every_tokens: int) -> set[Path]:
     """The first after each multiple, and those whose record cannot be read: they may be one."""
     kept, reached = set(), 0
     for path in folders:
         try:
-            multiple = read_run_json(path)["consumed_tokens"] // keep_every_tokens
+            multiple = read_record(path).progress.consumed_tokens // keep_every_tokens
         except UserError:
             kept.add(path)
             continue

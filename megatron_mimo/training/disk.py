@@ -13,7 +13,7 @@ from megatron_mimo.config import ModelConfig, PretrainConfig, RLConfig, UserErro
 from megatron_mimo.config.run import CheckpointConfig, RunConfig
 from megatron_mimo.model.memory import model_parameters
 from megatron_mimo.platform.formats import format_bytes
-from megatron_mimo.training.checkpoint_files import STEP_FOLDER
+from megatron_mimo.training.checkpoint_files import CHECKPOINTS, STEP_FOLDER
 from megatron_mimo.training.schedule import Schedule
 
 OPTIMIZER_BYTES = 12
@@ -70,7 +70,7 @@ def check_disk(config: PretrainConfig | RLConfig, folder: Path) -> list[str]:
 def disk_need(config: PretrainConfig | RLConfig, folder: Path) -> DiskNeed:
     """From the configuration, and from the checkpoints that `folder` holds of it."""
     steps, milestones = _plan(config)
-    saved = sorted(int(match[1]) for match in map(STEP_FOLDER.fullmatch, _names(folder / "checkpoints")) if match)
+    saved = sorted(int(match[1]) for match in map(STEP_FOLDER.fullmatch, _names(folder / CHECKPOINTS)) if match)
     done = saved[-1] if saved else 0
     # Those in place are removed as new ones come; `keep_last` of them and the new one stand side by side.
     there = min(len(saved), config.checkpoint.keep_last)

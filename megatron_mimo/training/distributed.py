@@ -12,7 +12,8 @@ import torch.distributed as dist
 from megatron.core import parallel_state
 from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
 
-from megatron_mimo.config import GuardConfig, ParallelConfig, PretrainConfig, UserError
+from megatron_mimo.config import GuardConfig, ParallelConfig, UserError
+from megatron_mimo.config.run import RunConfig
 from megatron_mimo.platform import cpu
 from megatron_mimo.training.number_format import check_same_number_format
 
@@ -41,10 +42,11 @@ class World:
 
 
 @contextmanager
-def distributed(config: PretrainConfig) -> Iterator[World]:
-    """Process groups of the run's layout, destroyed at the end. Raises UserError when the rendezvous fails."""
+def distributed(config: RunConfig) -> Iterator[World]:
+    """Process groups of the run's layout, destroyed at the end. Raises UserError when the rendezvous fails, or the
+    layout does not fit on so many ranks."""
     world = World.from_environment()
-    config.check_world_size(world.size)
+    config.parallel.data_parallel_size(world.size)
     set_threads(config.num_threads, world)
     cpu.install()
     cpu.keep_freed_memory()

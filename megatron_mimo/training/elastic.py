@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -52,6 +53,7 @@ def start_ranks(module: str, options: Ranks, arguments: list[str], requeue_exit_
     from torch.distributed.elastic.rendezvous.api import RendezvousError
 
     from megatron_mimo.training.elastic_agent import exit_code, make_agent
+    from megatron_mimo.training.preemption import STARTED_AT_VARIABLE
 
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):
@@ -59,6 +61,7 @@ def start_ranks(module: str, options: Ranks, arguments: list[str], requeue_exit_
     if options.nproc > 1:
         # One thread a rank for libraries that ask nobody; torch's own threads are set by num_threads.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ[STARTED_AT_VARIABLE] = str(time.time())
     # Other signals are this launcher's; torch's agent would give the ranks 30 seconds, saved or not.
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"
     final = (USER_ERROR_EXIT_CODE, STOPPED_EXIT_CODE, requeue_exit_code)

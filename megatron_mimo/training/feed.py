@@ -18,6 +18,7 @@ from megatron_mimo.training.batch import (
 )
 from megatron_mimo.training.measure import StepTimer
 from megatron_mimo.training.schedule import Schedule
+from megatron_mimo.training.skips import in_order, stage_jumps
 from megatron_mimo.training.state import Progress, micro_batch_indices
 from megatron_mimo.training.training_data import TrainingData
 
@@ -36,11 +37,13 @@ class StageFeed:
         self.model_shape = model_shape(self._attention, stage.micro_batch_size, stage.seq_length)
         # Of the position, not of the plan: the batches before it may have been of another size.
         count = progress.samples_in_stage + schedule.samples_to_stage_end(progress.consumed_tokens)
-        samples = data.stage_samples(progress.stage, count)
+        jumps = stage_jumps(config.skip_data, schedule, progress)
+        samples = data.stage_samples(progress.stage, count + sum(jump.length for jump in jumps))
         # A mixture has its own order of sources; the reports use that of the whole data.
         self._source_numbers = [data.sources.index(name) for name in samples.sources]
         rank, size = parallel_state.get_data_parallel_rank(), parallel_state.get_data_parallel_world_size()
-        self._rows = build_loader(samples, micro_batch_indices(progress, schedule, rank, size), config.data)
+        order = in_order(micro_batch_indices(progress, schedule, rank, size), jumps)
+        self._rows = build_loader(samples, order, config.data)
 
     def batches(self, timer: StepTimer) -> Iterator[Batch]:
         """The next micro-batches; the time spent waiting for the loader is added to `timer`."""

@@ -26,7 +26,8 @@ from megatron_mimo.model.build import set_rotary_base
 from megatron_mimo.platform.formats import format_count, format_seconds
 from megatron_mimo.training.batch import Batch
 from megatron_mimo.training.callbacks import ReportWriter
-from megatron_mimo.training.checkpoint_files import complete_checkpoints, read_run_json
+from megatron_mimo.training.checkpoint_files import CHECKPOINTS, complete_checkpoints
+from megatron_mimo.training.checkpoint_record import read_record
 from megatron_mimo.training.disk import checkpoint_bytes, disk_need, saves_left
 from megatron_mimo.training.evaluation import Evaluator
 from megatron_mimo.training.feed import StageFeed, micro_batches_of_step
@@ -165,8 +166,8 @@ def _done(trainer: Trainer) -> int:
     """Steps of the newest checkpoint in the run's folder."""
     answer = [0]
     if dist.get_rank() == 0:
-        found = complete_checkpoints(Path(trainer.config.output_dir) / "checkpoints", hash_files=False)
-        answer = [read_run_json(found[-1])["step"] if found else 0]
+        found = complete_checkpoints(Path(trainer.config.output_dir) / CHECKPOINTS, hash_files=False)
+        answer = [read_record(found[-1]).progress.step if found else 0]
     dist.broadcast_object_list(answer, src=0)
     return answer[0]
 

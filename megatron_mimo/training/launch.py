@@ -59,7 +59,7 @@ def launch(
     from megatron_mimo.model.spec import choose_backend
     from megatron_mimo.training.callbacks import Callback, Callbacks, default_callbacks
     from megatron_mimo.training.disk import check_disk
-    from megatron_mimo.training.distributed import distributed, is_reporting_rank
+    from megatron_mimo.training.distributed import World, distributed, is_reporting_rank
     from megatron_mimo.training.trainer import FINISHED, PREEMPTED, Trainer
 
     class RunFiles(Callback):
@@ -73,6 +73,7 @@ def launch(
     rank = int(os.environ.get("RANK", "0"))
     output_dir = Path(config.output_dir)
     choose_backend(config.precision)
+    config.check_world_size(World.from_environment().size)
     with distributed(config), ExitStack() as stack:
         if forecast_only:
             return show_forecast(prepare)

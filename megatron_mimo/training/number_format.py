@@ -13,7 +13,7 @@ from megatron_mimo.config import UserError
 from megatron_mimo.config.precision import PrecisionConfig
 from megatron_mimo.config.run import RunConfig
 from megatron_mimo.platform.number_format import NumberFormat, best_format, slow_bf16_warning
-from megatron_mimo.training.checkpoint_files import resumable_run_json
+from megatron_mimo.training.checkpoint_files import CHECKPOINTS, resumable_record
 
 Run = TypeVar("Run", bound=RunConfig)
 
@@ -36,8 +36,8 @@ def decided(precision: PrecisionConfig, started: str | None) -> PrecisionConfig:
 
 def started_with(output_dir: Path) -> str | None:
     """The dtype of the newest checkpoint that a run in `output_dir` would resume from; None where there is none."""
-    run = resumable_run_json(output_dir / "checkpoints")
-    return run["config"]["precision"]["dtype"] if run else None
+    record = resumable_record(output_dir / CHECKPOINTS)
+    return record.dtype if record else None
 
 
 def remarks(asked: str, precision: PrecisionConfig, started: str | None) -> list[str]:

@@ -8,14 +8,23 @@ from collections.abc import Iterable
 from typing import Any
 
 from megatron_mimo.config import PretrainConfig, UserError
+from megatron_mimo.config.stages import SkippedData
+from megatron_mimo.training.checkpoint_record import CheckpointRecord, SourceRecord
+from megatron_mimo.training.schedule import Schedule
+from megatron_mimo.training.skips import stage_jumps
 from megatron_mimo.training.state import Progress
 
 LONGEST_LIST = 12
+BRANCH = (
+    "\nData that the run has read is left out by going on from a checkpoint before it: megatron-mimo checkpoints"
+    " RUN --branch-from STEP NEW"
+)
 UNSAID = (
     "name",
     "output_dir",
     "num_threads",
     "max_steps",
+    "stop_after_seconds",
     "start",
     "checkpoint",
     "resume",
@@ -28,39 +37,34 @@ UNSAID_ENDS = ("data.path", "data.tokenizer", "data.loader", "data.num_workers",
 """Of data and mixtures the content is compared; what became of a stage is said by itself."""
 
 
-def settle_stages(config: PretrainConfig, run: dict[str, Any]) -> list[str]:
-    """Give the stages of `config` the lengths that the run of run.json has made them; returns what is to be said.
+def settle_stages(config: PretrainConfig, saved: CheckpointRecord) -> list[str]:
+    """Give the stages of `config` the lengths that the saved run has made them; returns what is to be said.
 
     Raises UserError where the configuration lacks the stage that the run is in, or has another in its place.
     """
-    saved = run["config"]["stages"]
+    progress = saved.progress
     names = [stage.name for stage in config.stages]
-    begun = [stage["name"] for stage in saved[: run["stage"] + 1]]
+    begun = [stage.name for stage in saved.stages[: progress.stage + 1]]
     if names[: len(begun)] != begun:
         raise UserError(
-            f"the checkpoint of step {run['step']} has begun the stages {', '.join(begun)}; the configuration has"
+            f"the checkpoint of step {progress.step} has begun the stages {', '.join(begun)}; the configuration has"
             f" {', '.join(names)}. Keep those that have begun, in their order, or choose a new output_dir"
         )
     start, said = 0, []
-    for index, stage in enumerate(config.stages[: run["stage"] + 1]):
-        if index < run["stage"]:
-            length = _length(saved[index])
+    for index, stage in enumerate(config.stages[: progress.stage + 1]):
+        if index < progress.stage:
+            length = saved.stages[index].length
             if stage.length != length:
                 said.append(f"stage {stage.name} is over: its {length:,} tokens stand, not {stage.length:,}")
                 stage.ended_after_tokens = length
             start += length
-        elif index + 1 < len(config.stages) and stage.length <= run["consumed_tokens"] - start:
-            stage.ended_after_tokens = run["consumed_tokens"] - start
+        elif index + 1 < len(config.stages) and stage.length <= progress.consumed_tokens - start:
+            stage.ended_after_tokens = progress.consumed_tokens - start
             said.append(
                 f"stage {stage.name} ends here, after {stage.ended_after_tokens:,} tokens: the configuration gives it"
                 f" {stage.tokens:,}"
             )
     return said
-
-
-def _length(stage: dict[str, Any]) -> int:
-    ended = stage.get("ended_after_tokens")
-    return stage["tokens"] if ended is None else ended
 
 
 def settle_progress(progress: Progress, stage: int) -> Progress:
@@ -70,37 +74,47 @@ def settle_progress(progress: Progress, stage: int) -> Progress:
     return Progress(progress.step, progress.consumed_tokens, stage, 0)
 
 
-def check_order(config: PretrainConfig, run: dict[str, Any], stage: int, facts: dict[str, Any]) -> None:
+def check_order(config: PretrainConfig, saved: CheckpointRecord, stage: int, present: CheckpointRecord) -> None:
     """Raise UserError where the next samples of `stage` would not be those that follow the ones already read.
 
-    `facts`: `data` and `order` (what the samples of each stage are made of, by its name) as run.json records them.
+    `present`: what this start would record.
     """
-    if stage != run["stage"] or run["samples_in_stage"] == 0:
+    progress, name, order = saved.progress, config.stages[stage].name, present.order or {}
+    if stage != progress.stage or progress.samples_in_stage == 0:
         return
-    name, saved = config.stages[stage].name, run["config"]
-    sources = facts["order"].get(name) or facts["data"]
-    values = {
-        "seed": (saved["seed"], config.seed),
-        "seq_length": (saved["stages"][stage]["seq_length"], config.stages[stage].seq_length),
-        "data": (_training_part(run.get("data", {}), sources), _training_part(facts["data"], sources)),
+    sources = order.get(name) or present.data
+    values: dict[str, tuple[Any, Any]] = {
+        "seed": (saved.seed, config.seed),
+        "seq_length": (saved.stages[stage].seq_length, config.stages[stage].seq_length),
+        "data": (_contents(saved.data, sources), _contents(present.data, sources)),
     }
-    if "order" in run:
-        values["mixture"] = (run["order"].get(name), facts["order"].get(name))
+    before, now = (_behind(skipped, config, progress) for skipped in (saved.skip_data, config.skip_data))
+    values["skip_data"] = (before, now)
+    if saved.order is not None:
+        values["mixture"] = (saved.order.get(name), order.get(name))
     lost = [key for key, (before, now) in values.items() if before != now and key not in config.resume.allow]
     if lost:
         changes = "\n".join(f"  {key}: {_shown(key, *values[key])}" for key in lost)
         raise UserError(
-            f"stage {name} is {run['samples_in_stage']:,} samples under way, and what decides their order has"
+            f"stage {name} is {progress.samples_in_stage:,} samples under way, and what decides their order has"
             " changed:\n"
             f"{changes}\n"
             "Its place in the data would be lost: some tokens would be read again, others never. Set back what has"
             f" changed, or go on on purpose with resume.allow=[{', '.join(lost)}]"
+            f"{BRANCH if 'skip_data' in lost else ''}"
         )
 
 
-def _training_part(data: dict[str, Any], sources: Iterable[str]) -> dict[str, Any]:
+def _behind(skip_data: list[SkippedData], config: PretrainConfig, progress: Progress) -> list[str]:
+    """Jumps in the data of this stage that lie behind the position: those ahead may be added and removed."""
+    jumps = stage_jumps(skip_data, Schedule(config.stages, config.mtp_loss), progress)
+    behind = sorted(jump for jump in jumps if jump.at < progress.samples_in_stage)
+    return [f"{jump.length:,} sequences after {jump.at:,}" for jump in behind]
+
+
+def _contents(data: dict[str, SourceRecord], sources: Iterable[str]) -> dict[str, Any]:
     """What a stage reads of the data: other sources, and what is held out, may change."""
-    return {name: data[name].get("train", data[name]) for name in sources if name in data}
+    return {name: data[name].content for name in sources if name in data}
 
 
 def _shown(key: str, before: Any, now: Any) -> str:

@@ -6,35 +6,39 @@ The pre-trained MTP layer is copied to the further ones, and these are trained w
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from megatron_mimo.config import ConfigError, ModelConfig, PretrainConfig, StartConfig, UserError
+from megatron_mimo.config import ConfigError, ModelConfig, StartConfig, UserError
 from megatron_mimo.model.gpt import MTPGPTModel
 from megatron_mimo.training.checkpoint import check_same_model, load_weights
-from megatron_mimo.training.checkpoint_files import complete_checkpoints, damage, read_run_json
+from megatron_mimo.training.checkpoint_files import complete_checkpoints, damage
+from megatron_mimo.training.checkpoint_record import RUN_FILE, CheckpointRecord, read_record
 
 MTP_LAYER = re.compile(r"mtp\.layers\.(\d+)\.")
 
 
 def start_from(
-    chunks: list[MTPGPTModel], config: PretrainConfig, start: StartConfig, own_run: dict[str, Any] | None = None
+    chunks: list[MTPGPTModel],
+    model: ModelConfig,
+    start: StartConfig,
+    hash_files: bool,
+    own: CheckpointRecord | None = None,
 ) -> int:
     """Load the weights of `start.checkpoint`, from any layout, and freeze what `start.train` leaves alone.
 
     MTP layers that the checkpoint does not have become copies of its last one; returns how many it has.
-    `own_run`: run.json of the run's own checkpoint that it resumes from, which brings all weights: `start.checkpoint`
-    may be gone by then. Raises UserError when the checkpoint holds another architecture.
+    `own`: of the run's own checkpoint that it resumes from, which brings all weights: `start.checkpoint` may be gone by
+    then. Raises UserError when the checkpoint holds another architecture.
     """
-    saved_layers = (own_run or {}).get("start_mtp_layers")
-    if saved_layers is None and (own_run is None or start.train != "all"):
-        path = find_checkpoint(Path(start.checkpoint), config.checkpoint.verify_on_load == "sha256")
-        saved_layers = check_start(path, read_run_json(path)["model"], config.model, start)
-        if own_run is None:
+    saved_layers = own.start_mtp_layers if own else None
+    if saved_layers is None and (own is None or start.train != "all"):
+        path = find_checkpoint(Path(start.checkpoint), hash_files)
+        saved_layers = check_start(path, read_record(path).model, model, start)
+        if own is None:
             load_weights(path, chunks, lambda name: not is_new(name, saved_layers))
             for chunk in chunks:
                 _copy_last_mtp_layer(chunk, saved_layers)
     if saved_layers is None:
-        return config.model.mtp_num_layers
+        return model.mtp_num_layers
     if start.train == "new_mtp_layers":
         for chunk in chunks:
             for name, parameter in chunk.named_parameters():
@@ -44,7 +48,7 @@ def start_from(
 
 def find_checkpoint(path: Path, hash_files: bool) -> Path:
     """A `step_*` folder itself, or the newest good one of a folder of checkpoints."""
-    if (path / "run.json").is_file():
+    if (path / RUN_FILE).is_file():
         problem = damage(path, hash_files)
         if problem is not None:
             raise UserError(f"start.checkpoint: {path} is damaged: {problem}; take another one")
@@ -55,9 +59,9 @@ def find_checkpoint(path: Path, hash_files: bool) -> Path:
     return found[-1]
 
 
-def check_start(path: Path, saved: dict[str, Any], model: ModelConfig, start: StartConfig) -> int:
+def check_start(path: Path, saved: ModelConfig, model: ModelConfig, start: StartConfig) -> int:
     """The checkpoint's number of MTP layers; raises UserError where it cannot become `model`."""
-    saved_layers, wanted = saved["mtp_num_layers"], model.mtp_num_layers
+    saved_layers, wanted = saved.mtp_num_layers, model.mtp_num_layers
     check_same_model(path, saved, replace(model, mtp_num_layers=saved_layers))
     if saved_layers > wanted or (saved_layers == 0 and wanted > 0):
         raise ConfigError(
@@ -76,21 +80,19 @@ def is_new(name: str, saved_layers: int) -> bool:
     return match is not None and int(match.group(1)) >= saved_layers
 
 
-def start_run(start: StartConfig) -> dict[str, Any]:
-    """run.json of the checkpoint that the weights come from; raises UserError where there is none."""
-    return read_run_json(find_checkpoint(Path(start.checkpoint), hash_files=False))
+def start_record(start: StartConfig) -> CheckpointRecord:
+    """Of the checkpoint that the weights come from; raises UserError where there is none."""
+    return read_record(find_checkpoint(Path(start.checkpoint), hash_files=False))
 
 
-def lineage(is_chat: bool, origin: dict[str, Any] | None) -> dict[str, Any]:
-    """What weights keep of the run.json (`origin`) they started from: whether they chat, and their licence.
+def with_lineage(record: CheckpointRecord, is_chat: bool, origin: CheckpointRecord | None) -> CheckpointRecord:
+    """`record` with what weights keep of those (`origin`) they started from: whether they chat, and their licence.
 
     `chat_trained` is None where nobody knows: they were imported, and their folder did not say it.
     """
     if origin is None:
-        return {"chat_trained": is_chat}
-    return {"chat_trained": is_chat or origin.get("chat_trained")} | {
-        name: origin[name] for name in ("license",) if name in origin
-    }
+        return replace(record, chat_trained=is_chat)
+    return replace(record, chat_trained=is_chat or origin.chat_trained, license=origin.license)
 
 
 def _copy_last_mtp_layer(chunk: MTPGPTModel, saved_layers: int) -> None:

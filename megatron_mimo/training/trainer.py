@@ -1,7 +1,7 @@
 """The pre-training loop, which reads like the recipe: stages, steps, evaluation, checkpoints, guards."""
 
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from megatron_mimo.model.initialize import initialize_weights, is_low_rank
 from megatron_mimo.model.lora import add_lora
 from megatron_mimo.model.product_attention import MAX_PRODUCT_LENGTH
 from megatron_mimo.model.spec import choose_backend
-from megatron_mimo.platform.environment import package_version
+from megatron_mimo.platform.environment import package_versions
+from megatron_mimo.platform.formats import format_seconds
 from megatron_mimo.training.batch import document_attention
 from megatron_mimo.training.callbacks import Callback
 from megatron_mimo.training.checkpoint import Checkpointer, latest_checkpoint
-from megatron_mimo.training.checkpoint_files import read_run_json
+from megatron_mimo.training.checkpoint_files import CHECKPOINTS
+from megatron_mimo.training.checkpoint_record import CheckpointRecord, read_record, source_records, stage_records
 from megatron_mimo.training.evaluation import Evaluator
 from megatron_mimo.training.feed import StageFeed, micro_batches_of_step
 from megatron_mimo.training.guards import LossGuard, TrainingStopped
@@ -32,11 +34,11 @@ from megatron_mimo.training.optimizer import (
     set_learning_rate,
     wrap_data_parallel,
 )
-from megatron_mimo.training.preemption import PreemptionHandler
+from megatron_mimo.training.preemption import TIME_LIMIT, PreemptionHandler
 from megatron_mimo.training.profile import step_profiler
 from megatron_mimo.training.resume import check_order, differences, settle_progress, settle_stages
 from megatron_mimo.training.schedule import Schedule
-from megatron_mimo.training.start import lineage, start_from, start_run
+from megatron_mimo.training.start import start_from, start_record, with_lineage
 from megatron_mimo.training.state import Progress, advance, is_finished
 from megatron_mimo.training.step import LossReport, TrainStep
 from megatron_mimo.training.straggler import StragglerMonitor, straggler_table
@@ -62,11 +64,13 @@ class Trainer:
         self._start_mtp_layers = 0
         chunks = build_model(config.model, config.parallel, config.precision, first.seq_length, first.rotary_base)
         initialize_weights(chunks, config.model, config.seed)
-        self._latest, origin = latest_checkpoint(config), None
+        folder = Path(config.output_dir) / CHECKPOINTS
+        self._latest, origin = latest_checkpoint(folder, config.checkpoint), None
         if config.start:
-            own_run = read_run_json(self._latest) if self._latest else None
-            origin = own_run or start_run(config.start)
-            self._start_mtp_layers = start_from(chunks, config, config.start, own_run)
+            own = read_record(self._latest) if self._latest else None
+            origin = own or start_record(config.start)
+            hash_files = config.checkpoint.verify_on_load == "sha256"
+            self._start_mtp_layers = start_from(chunks, config.model, config.start, hash_files, own)
         if config.lora:
             add_lora(chunks, config.lora)
             initialize_weights(chunks, config.model, config.seed, wanted=is_low_rank)
@@ -74,7 +78,8 @@ class Trainer:
         self.schedule = Schedule(config.stages, config.mtp_loss)
         self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision)
         self.step = TrainStep(self.chunks, 1 + config.model.mtp_num_layers, len(data.sources))
-        self.checkpoints = Checkpointer(config, self.chunks, self.optimizer, self._facts(origin))
+        record = self._record(origin)
+        self.checkpoints = Checkpointer(folder, config.checkpoint, self.chunks, self.optimizer, record)
         self.evaluator = Evaluator(config, data, self.backend, self.step)
         self.progress = Progress()
         self.saved_step = 0
@@ -99,11 +104,14 @@ class Trainer:
             self.callbacks.on_start(self.config, self.progress.step, self.progress.consumed_tokens)
             profiler = stack.enter_context(step_profiler(self.config, self.progress.step))
             # From here on there is something to save; before, a signal ends the program (platform/signals.py).
-            preemption = stack.enter_context(PreemptionHandler())
+            preemption = stack.enter_context(PreemptionHandler(self.config.stop_after_seconds))
             reason = FINISHED
             while not self._is_done():
                 if self._train_stage(preemption, watchdog, profiler) == PREEMPTED:
                     reason = INTERRUPTED if preemption.by_hand else PREEMPTED
+                    if preemption.agreed == TIME_LIMIT and dist.get_rank() == 0:
+                        limit = self.config.stop_after_seconds or 0
+                        print(f"{format_seconds(limit)} (stop_after_seconds) are over: saving", flush=True)
                     break
             self._finish(reason, watchdog)
         return reason
@@ -191,25 +199,27 @@ class Trainer:
         latest = self.checkpoints.latest()
         if latest is None:
             raise TrainingStopped(f"no checkpoint to roll back to: {self.guard.reason}")
-        progress, guard_state = self.checkpoints.load(latest)
-        self.progress = settle_progress(progress, self.schedule.stage_index(progress.consumed_tokens))
-        self.guard.rolled_back(guard_state)
+        saved = self.checkpoints.load(latest)
+        self.progress = settle_progress(saved.progress, self.schedule.stage_index(saved.progress.consumed_tokens))
+        self.guard.rolled_back(saved.guard)
         self.callbacks.on_rollback(self.progress.step, self.progress.consumed_tokens)
 
     def _restore(self, path: Path) -> None:
         """Raises UserError where the run cannot go on from there with this configuration."""
-        run, facts = read_run_json(path), self.checkpoints.facts
-        said = settle_stages(self.config, run)
+        saved, present = read_record(path), self.checkpoints.record
+        said = settle_stages(self.config, saved)
         self.schedule = Schedule(self.config.stages, self.config.mtp_loss)
-        stage = self.schedule.stage_index(run["consumed_tokens"])
-        check_order(self.config, run, stage, facts)
-        said += [f"changed: {line}" for line in differences(run["config"], asdict(self.config))]
-        said += [f"changed: layout.{line}" for line in differences(run["layout"], facts["layout"])]
-        progress, guard_state = self.checkpoints.load(path)
-        self.progress = settle_progress(progress, stage)
+        recorded = {"stages": stage_records(self.config.stages), "config": asdict(self.config)}
+        present = self.checkpoints.record = replace(present, **recorded)
+        stage = self.schedule.stage_index(saved.progress.consumed_tokens)
+        check_order(self.config, saved, stage, present)
+        said += [f"changed: {line}" for line in differences(saved.config, asdict(self.config))]
+        said += [f"changed: layout.{line}" for line in differences(saved.layout, present.layout)]
+        self.checkpoints.load(path)
+        self.progress = settle_progress(saved.progress, stage)
         self.saved_step = self.progress.step
-        self.guard.load_state_dict(guard_state)
-        if stage != progress.stage:
+        self.guard.load_state_dict(saved.guard)
+        if stage != saved.progress.stage:
             self.guard.start_stage()
         if dist.get_rank() == 0:
             position = f"step {self.progress.step}, {self.progress.consumed_tokens:,} tokens"
@@ -223,13 +233,21 @@ class Trainer:
         wanted = self.config.evaluation.sequences
         for index, stage in enumerate(self.config.stages[self.progress.stage :], start=self.progress.stage):
             document_attention(self.config, stage, self.backend)
-            notes = self.data.stage_notes(index, self.schedule.stage_samples(index))
+            notes = self.data.stage_notes(index, self.schedule.stage_samples(index)) + self._skip_notes(index)
             self.data.stage_samples(index, 1)
             held_out = self.data.held_out_samples(stage.seq_length, 1) if wanted else {}
             if wanted and not held_out:
                 notes.append(f"nothing is held out: stage {stage.name} is not evaluated")
             if dist.get_rank() == 0:
                 print("".join(f"{note}\n" for note in notes), end="", flush=True)
+
+    def _skip_notes(self, stage: int) -> list[str]:
+        return [
+            f"  {skipped.tokens:,} tokens of the data are left out after {skipped.after_tokens:,} tokens (skip_data)"
+            for skipped in self.config.skip_data
+            if self.schedule.stage_index(skipped.after_tokens) == stage
+            and skipped.after_tokens >= self.progress.consumed_tokens
+        ]
 
     def _is_done(self) -> bool:
         limit = self.config.max_steps
@@ -255,18 +273,27 @@ class Trainer:
             "optimizer": type(distributed_parts(self.optimizer)[0].optimizer).__module__ + " AdamW, fp32 states",
         }
 
-    def _facts(self, origin: dict[str, Any] | None) -> dict[str, Any]:
-        """What a checkpoint's run.json tells beside configuration and progress; `origin` is the start's run.json."""
-        packages = ("torch", "megatron-core", "transformer-engine", "numpy")
-        return {
-            "versions": {name: package_version(name) for name in ("megatron-mimo", *packages)},
-            "tokenizer_sha256": self.data.tokenizer_sha256,
-            "data": self.data.facts,
-            "order": {stage.name: self.data.stage_order(index) for index, stage in enumerate(self.config.stages)},
-            **lineage(self.data.is_chat, origin),
-            "backend": self.backend,
-            "start_mtp_layers": self._start_mtp_layers,
-            "layout": asdict(self.config.parallel)
-            | {"data_parallel_size": parallel_state.get_data_parallel_world_size()},
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        }
+    def _record(self, origin: CheckpointRecord | None) -> CheckpointRecord:
+        """What is known of the run before its first step; `origin`: of the weights that it starts from."""
+        config = self.config
+        record = CheckpointRecord(
+            name=config.name,
+            model=config.model,
+            stages=stage_records(config.stages),
+            tokenizer_sha256=self.data.tokenizer_sha256,
+            tokenizer_folder=config.data.tokenizer,
+            seed=config.seed,
+            dtype=config.precision.dtype,
+            lora=config.lora,
+            start_checkpoint=config.start.checkpoint if config.start else "",
+            start_mtp_layers=self._start_mtp_layers,
+            data=source_records(self.data.facts),
+            skip_data=config.skip_data,
+            order={stage.name: self.data.stage_order(index) for index, stage in enumerate(config.stages)},
+            layout=asdict(config.parallel) | {"data_parallel_size": parallel_state.get_data_parallel_world_size()},
+            versions=package_versions(),
+            backend=self.backend,
+            device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            config=asdict(config),
+        )
+        return with_lineage(record, self.data.is_chat, origin)

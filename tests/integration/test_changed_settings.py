@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from megatron_mimo import pretrain
+from megatron_mimo.cli.checkpoints import main as checkpoints
 from support.tiny import tiny_tree, write_run
 
 pytest.importorskip("megatron.core")
@@ -68,6 +69,43 @@ def test_a_stage_ended_early_starts_the_next(
     assert start(resumed, tree) == 0
     stages = [line["stage"] for line in lines(resumed)]
     assert stages == ["stage1"] * 12 + ["stage2"] * 5
+
+
+def test_a_run_with_a_time_limit_is_saved_and_wants_to_be_started_again(
+    twelve: Path, tmp_path: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """This process is older than the limit: every start takes a step, no more."""
+    tree = tree_of(tiny_data, tmp_path)
+    for step in (1, 2):
+        assert start(tmp_path, tree, "stop_after_seconds=0.5") == 85
+        said = capsys.readouterr().out
+        assert "(stop_after_seconds) are over: saving" in said and f"saved after step {step}; resume with: " in said
+        assert (tmp_path / "run" / "REQUEUE").is_file()
+        assert (tmp_path / "run" / "checkpoints" / f"step_{step:08d}").is_dir()
+    assert start(tmp_path, tree, "max_steps=4") == 0
+    assert not (tmp_path / "run" / "REQUEUE").exists()
+    assert "changed" not in capsys.readouterr().out
+    assert [line["loss"] for line in lines(tmp_path)] == [line["loss"] for line in lines(twelve)[:4]]
+
+
+def test_data_around_a_spike_is_left_out_in_a_branch(
+    twelve: Path, tmp_path: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused where it was read already; a branch from before it goes on with what follows, and may be resumed."""
+    skip = f"skip_data=[{{after_tokens: {9 * STEP_TOKENS}, tokens: {2 * STEP_TOKENS}}}]"
+    shutil.copytree(twelve / "run", tmp_path / "run")
+    tree = tree_of(tiny_data, tmp_path)
+    assert start(tmp_path, tree, skip) == 2
+    assert "skip_data: checkpoint [], configuration ['16 sequences after 72']" in capsys.readouterr().err
+    assert checkpoints([str(tmp_path / "run"), "--branch-from", "8", str(tmp_path / "new" / "run")]) == 0
+    config = str(tmp_path / "new" / "run" / "config.yaml")
+    for last in (11, 13):
+        assert pretrain.main([config, skip, f"max_steps={last}"]) == 0
+    assert "1,024 tokens of the data are left out after 4,608 tokens (skip_data)" in capsys.readouterr().out
+    branched, original = lines(tmp_path / "new"), lines(twelve)
+    assert [line["step"] for line in branched] == list(range(1, 14))
+    same = [ours["loss"] == theirs["loss"] for ours, theirs in zip(branched, original, strict=False)]
+    assert same == [True] * 9 + [False] * 3, "the tenth step reads what the twelfth would have"
 
 
 def test_a_larger_batch_goes_on(resumed: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,6 @@ need no messages, load the imported checkpoint into it as `dist_checkpointing.lo
 """
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from megatron_mimo.convert.hf_import import import_checkpoint
 from megatron_mimo.convert.megatron import TorchDistCheckpoint
 from megatron_mimo.convert.megatron_writer import Chunk, write_chunks, write_metadata
 from megatron_mimo.convert.parallel import MergedRanks, Place, rank_weights
+from megatron_mimo.training.checkpoint_record import write_record
 
 MODEL = ModelConfig(
     num_layers=4,
@@ -170,7 +170,7 @@ def test_every_layout_both_ways(megatron, case: Case, tmp_path: Path, tensor: in
         name = f"__{tensor_rank + tensor * pipeline_rank}_0.distcp"
         files[name] = write_chunks(saved / name, (pair for chunk in chunks for pair in stored_chunks(chunk)))
     write_metadata(saved, files)
-    (saved / "run.json").write_text(json.dumps(imported.run))
+    write_record(saved, imported.record)
 
     export_checkpoint(saved, tmp_path / "model")
     exported = {k: t for path in (tmp_path / "model").glob("*.safetensors") for k, t in load_file(path).items()}

@@ -18,7 +18,7 @@ def test_every_tensor_comes_back_layer_by_layer(write_checkpoint, megatron_weigh
     assert checkpoint.shapes == {name: tuple(tensor.shape) for name, tensor in megatron_weights.items()}
     for name, tensor in megatron_weights.items():
         assert torch.equal(checkpoint.read(name), tensor), name
-    assert checkpoint.run["step"] == 7
+    assert checkpoint.record.progress.step == 7
 
 
 def test_dtype_is_kept(write_checkpoint, megatron_weights) -> None:

@@ -9,18 +9,15 @@ import matplotlib.image
 import pytest
 import yaml
 
-from megatron_mimo.config import ModelConfig
 from megatron_mimo.convert.card_results import write_results
 from megatron_mimo.convert.hf_import import read_license
 from megatron_mimo.convert.model_card import model_card
 from megatron_mimo.convert.run_record import RunRecord, loss_curve, read_run_record
 from megatron_mimo.data.chat.nano import CHECK_WORDINGS
 from megatron_mimo.training.metrics import StepMetrics
+from support.records import record as checkpoint_record
 
-MODEL = ModelConfig(
-    num_layers=1, hidden_size=64, ffn_hidden_size=64, num_attention_heads=2, num_query_groups=1, kv_channels=32,
-    vocab_size=384,
-)  # fmt: skip
+RUN = checkpoint_record(step=2, consumed_tokens=200)
 
 
 def step(number: int, loss: float) -> dict:
@@ -61,13 +58,11 @@ def test_a_checkpoint_without_its_run(tmp_path: Path) -> None:
 
 
 def test_the_card_shows_it(checkpoint: Path) -> None:
-    stage = {"name": "one", "tokens": 300, "seq_length": 100, "rotary_base": 10_000, "mixture": "one.yaml"}
-    run = {"config": {"stages": [stage], "start": None}, "consumed_tokens": 200, "step": 2}
-    card = model_card(run, MODEL, "one", read_run_record(checkpoint, step=2))
+    card = model_card(RUN, read_run_record(checkpoint, step=2))
     assert "(training_curve.png)" in card
     assert "| text | 4.2500 |" in card
     assert "```\ntorchrun -m megatron_mimo.pretrain run.yaml\n```" in card
-    assert "Held-out" not in model_card(run, MODEL, "one", RunRecord())
+    assert "Held-out" not in model_card(RUN, RunRecord())
 
 
 RESULTS = {
@@ -75,14 +70,6 @@ RESULTS = {
     "bits_per_byte": {"model": {"all": 1.25, "text": 1.5}, "gzip -9": {"all": 2.0, "text": 2.25}},
     "arithmetic": {"all": {"correct": 9, "total": 10, "accuracy": 0.9, "low": 0.596, "high": 0.982}},
     "speculation": {"all": {"acceptance_rate": 0.75, "draft_tokens": 400}, "none": {"acceptance_rate": None}},
-}
-RUN = {
-    "config": {
-        "stages": [{"name": "one", "tokens": 300, "seq_length": 100, "rotary_base": 10_000, "mixture": "one.yaml"}],
-        "start": None,
-    },
-    "consumed_tokens": 200,
-    "step": 2,
 }
 
 
@@ -92,18 +79,18 @@ def test_results_of_this_very_checkpoint_are_in_its_card(checkpoint: Path) -> No
     (run_folder / "chat.json").write_text(
         json.dumps({"step": 2, "wordings": {wording: {"right": 1, "total": 2} for wording in CHECK_WORDINGS}})
     )
-    card = model_card(RUN, MODEL, "one", read_run_record(checkpoint, step=2))
+    card = model_card(RUN, read_run_record(checkpoint, step=2))
     assert "| this model | 1.250 | 1.500 |" in card
     assert "| all | 9 of 10 | 90.0% | 59.6% to 98.2% |" in card
     assert "| all | 75.0% | 400 |" in card
     assert "A+B=?" not in card, "the answers of a model that was fine-tuned from it"
-    chat_card = model_card(RUN | {"chat_trained": True}, MODEL, "one", read_run_record(checkpoint, step=2))
+    chat_card = model_card(dataclasses.replace(RUN, chat_trained=True), read_run_record(checkpoint, step=2))
     assert "| A+B=? | 1 of 2 |" in chat_card and "| Can you tell me what A plus B is? | 1 of 2 |" in chat_card
-    assert "this model" not in model_card(RUN, MODEL, "one", read_run_record(checkpoint, step=3))
+    assert "this model" not in model_card(RUN, read_run_record(checkpoint, step=3))
 
 
 def test_a_later_evaluation_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text(model_card(RUN, MODEL, "one", RunRecord()))
+    (tmp_path / "README.md").write_text(model_card(RUN, RunRecord()))
     write_results(tmp_path, RESULTS)
     write_results(tmp_path, {"bits_per_byte": {"model": {"all": 1.125}}})
     card = (tmp_path / "README.md").read_text()
@@ -117,10 +104,10 @@ def front_matter(card: str) -> dict:
 
 
 def test_the_card_names_a_licence(tmp_path: Path) -> None:
-    assert front_matter(model_card(RUN, MODEL, "one", RunRecord()))["license"] == "apache-2.0"
-    assert front_matter(model_card(RUN | {"license": "mit"}, MODEL, "one", RunRecord()))["license"] == "mit"
-    imported = RUN | {"imported_from": "elsewhere"}
-    assert front_matter(model_card(imported, MODEL, "one", RunRecord()))["license"] == "unknown"
+    assert front_matter(model_card(RUN, RunRecord()))["license"] == "apache-2.0"
+    assert front_matter(model_card(dataclasses.replace(RUN, license="mit"), RunRecord()))["license"] == "mit"
+    imported = dataclasses.replace(RUN, imported_from="elsewhere")
+    assert front_matter(model_card(imported, RunRecord()))["license"] == "unknown"
     assert read_license(tmp_path) == "unknown"
     (tmp_path / "README.md").write_text("---\nlicense: mit\ntags: [a]\n---\n# Model\n")
     assert read_license(tmp_path) == "mit"
@@ -134,12 +121,12 @@ def test_the_card_asks_what_the_model_knows(checkpoint: Path, tmp_path: Path) ->
     problems.parent.mkdir(parents=True)
     problems.write_text(json.dumps({"id": "4+3", "prompt": "Question: 4+3=?\n", "answer": "7"}) + "\n")
     (tmp_path / "config.yaml").write_text(f"data: {{path: {tmp_path / 'data'}}}\n")
-    base = model_card(RUN | {"chat_trained": False}, MODEL, "one", read_run_record(checkpoint, step=2))
+    base = model_card(dataclasses.replace(RUN, chat_trained=False), read_run_record(checkpoint, step=2))
     assert "tokenizer('Question: 4+3=?\\n', return_tensors=\"pt\")" in base
     assert "continues text" in base
-    chat = model_card(RUN | {"chat_trained": True}, MODEL, "one", read_run_record(checkpoint, step=2))
+    chat = model_card(dataclasses.replace(RUN, chat_trained=True), read_run_record(checkpoint, step=2))
     assert "apply_chat_template(messages" in chat
-    foreign = model_card(RUN | {"imported_from": "x"}, MODEL, "one", RunRecord())
+    foreign = model_card(dataclasses.replace(RUN, imported_from="x"), RunRecord())
     assert "The capital of France is" in foreign
     for card in (base, chat, foreign):
         compile(card.split("```python\n")[1].split("```")[0], "card", "exec")

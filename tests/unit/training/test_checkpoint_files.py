@@ -9,29 +9,21 @@ from typing import Any
 import pytest
 
 from megatron_mimo.config import UserError
+from megatron_mimo.platform.files import file_sha256
+from megatron_mimo.training import checkpoint_files
 from megatron_mimo.training.checkpoint_files import (
     Rotation,
     complete_checkpoints,
     damage,
     file_hashes,
+    hash_early,
     newest_checkpoint,
     put_in_place,
     step_folder,
 )
-
-TOKENS_A_STEP = 100
-
-
-def make(folder: Path, step: int, **facts: Any) -> Path:
-    """A checkpoint of a few bytes, as training writes it."""
-    path = folder / step_folder(step)
-    path.mkdir(parents=True)
-    (path / "__0_0.distcp").write_bytes(b"weights of step %d" % step)
-    (path / ".metadata").write_bytes(b"places")
-    position = {"step": step, "consumed_tokens": step * TOKENS_A_STEP, "stage": 0, "samples_in_stage": step}
-    (path / "run.json").write_text(json.dumps(position | facts))
-    (path / "checksums.json").write_text(json.dumps(file_hashes(path, 0, 1)))
-    return path
+from megatron_mimo.training.checkpoint_record import NewerRecord
+from support.records import TOKENS_A_STEP
+from support.records import write_checkpoint as make
 
 
 def flip(path: Path) -> None:
@@ -119,6 +111,32 @@ def test_a_checkpoint_of_an_earlier_version_is_sound(tmp_path: Path) -> None:
     path = make(tmp_path, 4)
     edited(path, "checksums.json", lambda listed: {n: e for n, e in listed.items() if n != "run.json"})
     assert damage(path, hash_files=True) is None
+
+
+def test_a_checkpoint_of_a_later_version_is_not_passed_over(tmp_path: Path) -> None:
+    """To go on from an older one would take back what the later program has trained."""
+    make(tmp_path, 4)
+    newer = make(tmp_path, 8)
+    edited(newer, "run.json", lambda run: run | {"version": 99})
+    (newer / "checksums.json").unlink()
+    (newer / "checksums.json").write_text(json.dumps(file_hashes(newer, 0, 1)))
+    for find in (newest_checkpoint, complete_checkpoints):
+        with pytest.raises(NewerRecord, match=r"version 99, this program reads up to 2: .* choose a new output_dir"):
+            find(tmp_path, hash_files=True)
+
+
+def test_what_the_writer_has_hashed_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make(tmp_path, 4)
+    (path / "__1_0.distcp").write_bytes(b"of rank 1")
+    (path / "checksums.json").unlink()
+    plain = [file_hashes(path, rank, 2) for rank in range(2)]
+    for rank in range(2):
+        hash_early(path, rank, 2)
+    read: list[str] = []
+    monkeypatch.setattr(checkpoint_files, "file_sha256", lambda file: read.append(file.name) or file_sha256(file))
+    assert [file_hashes(path, rank, 2) for rank in range(2)] == plain
+    assert sorted(read) == [".metadata", "run.json"]
+    assert not list(path.glob("*hashes*")), "its notes are no part of the checkpoint"
 
 
 def test_sizes_alone_do_not_read_the_weights_but_do_read_the_record(tmp_path: Path) -> None:

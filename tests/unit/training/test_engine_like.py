@@ -10,6 +10,7 @@ import torch
 
 from megatron_mimo.config import ConfigError, PretrainConfig, UserError
 from support.engine_like import DelayedScalingNorm, EngineNorm, use_fused_adam, use_norms
+from support.records import record
 from support.tiny import SEQ_LENGTH, tiny_config, tiny_tree
 
 pytest.importorskip("megatron.core")
@@ -47,7 +48,8 @@ class Run:
         wrapped = wrap_data_parallel(self.chunks)
         self.optimizer = build_optimizer(wrapped, config.optimizer, config.precision)
         self.step = TrainStep(wrapped, 1 + config.model.mtp_num_layers, 1)
-        self.checkpoints = Checkpointer(config, wrapped, self.optimizer, {"tokenizer_sha256": "", "layout": {}})
+        folder, saved = Path(config.output_dir) / "checkpoints", record(model=config.model)
+        self.checkpoints = Checkpointer(folder, config.checkpoint, wrapped, self.optimizer, saved)
 
     def train(self, steps: range) -> list[float]:
         from megatron_mimo.training.optimizer import apply_update, gradient_norm, set_learning_rate
@@ -96,6 +98,22 @@ def test_a_checkpoint_of_torch_layers_loads_into_norms_with_a_state(group: None,
     assert len(resumed.norms) == 4
     path = resumed.save()
     assert Run(config, seed=3).checkpoints.load(path), "and back into torch layers"
+
+
+def test_a_save_in_the_background_leaves_the_hashing_to_its_writer(
+    group: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from megatron_mimo.training import checkpoint_files
+
+    run = Run(make_config(tmp_path, checkpoint={"asynchronous": True}))
+    read: list[str] = []
+    hash_file = checkpoint_files.file_sha256
+    monkeypatch.setattr(checkpoint_files, "file_sha256", lambda path: read.append(path.name) or hash_file(path))
+    path = run.save()
+    run.checkpoints.finish_pending()
+    assert "run.json" in read and not [name for name in read if name.endswith(".distcp")], "in this process"
+    assert checkpoint_files.damage(path, hash_files=True) is None
+    assert {file.name for file in path.iterdir() if "hashes" in file.name} == set()
 
 
 def test_a_checkpoint_without_a_weight_is_refused(group: None, tmp_path: Path) -> None:

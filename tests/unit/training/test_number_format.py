@@ -1,13 +1,14 @@
 """`precision.dtype: auto` becomes bf16 or fp32, with its reason, and a run keeps what it started with."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from megatron_mimo.config import PrecisionConfig, PretrainConfig, RLConfig, SFTConfig, load, to_yaml
 from megatron_mimo.config.load import from_tree, read_yaml
+from megatron_mimo.training.checkpoint_record import write_record
 from megatron_mimo.training.number_format import decided, remarks, with_number_format
+from support.records import record
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 RECIPES = {"pretrain": PretrainConfig, "finetune_mtp": PretrainConfig, "sft": SFTConfig, "sft_for_rl": SFTConfig}
@@ -17,8 +18,7 @@ RECIPES |= {"rl": RLConfig}
 def checkpoint(output_dir: Path, step: int, dtype: str, **facts: object) -> None:
     folder = output_dir / "checkpoints" / f"step_{step:08d}"
     folder.mkdir(parents=True)
-    position = {"step": step, "consumed_tokens": 2048 * step, "stage": 0, "samples_in_stage": 8 * step}
-    (folder / "run.json").write_text(json.dumps(position | {"config": {"precision": {"dtype": dtype}}} | facts))
+    write_record(folder, record(step, 2048 * step, dtype=dtype, **facts))
 
 
 @pytest.mark.parametrize(("switch", "dtype"), [("0", "fp32"), ("1", "bf16")])

@@ -6,9 +6,16 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
-from megatron_mimo.training.preemption import ECHO_SECONDS, PreemptionHandler
+from megatron_mimo.training.preemption import (
+    ECHO_SECONDS,
+    STARTED_AT_VARIABLE,
+    TIME_LIMIT,
+    PreemptionHandler,
+    run_started_at,
+)
 from support.patience import patience
 
 PROGRAM = """
@@ -44,6 +51,21 @@ def test_a_signal_ends_the_loop_in_order(number: signal.Signals) -> None:
     assert process.returncode == 85
     assert output.decode() == f"saved after {number.name}\n"
     assert f"{number.name}: stopping after this step" in errors.decode()
+
+
+def test_a_run_stops_at_its_own_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted from the launcher's start, so that ranks that it started again stop in time."""
+    monkeypatch.delenv(STARTED_AT_VARIABLE, raising=False)
+    assert abs(run_started_at() - psutil.Process().create_time()) < 1
+    assert not PreemptionHandler(1e6).agreed_to_stop()
+    assert not PreemptionHandler(None).agreed_to_stop()
+    monkeypatch.setenv(STARTED_AT_VARIABLE, str(time.time() - 100))
+    assert not PreemptionHandler(1000).agreed_to_stop()
+    preemption = PreemptionHandler(99)
+    assert preemption.agreed_to_stop()
+    assert (preemption.agreed, preemption.by_hand) == (TIME_LIMIT, False)
+    preemption.received = "SIGINT"
+    assert preemption.agreed_to_stop() and preemption.by_hand
 
 
 def test_a_second_ctrl_c_ends_a_step_that_takes_too_long() -> None:

@@ -1,14 +1,17 @@
 """What a resumed run finds changed: lengths of stages, the order of the data, everything else."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from megatron_mimo.config import PretrainConfig, UserError
+from megatron_mimo.training.checkpoint_record import CheckpointRecord, SourceRecord, stage_records
 from megatron_mimo.training.resume import check_order, differences, settle_progress, settle_stages
 from megatron_mimo.training.schedule import Schedule
-from megatron_mimo.training.state import Progress
+from megatron_mimo.training.state import Progress, advance
+from support.records import record
 from support.tiny import tiny_config, tiny_tree
 
 TOKENS = 512
@@ -25,27 +28,23 @@ def config(**stages: Any) -> PretrainConfig:
     return tiny_config(tree)
 
 
-def run_after(steps: int, of: PretrainConfig, **facts: Any) -> dict[str, Any]:
-    """run.json after so many steps."""
-    from dataclasses import asdict
+def source(content: int) -> SourceRecord:
+    return SourceRecord(domain="web", documents=1, tokens=1, content={"sha256": content})
 
-    from megatron_mimo.training.state import advance
 
+def run_after(steps: int, of: PretrainConfig) -> CheckpointRecord:
+    """The record after so many steps."""
     schedule, progress = Schedule(of.stages, of.mtp_loss), Progress()
     for _ in range(steps):
         progress = advance(progress, schedule)
-    return (
-        asdict(progress)
-        | {"config": asdict(of), "data": {"prose": {"train": 1}}, "order": {"stage1": {"prose": "1"}}}
-        | facts
-    )
+    facts: dict[str, Any] = {"data": {"prose": source(1)}, "order": {"stage1": {"prose": "1"}}}
+    return record(model=of.model, progress=progress, stages=stage_records(of.stages), seed=of.seed, **facts)
 
 
-def resumed(run: dict[str, Any], now: PretrainConfig) -> tuple[Progress, Schedule, list[str]]:
+def resumed(run: CheckpointRecord, now: PretrainConfig) -> tuple[Progress, Schedule, list[str]]:
     said = settle_stages(now, run)
     schedule = Schedule(now.stages, now.mtp_loss)
-    position = Progress(run["step"], run["consumed_tokens"], run["stage"], run["samples_in_stage"])
-    return settle_progress(position, schedule.stage_index(run["consumed_tokens"])), schedule, said
+    return settle_progress(run.progress, schedule.stage_index(run.progress.consumed_tokens)), schedule, said
 
 
 @pytest.mark.parametrize("steps", [12, 8, 1])
@@ -84,10 +83,10 @@ def test_the_stages_that_have_begun_must_stay() -> None:
 
 
 ORDER_CHANGES: dict[str, Any] = {
-    "seed": lambda now, facts: setattr(now, "seed", 2),
-    "seq_length": lambda now, facts: setattr(now.stages[0], "seq_length", 32),
-    "data": lambda now, facts: facts.update(data={"prose": {"train": 2}}),
-    "mixture": lambda now, facts: facts.update(order={"stage1": {"prose": "1/2", "digits": "1/2"}}),
+    "seed": lambda now: setattr(now, "seed", 2),
+    "seq_length": lambda now: setattr(now.stages[0], "seq_length", 32),
+    "data": lambda now: {"data": {"prose": source(2)}},
+    "mixture": lambda now: {"order": {"stage1": {"prose": "1/2", "digits": "1/2"}}},
 }
 
 
@@ -95,9 +94,8 @@ ORDER_CHANGES: dict[str, Any] = {
 def test_what_loses_the_place_in_the_data_is_refused_unless_allowed(setting: str) -> None:
     """D10"""
     run, now = run_after(12, config()), config()
-    facts: dict[str, Any] = {"data": {"prose": {"train": 1}}, "order": {"stage1": {"prose": "1"}}}
-    check_order(now, run, 0, facts)
-    ORDER_CHANGES[setting](now, facts)
+    check_order(now, run, 0, run)
+    facts = replace(run, **(ORDER_CHANGES[setting](now) or {}))
     with pytest.raises(UserError, match=rf"(?s)  {setting}: .*resume\.allow=\[{setting}\]"):
         check_order(now, run, 0, facts)
     check_order(now, run_after(0, config()), 0, facts)
@@ -107,13 +105,11 @@ def test_what_loses_the_place_in_the_data_is_refused_unless_allowed(setting: str
 
 
 def test_data_that_the_stage_does_not_read_may_change() -> None:
-    facts = {"data": {"prose": {"train": 1, "valid": 9}, "new": {"train": 5}}, "order": {"stage1": {"prose": "1"}}}
-    check_order(config(), run_after(12, config()), 0, facts)
+    run = run_after(12, config())
+    check_order(config(), run, 0, replace(run, data={**run.data, "new": source(5)}))
 
 
 def test_the_rest_is_said_in_a_few_lines() -> None:
-    from dataclasses import asdict
-
     now = config()
     assert differences(asdict(config()), asdict(now)) == []
     now.optimizer.clip_grad, now.precision.dtype, now.output_dir = 2.0, "bf16", "elsewhere"
@@ -131,14 +127,14 @@ def test_the_rest_is_said_in_a_few_lines() -> None:
 @pytest.mark.parametrize("batch", [8, 12, 40])
 def test_a_stage_has_samples_for_whatever_batch(batch: int) -> None:
     """D09: samples read with one batch size, the rest of the stage with another."""
-    from megatron_mimo.training.state import advance, micro_batch_indices
+    from megatron_mimo.training.state import micro_batch_indices
 
     before = config()
     run = run_after(12, before)
     now = config()
     now.stages[0].global_batch_size = batch
     schedule = Schedule(now.stages, now.mtp_loss)
-    progress = Progress(run["step"], run["consumed_tokens"], 0, run["samples_in_stage"])
+    progress = run.progress
     samples = progress.samples_in_stage + schedule.samples_to_stage_end(progress.consumed_tokens)
     last = max(index for indices in micro_batch_indices(progress, schedule, 0, 1) for index in indices)
     assert last == samples - 1
