@@ -13,6 +13,10 @@ PROGRAMS = {
         "megatron_mimo.cli.preprocess",
         "crawls, PDFs, JSON lines, own corpus -> documents -> .bin/.idx",
     ),
+    "import-tokens": (
+        "megatron_mimo.cli.import_tokens",
+        "existing Megatron .bin/.idx pairs -> a data folder to train on",
+    ),
     "extract": ("megatron_mimo.data.extract.command", "the main text of one page, and why each part stayed or went"),
     "annotate": ("megatron_mimo.cli.annotate", "quality tags of documents from a large model, over an endpoint"),
     "train-tagger": ("megatron_mimo.cli.train_tagger", "a small quality tagger from annotated or constructed pages"),

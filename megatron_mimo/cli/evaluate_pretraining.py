@@ -95,12 +95,13 @@ def training_documents(manifest: Manifest, data: Path) -> Iterator[bytes]:
     """The text that the shards of the train split hold, decoded; raises UserError where it is not all of it."""
     tokenizer = load_tokenizer(data / "tokenizer")
     for source in manifest.sources.values():
-        tokens = np.asarray(open_split(data, source, "train").tokens)
+        stream = open_split(data, source, "train")
+        tokens = stream.read(0, len(stream))
         ends = np.flatnonzero(tokens == manifest.tokenizer.eod_token_id)
         ids = [piece[:-1].tolist() for piece in np.split(tokens, ends + 1)[:-1]]
         documents = [text.encode() for text in tokenizer.decode_batch(ids, skip_special_tokens=False)]
         found_bytes = sum(map(len, documents))
-        if found_bytes != source.train.bytes:
+        if source.train.bytes not in (found_bytes, None):
             raise UserError(
                 f"{data / source.train.prefix}.bin decodes to {found_bytes} bytes of text, the manifest says"
                 f" {source.train.bytes}: make the data folder anew (megatron-mimo preprocess)"

@@ -1,7 +1,9 @@
-"""Plan a training run on paper: parameters, FLOPs, memory, communication, days, and the best parallel layouts.
+r"""Plan a training run on paper: parameters, FLOPs, memory, communication, days, and the best parallel layouts.
 
     megatron-mimo plan examples/mimo_7b/pretrain.yaml --gpus 256 --gpu h100
     megatron-mimo plan examples/mimo_7b/pretrain.yaml parallel.recompute=full --gpus 512 --gpu h800 --json
+    megatron-mimo plan examples/mimo_7b/pretrain.yaml --gpus 64 \
+        --gpu memory_gib=95,bf16_tflops=148,fp8_tflops=296,link_gb_per_second=450,network_gb_per_second=50
 
 Nothing is trained and no GPU is needed. docs/plan.md explains the formulas and what is left out.
 """
@@ -10,10 +12,11 @@ import argparse
 import json
 
 from megatron_mimo.cli.command import exit_code, settings_parser
-from megatron_mimo.config import PretrainConfig, load
+from megatron_mimo.config import ConfigError, PretrainConfig, load
 from megatron_mimo.model.hardware import DEFAULT_MFU, GPUS, find_gpu
 from megatron_mimo.model.layouts import check_request
 from megatron_mimo.model.plan_report import make_report, render
+from megatron_mimo.model.workload import Variant
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,19 +29,38 @@ def run(options: argparse.Namespace) -> None:
     config = load(PretrainConfig, options.settings)
     gpu = find_gpu(options.gpu)
     check_request(config, options.gpus, gpu, options.mfu)
-    report = make_report(config, count_parameters(config), options.gpus, gpu, options.mfu, options.top)
+    variant = Variant(
+        gradient_bytes=2 if options.bf16_gradients else 4,
+        fp8_primary_weights=options.fp8_weights,
+        fused_cross_entropy=options.fused_loss,
+        optimizer_offload_ratio=options.offload_optimizer,
+    )
+    if variant.fp8_primary_weights and config.precision.fp8_recipe == "none":
+        raise ConfigError("--fp8-weights", True, "needs FP8 products: precision.fp8_recipe=tensorwise, for example")
+    report = make_report(config, count_parameters(config), options.gpus, gpu, options.mfu, options.top, variant)
     print(json.dumps(report, indent=2) if options.json else render(report))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = settings_parser(__doc__)
     parser.add_argument("--gpus", type=int, required=True, help="number of GPUs, eight a node")
-    parser.add_argument("--gpu", default="h100", help=f"kind of GPU: {', '.join(GPUS)}")
+    parser.add_argument(
+        "--gpu",
+        default="h100",
+        help=f"kind of GPU: {', '.join(GPUS)}; figures of one's own, key=value,...; or a YAML file",
+    )
     parser.add_argument(
         "--mfu",
         type=float,
         default=DEFAULT_MFU,
         help=f"MFU before bubbles, recomputation and exposed communication (default {DEFAULT_MFU})",
+    )
+    others = parser.add_argument_group("what other trainers can do, and this one does not (docs/plan.md)")
+    others.add_argument("--bf16-gradients", action="store_true", help="keep and reduce gradients in bf16")
+    others.add_argument("--fp8-weights", action="store_true", help="keep the layers' matrices in FP8 alone")
+    others.add_argument("--fused-loss", action="store_true", help="gradients of the loss take the logits' place")
+    others.add_argument(
+        "--offload-optimizer", type=float, default=0.0, metavar="SHARE", help="optimizer state in host memory, 0 to 1"
     )
     parser.add_argument("--top", type=int, default=5, help="layouts to list (default 5)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")

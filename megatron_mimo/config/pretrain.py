@@ -70,13 +70,17 @@ class PretrainConfig(RunConfig):
 
     def check_world_size(self, world_size: int) -> None:
         """Raise ConfigError where the stages' batches do not fit on `world_size` ranks."""
-        data_parallel_size = self.parallel.data_parallel_size(world_size)
         for stage in self.stages:
-            stage.check_against(
-                data_parallel_size, self.parallel.tensor_model_parallel_size, self.parallel.context_parallel_size
-            )
-            if self.parallel.virtual_pipeline_model_parallel_size is not None:
-                self._check_interleaved(stage, data_parallel_size)
+            self.check_stage(stage, world_size)
+
+    def check_stage(self, stage: StageConfig, world_size: int) -> None:
+        """Raise ConfigError where the batches of `stage`, which may be a variant, do not fit on `world_size` ranks."""
+        data_parallel_size = self.parallel.data_parallel_size(world_size)
+        stage.check_against(
+            data_parallel_size, self.parallel.tensor_model_parallel_size, self.parallel.context_parallel_size
+        )
+        if self.parallel.virtual_pipeline_model_parallel_size is not None:
+            self._check_interleaved(stage, data_parallel_size)
 
     def _check_interleaved(self, stage: StageConfig, data_parallel_size: int) -> None:
         """The interleaved schedule takes micro-batches in groups of the pipeline's size."""

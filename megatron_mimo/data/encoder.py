@@ -41,13 +41,13 @@ class Encoder:
     def __init__(self, folder: str | Path, fast: bool = True) -> None:
         """Load the tokenizer; raises UserError as `load_tokenizer`. `fast=False` never uses fastokens."""
         self.tokenizer = load_tokenizer(folder)
-        self.vocab_size = self.tokenizer.get_vocab_size()
+        self.vocab_size = vocabulary_size(self.tokenizer)
         self.dtype = token_dtype(self.vocab_size)
         self.notice = ""
         """Why fastokens is not used; empty when it is, or was not asked for."""
         self.differing_blocks = 0
         """Calls of `encode` in which a spot check found a difference; `tokenizers` encoded these."""
-        self._eod = eod_token_id(self.tokenizer)
+        self.eod_token_id = eod_token_id(self.tokenizer)
         self._fast: Any = None
         if fast:
             self._fast, self.notice = _load_fastokens(self.tokenizer, Path(folder) / "tokenizer.json")
@@ -97,8 +97,13 @@ class Encoder:
         is_text = np.ones(len(ids), dtype=bool)
         is_text[ends] = False
         ids[is_text] = flat
-        ids[ends] = self._eod
+        ids[ends] = self.eod_token_id
         return TokenBlock(ids, (np.diff(bounds) + 1).astype(np.int32))
+
+
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """One more than the largest token id: the rows an embedding needs. Some vocabularies have holes."""
+    return 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
 
 
 def token_dtype(vocab_size: int) -> np.dtype:

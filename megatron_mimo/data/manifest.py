@@ -2,15 +2,16 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import dacite
 import numpy as np
 
 from megatron_mimo.config import UserError
 from megatron_mimo.data.document import Split
-from megatron_mimo.data.indexed import IndexHeader, TokenStream, check_pair
+from megatron_mimo.data.indexed import TokenStream, check_pair, map_tokens
 from megatron_mimo.data.tokenizer import tokenizer_sha256
 from megatron_mimo.platform.files import write_json
 
@@ -25,18 +26,41 @@ class TokenizerEntry:
 
 
 @dataclass(kw_only=True)
-class SplitEntry:
-    """One `.bin/.idx` pair."""
+class RangeEntry:
+    """Documents in a row of one `.bin/.idx` pair."""
 
     prefix: str
-    """Path of the pair without its ending, relative to the data folder."""
+    """Path of the pair without its ending, absolute or relative to the data folder."""
+    sha256: dict[str, str]
+    """Checksums of the two files: bin, idx."""
+    pair_sequences: int
+    pair_tokens: int
+    first_token: int
+    tokens: int
+
+
+@dataclass(kw_only=True)
+class SplitEntry:
+    """The documents of one split: a `.bin/.idx` pair of their own, or ranges of pairs that were imported."""
+
+    prefix: str
+    """Path of the pair without its ending, relative to the data folder; empty for imported ones."""
     documents: int
     tokens: int
     """EOD tokens included."""
-    bytes: int
-    """Size of the text in UTF-8."""
+    bytes: int | None
+    """Size of the text in UTF-8; null for imported tokens, whose text nobody has counted."""
     sha256: dict[str, str]
-    """Checksums of the two files: bin, idx."""
+    """Checksums of the two files of the pair: bin, idx."""
+    imported: list[RangeEntry] = field(default_factory=list)
+
+    @property
+    def ranges(self) -> list[RangeEntry]:
+        """Where the tokens are, in order."""
+        if self.imported:
+            return self.imported
+        whole = {"pair_sequences": self.documents, "pair_tokens": self.tokens, "tokens": self.tokens}
+        return [RangeEntry(prefix=self.prefix, sha256=self.sha256, first_token=0, **whole)]
 
 
 @dataclass(kw_only=True)
@@ -46,6 +70,20 @@ class SourceEntry:
     domain: str
     train: SplitEntry
     valid: SplitEntry
+    unended_documents: int = 0
+    """Documents of both splits that do not end with the EOD token, so that attention runs on into the next one."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the source holds, whatever place imported pairs lie in: equal facts are equal tokens."""
+        facts = dataclasses.asdict(self)
+        if not self.unended_documents:
+            del facts["unended_documents"]
+        for split in (facts["train"], facts["valid"]):
+            ranges = split.pop("imported")
+            if ranges:
+                split["imported"] = [{key: r[key] for key in ("sha256", "first_token", "tokens")} for r in ranges]
+        return facts
 
 
 @dataclass(kw_only=True)
@@ -103,16 +141,29 @@ def check_tokenizer(manifest: Manifest, folder: str | Path, tokenizer: str | Pat
         )
 
 
-def check_split(folder: str | Path, source: SourceEntry, split: Split, verify: bool = False) -> IndexHeader:
-    """Check one split's files, which may be empty; raises UserError on missing, truncated or corrupt ones."""
+def check_split(folder: str | Path, source: SourceEntry, split: Split, verify: bool = False) -> list[np.dtype]:
+    """Check one split's files, which may be empty; raises UserError on missing, truncated or corrupt ones.
+
+    Returns the type of the tokens in each of the split's ranges.
+    """
     entry = source.train if split == "train" else source.valid
-    return check_pair(Path(folder) / entry.prefix, entry.tokens, entry.documents, entry.sha256, verify)
+    return [
+        check_pair(Path(folder) / part.prefix, part.pair_tokens, part.pair_sequences, part.sha256, verify).dtype
+        for part in entry.ranges
+    ]
 
 
 def open_split(folder: str | Path, source: SourceEntry, split: Split, verify: bool = False) -> TokenStream:
     """Check one split's files and map its tokens; raises UserError on missing, truncated, corrupt or empty files."""
-    header = check_split(folder, source, split, verify)
-    prefix = Path(folder) / (source.train if split == "train" else source.valid).prefix
-    if not header.num_sequences:
-        raise UserError(f"{prefix}.bin holds no tokens: leave the source out, or give it more documents")
-    return TokenStream(prefix, np.dtype(header.dtype))
+    dtypes = check_split(folder, source, split, verify)
+    entry = source.train if split == "train" else source.valid
+    if not entry.tokens:
+        where = f"{Path(folder) / entry.prefix}.bin" if entry.prefix else f"the {split} split of these imported pairs"
+        raise UserError(f"{where} holds no tokens: leave the source out, or give it more documents")
+    return TokenStream(
+        [
+            map_tokens(Path(folder) / part.prefix, dtype)[part.first_token : part.first_token + part.tokens]
+            for part, dtype in zip(entry.ranges, dtypes, strict=True)
+            if part.tokens
+        ]
+    )

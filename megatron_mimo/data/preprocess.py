@@ -19,6 +19,8 @@ from tokenizers import Tokenizer
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.data.corpus_arithmetic import problems
 from megatron_mimo.data.document import digest
+from megatron_mimo.data.encoder import vocabulary_size
+from megatron_mimo.data.import_tokens import import_source
 from megatron_mimo.data.manifest import (
     Manifest,
     SourceEntry,
@@ -68,6 +70,10 @@ class PreprocessConfig:
         names = [source.name for source in self.sources]
         if not names or len(set(names)) != len(names):
             raise ConfigError("sources", names, "give at least one source, each with a name of its own")
+        if self.tokenizer.path is None and any(source.pairs is not None for source in self.sources):
+            raise ConfigError(
+                "tokenizer.path", None, "pairs are tokenized already: name the tokenizer they were made with"
+            )
 
 
 def preprocess(config: PreprocessConfig, report: Callable[[str], None] = print) -> Manifest:
@@ -88,7 +94,7 @@ def preprocess(config: PreprocessConfig, report: Callable[[str], None] = print) 
         report(job.encoder.notice)
     for source in config.sources:
         if source.name not in entries:
-            entries[source.name] = _write_source(source, folder, job)
+            entries[source.name] = _write_source(source, folder, job, report)
             tree = {name: dataclasses.asdict(entry) for name, entry in entries.items()}
             write_json(folder / "progress.json", {"recipe_sha256": recipe, "sources": tree})
             remove_parts(source, job)
@@ -103,6 +109,9 @@ def preprocess(config: PreprocessConfig, report: Callable[[str], None] = print) 
 def recipe_sha256(config: PreprocessConfig) -> str:
     """Hash of what decides the folder's content: settings, input files (name, size), this package's code, Python."""
     settings = dataclasses.asdict(config) | {"output_dir": None, "overwrite": None, "num_workers": None}
+    for source in settings["sources"]:
+        if source["pairs"] is None:  # settings that came later must not change the hash of folders without them
+            del source["pairs"], source["valid_pairs"], source["eod"]
     inputs = [(path, Path(path).stat().st_size) for source in config.sources for path in source_files(source)]
     tokenizer = tokenizer_sha256(config.tokenizer.path) if config.tokenizer.path else None
     here = Path(__file__).parent
@@ -174,14 +183,14 @@ def _tokenizer_texts(config: PreprocessConfig) -> Iterator[str]:
 def _tokenizer_entry(folder: Path, tokenizer: Tokenizer) -> TokenizerEntry:
     return TokenizerEntry(
         sha256=tokenizer_sha256(folder / "tokenizer"),
-        vocab_size=tokenizer.get_vocab_size(),
+        vocab_size=vocabulary_size(tokenizer),
         eod_token_id=eod_token_id(tokenizer),
     )
 
 
-def _write_source(source: SourceConfig, folder: Path, job: TokenizeJob) -> SourceEntry:
-    """Tokenize one source; for arithmetic also write the held-out prompts and answers."""
-    entry = tokenize_source(source, job)
+def _write_source(source: SourceConfig, folder: Path, job: TokenizeJob, report: Callable[[str], None]) -> SourceEntry:
+    """Tokenize or import one source; for arithmetic also write the held-out prompts and answers."""
+    entry = tokenize_source(source, job) if source.pairs is None else import_source(source, job, report)
     if source.embedded == "arithmetic":
         write_held_out_problems(folder, held_out_path(folder, source.name))
     return entry
@@ -198,10 +207,12 @@ def write_held_out_problems(folder: Path, texts: Path) -> None:
 
 
 def _describe(name: str, entry: SourceEntry) -> str:
-    """One line on a source: sizes of its splits and bytes a token."""
+    """One line on a source: sizes of its splits and, of text that was tokenized here, bytes per token."""
     train, valid = entry.train, entry.valid
+    text = ""
+    if train.bytes is not None:
+        text = f" {train.bytes / 1e6:>7.2f} MB ({train.bytes / max(train.tokens, 1):.2f} bytes per token)"
     return (
-        f"{name:<12} {entry.domain:<10} train {train.documents:>7,} documents {train.tokens:>10,} tokens"
-        f" {train.bytes / 1e6:>7.2f} MB ({train.bytes / max(train.tokens, 1):.2f} bytes a token),"
+        f"{name:<12} {entry.domain:<10} train {train.documents:>7,} documents {train.tokens:>10,} tokens{text},"
         f" valid {valid.documents:>4,} documents {valid.tokens:>7,} tokens"
     )

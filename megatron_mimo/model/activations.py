@@ -56,7 +56,7 @@ def head_tensors(work: Workload) -> dict[str, float]:
         gathered = hidden_bytes(work) * work.sequence_parallel_size
         return {"head input": gathered, "softmax": 0.0, "log-sum-exp and labels": (FP32_BYTES + 8) * work.rank_tokens}
     v = work.model.vocab_size / work.parallel.tensor_model_parallel_size
-    kept = work.element_bytes if work.loss_in_place else FP32_BYTES
+    kept = work.element_bytes if work.loss_in_place or work.variant.fused_cross_entropy else FP32_BYTES
     return {"head input": hidden_bytes(work), "softmax": kept * v * work.rank_tokens}
 
 

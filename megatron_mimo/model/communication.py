@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from megatron_mimo.model.activations import hidden_bytes
 from megatron_mimo.model.hardware import GPU
-from megatron_mimo.model.memory import GRADIENT_BYTES, rank_parameters
+from megatron_mimo.model.memory import rank_parameters
 from megatron_mimo.model.workload import Workload
 
 
@@ -94,7 +94,7 @@ def pipeline_traffic(work: Workload, gpu: GPU) -> Traffic:
     sent = 2 * work.num_microbatches * work.chunks_per_rank * hidden_bytes(work) if size > 1 else 0.0
     if size > 1 and work.model.mtp_num_layers:
         vocabulary = work.model.vocab_size * work.model.hidden_size
-        sent += GRADIENT_BYTES * vocabulary / parallel.tensor_model_parallel_size
+        sent += work.variant.gradient_bytes * vocabulary / parallel.tensor_model_parallel_size
     seconds = sent / gpu.link_bytes_per_second(size * stride)
     return Traffic(
         kind="pipeline parallel",
@@ -106,14 +106,16 @@ def pipeline_traffic(work: Workload, gpu: GPU) -> Traffic:
 
 
 def data_parallel_traffic(work: Workload, gpu: GPU, pipeline_rank: int, overlap_seconds: float) -> Traffic:
-    """Reduce-scatter of fp32 gradients and all-gather of weights over data- and context-parallel ranks.
+    """Reduce-scatter of gradients and all-gather of weights over data- and context-parallel ranks.
 
     Buckets go out during the last micro-batch's backward pass and come in during the first one's forward pass: hidden
     as long as one micro-batch's `overlap_seconds` last, except for the last bucket, about one layer of the rank.
     """
     ranks = work.data_parallel_size * work.parallel.context_parallel_size
     parameters = rank_parameters(work, pipeline_rank)
-    sent = (GRADIENT_BYTES + work.element_bytes) * parameters * (ranks - 1) / ranks
+    # FP8 primary weights travel in FP8.
+    weight_bytes = 1 if work.fp8_primary_weights else work.element_bytes
+    sent = (work.variant.gradient_bytes + weight_bytes) * parameters * (ranks - 1) / ranks
     rate = gpu.group_bytes_per_second(ranks, stride=work.parallel.tensor_model_parallel_size)
     seconds = sent / rate
     return Traffic(
@@ -121,5 +123,6 @@ def data_parallel_traffic(work: Workload, gpu: GPU, pipeline_rank: int, overlap_
         sent_bytes=sent,
         seconds=seconds,
         exposed_seconds=max(seconds / max(1, work.layers_per_rank), seconds - overlap_seconds),
-        how="fp32 reduce-scatter, weight all-gather, beside one micro-batch",
+        how=f"{'fp32' if work.variant.gradient_bytes == 4 else 'bf16'} reduce-scatter, weight all-gather,"
+        " beside one micro-batch",
     )

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from megatron_mimo.config import ConfigError, ParallelConfig, PretrainConfig, StageConfig
-from megatron_mimo.model.hardware import GPU, GPUS_PER_NODE
+from megatron_mimo.model.hardware import GPU
 from megatron_mimo.model.layouts import Plan, StageEstimate, check_request, estimate_stage
-from megatron_mimo.model.workload import Workload
+from megatron_mimo.model.workload import Variant, Workload
 
-TENSOR_SIZES = (1, 2, 4, GPUS_PER_NODE)
-"""Tensor parallelism stays on a node's NVLink."""
+TENSOR_SIZES = (1, 2, 4, 8)
+"""Tensor parallelism stays on the links of one node."""
 PIPELINE_SIZES = (1, 2, 3, 4, 6, 8)
 CHUNKS = (None, 2, 3, 4)
 CONTEXT_SIZES = (1, 2, 4, 8)
@@ -37,7 +37,7 @@ class Rejection:
 
 
 def search_layouts(
-    config: PretrainConfig, world_size: int, gpu: GPU, efficiency: float, count: int = 5
+    config: PretrainConfig, world_size: int, gpu: GPU, efficiency: float, count: int = 5, variant: Variant | None = None
 ) -> SearchResult:
     """The `count` fastest layouts of the whole run, each with its best recomputation and micro-batch sizes.
 
@@ -49,7 +49,7 @@ def search_layouts(
     rejected: dict[str, Rejection] = {}
     for parallel in candidates(world_size):
         try:
-            plan = _fastest_that_fits(replace(config, parallel=parallel), world_size, gpu, efficiency)
+            plan = _fastest_that_fits(replace(config, parallel=parallel), world_size, gpu, efficiency, variant)
         except ConfigError as error:
             rejected.setdefault(error.key, Rejection(reason=error.key, example=str(error))).layouts += 1
             continue
@@ -87,13 +87,20 @@ def candidates(world_size: int) -> Iterator[ParallelConfig]:
         )
 
 
-def _fastest_that_fits(config: PretrainConfig, world_size: int, gpu: GPU, efficiency: float) -> Plan:
-    stages = [_best_micro_batch(config, stage, world_size, gpu, efficiency) for stage in config.stages]
+def _fastest_that_fits(
+    config: PretrainConfig, world_size: int, gpu: GPU, efficiency: float, variant: Variant | None
+) -> Plan:
+    stages = [_best_micro_batch(config, stage, world_size, gpu, efficiency, variant) for stage in config.stages]
     return Plan(parallel=config.parallel, stages=stages)
 
 
 def _best_micro_batch(
-    config: PretrainConfig, stage: StageConfig, world_size: int, gpu: GPU, efficiency: float
+    config: PretrainConfig,
+    stage: StageConfig,
+    world_size: int,
+    gpu: GPU,
+    efficiency: float,
+    variant: Variant | None,
 ) -> StageEstimate:
     """The fastest micro-batch size that fits; raises ConfigError when none divides or none fits."""
     divides: list[StageEstimate] = []
@@ -101,7 +108,8 @@ def _best_micro_batch(
     for size in MICRO_BATCH_SIZES:
         try:
             resized = replace(stage, micro_batch_size=size)
-            divides.append(estimate_stage(resized, Workload.of(config, resized, world_size), gpu, efficiency))
+            work = Workload.of(config, resized, world_size, variant)
+            divides.append(estimate_stage(resized, work, gpu, efficiency))
         except ConfigError as error:
             errors.append(error)
     if not divides:

@@ -20,9 +20,9 @@ from megatron_mimo.model.communication import (
     pipeline_traffic,
     tensor_parallel_traffic,
 )
-from megatron_mimo.model.hardware import GPU
+from megatron_mimo.model.hardware import FP8_EFFICIENCY_RATIO, GPU
 from megatron_mimo.model.memory import MemoryEstimate, estimate_memory
-from megatron_mimo.model.workload import Workload
+from megatron_mimo.model.workload import Variant, Workload
 
 SECONDS_PER_DAY = 86400.0
 
@@ -92,7 +92,9 @@ def compute_time(work: Workload, gpu: GPU, efficiency: float, pipeline_rank: int
     linear = layers * (flops.projection_flops(model) + flops.mlp_flops(model))
     attention = layers * flops.attention_core_flops(model, work.seq_length, causal_half=True)
     rest = (1 + mtp) * flops.head_flops(model) + mtp * flops.mtp_projection_flops(model) if last else 0.0
-    linear_peak = (gpu.fp8_tflops if work.fp8 else gpu.bf16_tflops) or gpu.bf16_tflops
+    linear_peak = gpu.bf16_tflops
+    if work.fp8 and gpu.fp8_tflops is not None:
+        linear_peak = gpu.fp8_tflops * FP8_EFFICIENCY_RATIO
     scale = work.rank_tokens / (parallel.tensor_model_parallel_size * efficiency * 1e12)
     core = attention * scale / gpu.bf16_tflops
     forward_layers = linear * scale / linear_peak + core
@@ -139,10 +141,13 @@ def estimate_stage(stage: StageConfig, work: Workload, gpu: GPU, efficiency: flo
     )
 
 
-def estimate_run(config: PretrainConfig, world_size: int, gpu: GPU, efficiency: float) -> Plan:
+def estimate_run(
+    config: PretrainConfig, world_size: int, gpu: GPU, efficiency: float, variant: Variant | None = None
+) -> Plan:
     """The run as configured. Raises ConfigError where its layout or batches do not divide over `world_size` GPUs."""
     check_request(config, world_size, gpu, efficiency)
-    stages = [estimate_stage(stage, Workload.of(config, stage, world_size), gpu, efficiency) for stage in config.stages]
+    works = [Workload.of(config, stage, world_size, variant) for stage in config.stages]
+    stages = [estimate_stage(stage, work, gpu, efficiency) for stage, work in zip(config.stages, works, strict=True)]
     return Plan(parallel=config.parallel, stages=stages)
 
 

@@ -2,7 +2,7 @@
 
 Weights, gradients and optimizer: megatron-core's distributed optimizer holds 6 + 12/d bytes a parameter with bf16
 weights and 8 + 8/d with fp32 ones, d = data-parallel x context-parallel size (its developer guide, "Distributed
-Optimizer"). Activations: activations.py. Symbols: see workload.py.
+Optimizer"). What other trainers save of it is in `Variant`. Activations: activations.py. Symbols: see workload.py.
 """
 
 from dataclasses import dataclass
@@ -20,11 +20,10 @@ from megatron_mimo.model.activations import (
 from megatron_mimo.model.torch_functions import LOSS_CHUNK_ROWS
 from megatron_mimo.model.workload import Workload
 
-GRADIENT_BYTES = 4
 MOMENTS_BYTES = 8
 MASTER_WEIGHT_BYTES = 4
 FP8_WEIGHT_BYTES = 2
-"""Transformer Engine caches each linear weight in FP8, as it is and transposed, beside the bf16 weight."""
+"""Transformer Engine keeps each linear weight in FP8, as it is and transposed: beside the bf16 weight, or instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +46,9 @@ class MemoryEstimate:
     """Inputs, logits and fp32 softmax of the heads that live at the peak."""
     workspace: float
     """Gradients of activations and weights that live at the peak, gathered copies, and the micro-batch's inputs."""
+    host: float = 0.0
+    """Host memory while a checkpoint is written, where each rank writes its own share: weights and optimizer state of
+    the model's copies are shared out over them. An offloaded optimizer's state lies there all the time besides."""
 
     @property
     def total(self) -> float:
@@ -113,18 +115,19 @@ def estimate_memory(work: Workload, pipeline_rank: int) -> MemoryEstimate:
     if work.is_last(pipeline_rank):
         phases.append(("head", kept, *_logits_and_workspace(work)))
     if work.device == "cpu":
-        phases.append(("reduction", 0.0, 0.0, float(GRADIENT_BYTES * parameters)))
+        phases.append(("reduction", 0.0, 0.0, float(work.variant.gradient_bytes * parameters)))
     phase, activations, logits, workspace = max(phases, key=lambda item: sum(item[1:]))
     return MemoryEstimate(
         pipeline_rank=pipeline_rank,
         parameters=parameters,
         phase=phase,
         weights=_weight_bytes(work, parameters, pipeline_rank),
-        gradients=GRADIENT_BYTES * parameters,
-        optimizer=_optimizer_bytes(work, parameters),
+        gradients=work.variant.gradient_bytes * parameters,
+        optimizer=_optimizer_bytes(work, parameters) * (1 - work.variant.optimizer_offload_ratio),
         activations=activations,
         logits=logits,
         workspace=workspace + input_bytes(work),
+        host=_host_bytes(work, parameters),
     )
 
 
@@ -141,7 +144,8 @@ def _weight_bytes(work: Workload, parameters: int, pipeline_rank: int) -> float:
     weights = float(work.element_bytes * parameters)
     if work.fp8:
         layers = work.layers_per_rank + (work.model.mtp_num_layers if work.is_last(pipeline_rank) else 0)
-        weights += FP8_WEIGHT_BYTES * layers * layer_parameters(work.model, work.parallel.tensor_model_parallel_size)
+        matrices = layers * layer_parameters(work.model, work.parallel.tensor_model_parallel_size)
+        weights += (FP8_WEIGHT_BYTES - (work.element_bytes if work.fp8_primary_weights else 0)) * matrices
     return weights
 
 
@@ -150,6 +154,13 @@ def _optimizer_bytes(work: Workload, parameters: int) -> float:
     master = MASTER_WEIGHT_BYTES if work.element_bytes == 2 else 0
     ranks = work.data_parallel_size * work.parallel.context_parallel_size
     return (MOMENTS_BYTES + master) * parameters / ranks
+
+
+def _host_bytes(work: Workload, parameters: int) -> float:
+    optimizer = _optimizer_bytes(work, parameters)
+    copies = work.data_parallel_size * work.parallel.context_parallel_size
+    offloaded = work.variant.optimizer_offload_ratio * optimizer
+    return optimizer + work.element_bytes * parameters / copies + offloaded
 
 
 def kept_bytes(work: Workload, pipeline_rank: int) -> float:
@@ -172,7 +183,7 @@ def _logits_and_workspace(work: Workload) -> tuple[float, float]:
     weight_gradient = a * work.model.vocab_size * work.model.hidden_size / t
     inputs, softmaxes = heads * tensors["head input"], heads * tensors["softmax"]
     # fp32 logits turn into the softmax, and the softmax into their gradient, in place.
-    forward = softmaxes + (logits_copy if a == 2 else 0)
+    forward = softmaxes + (logits_copy if a == 2 and not work.variant.fused_cross_entropy else 0)
     backward = softmaxes - tensors["softmax"] + logits_copy + hidden_bytes(work) + weight_gradient
     # Gradients of the shared head wait for each other before they are added up.
     last = logits_copy + heads * weight_gradient

@@ -8,29 +8,41 @@ from megatron_mimo.model.flops import training_flops_per_token
 from megatron_mimo.model.hardware import GPU
 from megatron_mimo.model.layout_search import SearchResult, search_layouts
 from megatron_mimo.model.layouts import Plan, StageEstimate, estimate_run
+from megatron_mimo.model.workload import Variant
 
 GB = 1e9
 LOSS_WORTH_NAMING = 0.005
 
 
 def make_report(
-    config: PretrainConfig, parameters: dict[str, int], gpus: int, gpu: GPU, mfu: float, top: int
+    config: PretrainConfig,
+    parameters: dict[str, int],
+    gpus: int,
+    gpu: GPU,
+    mfu: float,
+    top: int,
+    variant: Variant | None = None,
 ) -> dict[str, Any]:
     """Everything that is shown, as plain values in bytes, seconds, days and shares of a step.
 
     `parameters`: total, main and mtp of the built model. Raises ConfigError for a request that cannot be planned.
     """
-    search = search_layouts(config, gpus, gpu, mfu, top)
-    alone = {stage.name: search_layouts(replace(config, stages=[stage]), gpus, gpu, mfu, 1) for stage in config.stages}
+    variant = variant or Variant()
+    search = search_layouts(config, gpus, gpu, mfu, top, variant)
+    alone = {
+        stage.name: search_layouts(replace(config, stages=[stage]), gpus, gpu, mfu, 1, variant)
+        for stage in config.stages
+    }
     return {
         "run": config.name,
         "gpus": gpus,
         "gpu": asdict(gpu) | {"usable_memory_bytes": gpu.usable_memory_bytes},
         "mfu_before_losses": mfu,
+        "variant": asdict(variant),
         "parameters": parameters,
         "training_flops_per_token": flops_by_length(config),
         "tokens": config.total_tokens,
-        "configured": describe_configured(config, gpus, gpu, mfu),
+        "configured": describe_configured(config, gpus, gpu, mfu, variant),
         "best": [describe_plan(plan, gpu) for plan in search.plans],
         "best_of_each_stage": {name: describe_best(result, gpu) for name, result in alone.items()},
         "rejected": [asdict(rejection) for rejection in search.rejected],
@@ -43,10 +55,10 @@ def flops_by_length(config: PretrainConfig) -> dict[str, Any]:
     return {length: asdict(count) | {"main": count.main, "total": count.total} for length, count in counts.items()}
 
 
-def describe_configured(config: PretrainConfig, gpus: int, gpu: GPU, mfu: float) -> dict[str, Any]:
+def describe_configured(config: PretrainConfig, gpus: int, gpu: GPU, mfu: float, variant: Variant) -> dict[str, Any]:
     """The layout in the file, or why it cannot run on this many GPUs."""
     try:
-        return describe_plan(estimate_run(config, gpus, gpu, mfu), gpu)
+        return describe_plan(estimate_run(config, gpus, gpu, mfu, variant), gpu)
     except ConfigError as error:
         return {"error": str(error)}
 
@@ -107,7 +119,20 @@ def render_head(report: dict[str, Any]) -> str:
         f" network {gpu['network_bytes_per_second'] / GB:.0f} GB/s, one direction\n"
         f"  source           {gpu['source']}\n"
         f"  assumed          MFU {report['mfu_before_losses']:g} before bubbles, recomputation, exposed communication"
+        + render_variant(report["variant"])
     )
+
+
+def render_variant(variant: dict[str, Any]) -> str:
+    """What is planned for that this trainer does not do; nothing where that is nothing."""
+    words = {
+        "gradient_bytes": "gradients in bf16",
+        "fp8_primary_weights": "matrices in FP8 alone",
+        "fused_cross_entropy": "a fused loss",
+        "optimizer_offload_ratio": f"{variant['optimizer_offload_ratio']:.0%} of the optimizer's state on the host",
+    }
+    chosen = [words[key] for key, value in asdict(Variant()).items() if variant[key] != value]
+    return f"\n  not this trainer {', '.join(chosen)}: what other trainers can do" if chosen else ""
 
 
 def render_flops(report: dict[str, Any]) -> str:
@@ -138,8 +163,8 @@ def render_configured(report: dict[str, Any]) -> str:
 
 
 def render_memory(stages: list[dict[str, Any]]) -> str:
-    parts = ("weights", "gradients", "optimizer", "activations", "logits", "workspace", "total")
-    rows = [["memory, GB a rank", "pipeline rank", "peak in", *parts]]
+    parts = ("weights", "gradients", "optimizer", "activations", "logits", "workspace", "total", "host")
+    rows = [["memory, GB per rank", "pipeline rank", "peak in", *parts[:-1], "host, at a save"]]
     for stage in stages:
         for memory in stage["memory"]:
             sizes = [f"{memory[part] / GB:.1f}" for part in parts]

@@ -4,7 +4,7 @@ Symbols of the planner's modules: `h`idden, `f`fn, `n` heads, `g` key/value head
 `t`ensor-parallel size, `T` tokens of one micro-batch on one rank, `a` bytes of an activation element.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from megatron_mimo.config import (
@@ -24,6 +24,24 @@ MAX_MASKED_SEQ_LENGTH = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What other trainers can do and this one does not: to compare with their figures, or to see what it would save."""
+
+    gradient_bytes: Literal[2, 4] = 4
+    """2: gradients are kept and reduced in bf16."""
+    fp8_primary_weights: bool = False
+    """The layers' matrices are kept in FP8 alone, as they are and transposed, without a bf16 copy."""
+    fused_cross_entropy: bool = False
+    """The loss's gradient takes the place of the logits in their own format, as in Transformer Engine's kernel."""
+    optimizer_offload_ratio: float = 0.0
+    """Share of the optimizer's state that lies in host memory."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.optimizer_offload_ratio <= 1:
+            raise ConfigError("--offload-optimizer", self.optimizer_offload_ratio, "is a share: choose 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Workload:
     """A step of `global_batch_size` sequences on `world_size` ranks."""
 
@@ -38,9 +56,12 @@ class Workload:
     intra_document_attention: bool = False
     device: Literal["gpu", "cpu"] = "gpu"
     """The CPU (gloo) keeps other tensors; it is what the memory model is measured on."""
+    variant: Variant = field(default_factory=Variant)
 
     @classmethod
-    def of(cls, config: PretrainConfig, stage: StageConfig, world_size: int) -> "Workload":
+    def of(
+        cls, config: PretrainConfig, stage: StageConfig, world_size: int, variant: Variant | None = None
+    ) -> "Workload":
         """The step of `stage` on GPUs: `backend: auto` is taken as Transformer Engine, `dtype: auto` as bf16.
 
         Raises ConfigError when the stage's batches or sequences do not divide over the ranks, or when the backend
@@ -48,8 +69,7 @@ class Workload:
         """
         parallel = config.parallel
         parallel.check_against(config.model)
-        data_parallel_size = parallel.data_parallel_size(world_size)
-        stage.check_against(data_parallel_size, parallel.tensor_model_parallel_size, parallel.context_parallel_size)
+        config.check_stage(stage, world_size)
         work = cls(
             model=config.model,
             parallel=parallel,
@@ -62,6 +82,7 @@ class Workload:
             global_batch_size=stage.global_batch_size,
             world_size=world_size,
             intra_document_attention=config.data.intra_document_attention,
+            variant=variant or Variant(),
         )
         if work.document_attention == "packed" and parallel.context_parallel_size > 1:
             raise ConfigError(
@@ -85,6 +106,11 @@ class Workload:
         """Whether the attention core keeps its weights [n, s, S]: short rows on a CPU."""
         short = self.device == "cpu" and self.seq_length <= MAX_PRODUCT_LENGTH
         return short and self.document_attention != "packed"
+
+    @property
+    def fp8_primary_weights(self) -> bool:
+        """Whether the layers' matrices have no bf16 copy."""
+        return self.fp8 and self.variant.fp8_primary_weights
 
     @property
     def loss_in_place(self) -> bool:

@@ -1,7 +1,6 @@
 """What a run reads: here the tokenized sources and mixtures of pre-training; `data.chat` has that of fine-tuning."""
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -76,7 +75,7 @@ class PretrainingData:
     @property
     def facts(self) -> dict[str, Any]:
         """Domain, splits and checksums of every source."""
-        return {name: asdict(source) for name, source in self._manifest.sources.items()}
+        return {name: source.facts for name, source in self._manifest.sources.items()}
 
     def stage_order(self, stage: int) -> dict[str, Any]:
         """Weights by source, as exact fractions. Raises UserError without a sound mixture file."""
@@ -97,6 +96,11 @@ class PretrainingData:
                 )
             elif epochs[name] > MANY_EPOCHS:
                 notes.append(f"  {name} is read {epochs[name]:,.1f} times: give it less weight, or more text")
+            unended = self._manifest.sources[name].unended_documents
+            if unended and self._config.data.intra_document_attention:
+                notes.append(
+                    f"  {name} has {unended:,} documents without EOD token: attention runs on into the next ones"
+                )
         if read_mixture(self._config_folder / config.mixture).is_rounded:
             notes.append(f"  weights of {config.mixture} are rounded to {ROUNDED_PERIOD:,}ths")
         listed = ", ".join(f"{name} {value:,.2g}" for name, value in epochs.items())

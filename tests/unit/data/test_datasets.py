@@ -12,7 +12,7 @@ import pytest
 
 from megatron_mimo.config import DataConfig
 from megatron_mimo.data.datasets import ShuffledSource, build_stage_dataset, build_validation_datasets
-from megatron_mimo.data.indexed import TokenStream
+from megatron_mimo.data.indexed import TokenStream, map_tokens
 from megatron_mimo.data.loader import build_loader
 from megatron_mimo.data.permutation import Permutation
 from megatron_mimo.data.tokenizer import load_tokenizer
@@ -25,7 +25,7 @@ MIXTURE = "sources: {letters: 0.5, words: 0.3, numbers: 0.2}"
 def stream(tmp_path: Path) -> TokenStream:
     """The numbers 0..999 as tokens: every token tells its place."""
     np.arange(1000, dtype=np.uint16).tofile(tmp_path / "x.bin")
-    return TokenStream(tmp_path / "x", np.dtype(np.uint16))
+    return TokenStream([map_tokens(tmp_path / "x", np.dtype(np.uint16))])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 16, 17, 1000, 4097])

@@ -1,12 +1,13 @@
 """Step times against published throughput and the pipeline's own arithmetic; the search against its constraints."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from megatron_mimo.config import ConfigError, ParallelConfig, PrecisionConfig, PretrainConfig, load
+from megatron_mimo.config.load import from_tree
 from megatron_mimo.model.hardware import DEFAULT_MFU, GPUS
 from megatron_mimo.model.layout_search import search_layouts, sizes
 from megatron_mimo.model.layouts import estimate_run, estimate_stage
@@ -116,6 +117,25 @@ def test_search_finds_runnable_layouts_fastest_first(config: PretrainConfig) -> 
         ]
         replace(config, parallel=plan.parallel, stages=chosen).check_world_size(256)
     assert any("memory" in rejection.reason for rejection in result.rejected)
+
+
+@pytest.mark.parametrize("gpus", [96, 192])
+def test_layouts_recommended_for_a_stage_alone_are_accepted_by_the_trainer(config: PretrainConfig, gpus: int) -> None:
+    """Interleaved ones too, which need whole groups of micro-batches in the batch ramp as well."""
+    interleaved = 0
+    for stage in config.stages:
+        for plan in search_layouts(replace(config, stages=[stage]), gpus, H100, 0.45, count=100).plans:
+            interleaved += plan.parallel.virtual_pipeline_model_parallel_size is not None
+            chosen = replace(stage, micro_batch_size=plan.stages[0].work.micro_batch_size)
+            tree = asdict(replace(config, parallel=plan.parallel, stages=[chosen]))
+            from_tree(PretrainConfig, tree, source="plan").check_world_size(gpus)
+    assert interleaved
+
+
+def test_interleaved_layout_that_the_schedule_cannot_run_is_refused(config: PretrainConfig) -> None:
+    """2560 sequences on 24 of 48 ranks: micro-batches do not come in groups of three."""
+    with pytest.raises(ConfigError, match="pipeline_model_parallel_size = "):
+        estimate(config, 192, pipeline_model_parallel_size=3, virtual_pipeline_model_parallel_size=4)
 
 
 def test_search_beats_the_configured_layout_where_that_fits(config: PretrainConfig) -> None:

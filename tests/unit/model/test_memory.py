@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from megatron_mimo.config import ModelConfig, ParallelConfig, PrecisionConfig
 from megatron_mimo.model import activations, memory
-from megatron_mimo.model.workload import Workload
+from megatron_mimo.model.workload import Variant, Workload
 from support.models import MIMO_7B
 
 SMALL = ModelConfig(
@@ -207,6 +207,38 @@ def test_bytes_a_parameter_of_the_distributed_optimizer(dtype, own: int, shared:
     estimate = memory.estimate_memory(work, 0)
     state = estimate.weights + estimate.gradients + estimate.optimizer
     assert state / estimate.parameters == pytest.approx(own + shared / 256)
+
+
+def test_host_memory_at_a_save_is_the_ranks_share() -> None:
+    """14 bytes per parameter (bf16 weight, master copy, two moments) over the copies of the model."""
+    estimate = memory.estimate_memory(workload(tensor_model_parallel_size=2, context_parallel_size=2), 0)
+    assert estimate.host == pytest.approx(14 * estimate.parameters / 256)
+
+
+def test_what_other_trainers_save() -> None:
+    """bf16 gradients 2 bytes per parameter; FP8 matrices without bf16 copies 2; an offloaded optimizer its own."""
+    fp8 = PrecisionConfig(dtype="bf16", fp8_recipe="tensorwise")
+    plain = memory.estimate_memory(workload(precision=fp8), 0)
+    matrices = 36 * memory.layer_parameters(MIMO_7B) + memory.layer_parameters(MIMO_7B)
+    changes = {
+        "gradients": (Variant(gradient_bytes=2), 2 * plain.parameters),
+        "weights": (Variant(fp8_primary_weights=True), 2 * matrices),
+        "optimizer": (Variant(optimizer_offload_ratio=0.5), 0.5 * plain.optimizer),
+    }
+    for part, (variant, saved) in changes.items():
+        estimate = memory.estimate_memory(workload(precision=fp8, variant=variant), 0)
+        assert getattr(plain, part) - getattr(estimate, part) == pytest.approx(saved)
+        assert plain.total - estimate.total == pytest.approx(saved)
+    offloaded = memory.estimate_memory(workload(precision=fp8, variant=changes["optimizer"][0]), 0)
+    assert offloaded.host - plain.host == pytest.approx(0.5 * plain.optimizer)
+
+
+def test_fused_loss_keeps_bf16_in_place_of_fp32() -> None:
+    plain, fused = (
+        memory.estimate_memory(workload(recompute="full", variant=Variant(fused_cross_entropy=on)), 0)
+        for on in (False, True)
+    )
+    assert plain.total - fused.total >= 2 * 8192 * 151680 * 2
 
 
 def test_layers_in_flight() -> None:

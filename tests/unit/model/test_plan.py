@@ -48,9 +48,21 @@ def test_layout_that_cannot_run_is_explained_beside_those_that_can(capsys: pytes
         (["--gpus", "8", "--mfu", "45"], "between 0 and 1"),
         (["model.num_layer=3", "--gpus", "8"], "did you mean model.num_layers?"),
         (["precision.fp8_recipe=delayed", "--gpus", "8", "--gpu", "a100"], "has no FP8"),
+        (["--gpus", "8", "--fp8-weights"], "needs FP8 products"),
+        (["--gpus", "8", "--offload-optimizer", "2"], "is a share"),
+        (["--gpus", "8", "--gpu", "memory_gib=40"], "bf16_tflops"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture, arguments, message: str) -> None:
     assert plan.main([MIMO_7B, *arguments]) == 2
     printed = capsys.readouterr()
     assert message in printed.err and "Traceback" not in printed.err and printed.out == ""
+
+
+def test_device_of_ones_own_and_what_other_trainers_do(capsys: pytest.CaptureFixture) -> None:
+    figures = "memory_gib=95,bf16_tflops=148,fp8_tflops=296,link_gb_per_second=450,network_gb_per_second=50,name=Card"
+    arguments = [MIMO_7B, "parallel.tensor_model_parallel_size=4", "--gpus", "256", "--gpu", figures]
+    assert plan.main([*arguments, "--bf16-gradients", "--offload-optimizer", "0.5"]) == 0
+    text = capsys.readouterr().out
+    assert "256 x Card" in text and "gradients in bf16, 50% of the optimizer's state on the host" in text
+    assert "host, at a save" in text
