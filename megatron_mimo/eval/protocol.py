@@ -152,13 +152,6 @@ def user(prompt: str) -> list[Message]:
     return [{"role": "user", "content": prompt}]
 
 
-def final_part(response: str) -> str:
-    """The response behind its reasoning: `</think>` ends it; a response that never ends it has no answer."""
-    if "<think>" in response and "</think>" not in response:
-        return ""
-    return response.rpartition("</think>")[2]
-
-
 def first(record: dict[str, Any], *names: str) -> Any:
     """The first of the fields that is there; raises KeyError naming all."""
     for name in names:

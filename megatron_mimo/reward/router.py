@@ -9,6 +9,7 @@ from megatron_mimo.judge.client import JudgeUnavailable
 from megatron_mimo.judge.request import Limits, Solution, Test
 from megatron_mimo.judge.result import JudgeResult, Verdict
 from megatron_mimo.reward import code_difficulty, language_mixing
+from megatron_mimo.reward.final_answer import final_part
 from megatron_mimo.reward.math_answer import MathFault
 
 DEFAULT_LIMITS = Limits()
@@ -136,7 +137,7 @@ class RewardRouter:
 
 def last_code_block(response: str) -> str | None:
     """Contents of the last complete ``` block after the reasoning (`</think>`), without its language line, or None."""
-    parts = response.rpartition("</think>")[2].split("```")
+    parts = final_part(response).split("```")
     if len(parts) < 3:
         return None
     # Fences alternate: odd parts lie inside; a last, unclosed block is left out.

@@ -12,7 +12,8 @@ import string
 from dataclasses import dataclass
 from typing import Any
 
-from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, final_part, first, user
+from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, first, user
+from megatron_mimo.reward.final_answer import final_part
 from megatron_mimo.reward.math_answer import last_boxed
 
 ENGLISH = "Reason step by step, and put the letter of the right choice in \\boxed{}, as in \\boxed{A}."

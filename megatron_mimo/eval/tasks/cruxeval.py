@@ -8,9 +8,10 @@ import ast
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, final_part, user
+from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, user
 from megatron_mimo.judge.request import AssertTest, Limits
 from megatron_mimo.judge.result import Verdict
+from megatron_mimo.reward.final_answer import final_part
 from megatron_mimo.reward.math_answer import last_boxed
 from megatron_mimo.reward.router import last_code_block
 
