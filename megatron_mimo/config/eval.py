@@ -71,8 +71,9 @@ class GenerationConfig:
     """Model name that an endpoint is asked for; by default the first that it lists."""
     template: Literal["chat", "plain"] = "chat"
     """`chat`: the tokenizer's chat template. `plain`: the prompt's text alone, for base models in a local folder."""
-    system_prompt: str = ""
-    """Empty by the report's advice."""
+    system_prompt: str | None = ""
+    """Empty by the report's advice: the chat template gets an empty system message. null sends none, and the template
+    may insert a default of its own, as Xiaomi's does."""
     max_concurrent_requests: int = 64
     max_waiting_grades: int = 4096
     """Answers that may wait for their grade before generation pauses."""

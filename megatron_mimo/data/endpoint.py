@@ -1,6 +1,6 @@
 """Client of an OpenAI-compatible chat endpoint: bounded concurrency, retries with jitter, tokens and cost counted.
 
-A refused request (4xx) is never sent again: what is wrong with it stays wrong. 429, 5xx, time-outs and broken
+A refused request (4xx) is never sent again: what is wrong with it stays wrong. 408, 425, 429, 5xx, time-outs and broken
 connections are, after a delay that doubles and is drawn at random so that waiting clients do not return together.
 """
 
@@ -20,6 +20,8 @@ from megatron_mimo.config.errors import require_at_least
 Message = dict[str, str]
 _WRONG_FOR_ALL = {401: "the key was not accepted", 403: "access was denied", 404: "no such address or model"}
 """Refusals that every other request would meet too: the run stops."""
+_COME_BACK = (408, 425, 429)
+"""Statuses below 500 that say nothing about the request: too slow, too early, too many."""
 
 
 @dataclass(kw_only=True)
@@ -183,7 +185,7 @@ class Endpoint:
         assert self._session is not None, "use `async with Endpoint(...)`"
         url = f"{self.config.url.rstrip('/')}/chat/completions"
         async with self._session.post(url, json=body) as response:
-            if response.status == 429 or response.status >= 500:
+            if response.status in _COME_BACK or response.status >= 500:
                 raise _Retry(str(response.status), _retry_after_seconds(response))
             if response.status >= 300:
                 await self._refuse(response)
@@ -215,8 +217,8 @@ def _completion(answer: dict[str, Any]) -> Completion:
     """The first choice; reasoning that a server splits off goes back into its `<think>` block."""
     choice, usage = answer["choices"][0], answer.get("usage") or {}
     message = choice["message"]
-    text = message.get("content") or ""
-    reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
+    text, thought = content_text(message.get("content"))
+    reasoning = message.get("reasoning_content") or message.get("reasoning") or thought
     if reasoning:
         text = f"<think>\n{reasoning.strip()}\n</think>\n\n{text}"
     return Completion(
@@ -225,3 +227,21 @@ def _completion(answer: dict[str, Any]) -> Completion:
         int(usage.get("prompt_tokens") or 0),
         int(usage.get("completion_tokens") or 0),
     )
+
+
+def content_text(content: Any) -> tuple[str, str]:
+    """A message's content as its text and its reasoning: a text, nothing, or a list of parts, which are joined.
+
+    Raises TypeError for a part that holds neither text nor reasoning.
+    """
+    if content is None or isinstance(content, str):
+        return content or "", ""
+    texts, thoughts = [], []
+    for part in content:
+        if isinstance(part, dict) and "thinking" in part:
+            thoughts.append(content_text(part["thinking"])[0])
+        elif isinstance(part, str) or (isinstance(part, dict) and isinstance(part.get("text"), str)):
+            texts.append(part if isinstance(part, str) else part["text"])
+        else:
+            raise TypeError(f"a part of an answer is no text: {str(part)[:100]}")
+    return "".join(texts), "".join(thoughts)

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from megatron_mimo.config.eval import GenerationConfig, TaskConfig
+from megatron_mimo.data.chat.system_prompt import system_message
+from megatron_mimo.data.endpoint import content_text
 from megatron_mimo.data.journal import Journal, read_records
 from megatron_mimo.eval.engines import digest
 from megatron_mimo.eval.protocol import Benchmark, Problem
@@ -33,7 +35,7 @@ def sample_key(
         "max_tokens": config.max_tokens,
         "seed": seed,
         "template": generation.template,
-        "system_prompt": generation.system_prompt,
+        "system_message": system_message(generation.system_prompt),
         "max_model_len": generation.max_model_len,
     }
 
@@ -73,7 +75,9 @@ class Store:
         self.samples.__exit__()
 
     def read_samples(self) -> Iterator[dict[str, Any]]:
-        return read_records(self.samples.path)
+        """Answers as they came; a list of parts, which earlier versions stored as such, is read as its text."""
+        for record in read_records(self.samples.path):
+            yield record | {"response": content_text(record["response"])[0]}
 
     def read_grades(self) -> dict[str, dict[str, Any]]:
         """Grades by `grade_id`."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 
 from megatron_mimo.config import UserError
 from megatron_mimo.config.eval import EvaluateConfig, GenerationConfig
+from megatron_mimo.data.chat.system_prompt import system_message
 from megatron_mimo.data.endpoint import Completion, Endpoint, EndpointConfig, Message, RequestFailed, Sampling
 from megatron_mimo.data.tokenizer import TURN_END_TOKEN
 from megatron_mimo.platform.files import file_sha256
@@ -63,7 +64,7 @@ class EndpointEngine:
                 longest_delay_seconds=config.longest_delay_seconds,
             )
         )
-        self._system = system_message(config)
+        self._system = system_message(config.system_prompt)
 
     async def answer(self, messages: list[Message], sampling: Sampling, seed: int) -> Completion:
         return await self._endpoint.chat([*self._system, *messages], sampling, seed)
@@ -93,7 +94,7 @@ class LocalEngine:
                 f"{folder} has no chat template: add chat_template to its tokenizer_config.json, or set "
                 "generation.template=plain for a base model"
             )
-        self._system, self._engine, self._asked = system_message(config), None, 0
+        self._system, self._engine, self._asked = system_message(config.system_prompt), None, 0
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text."""
@@ -102,7 +103,8 @@ class LocalEngine:
     def prompt_ids(self, messages: list[Message]) -> list[int]:
         """Tokens of the prompt in the template asked for."""
         if self._config.template == "plain":
-            text = "\n".join(message["content"] for message in [*self._system, *messages]) + "\n"
+            texts = [message["content"] for message in [*self._system, *messages]]
+            text = "\n".join(filter(None, texts)) + "\n"
         else:
             text = self._tokenizer.apply_chat_template(
                 [*self._system, *messages], tokenize=False, add_generation_prompt=True
@@ -189,10 +191,6 @@ def load_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=True)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} has no tokenizer that loads: {error}") from error
-
-
-def system_message(config: GenerationConfig) -> list[Message]:
-    return [{"role": "system", "content": config.system_prompt}] if config.system_prompt else []
 
 
 def folder_identity(folder: Path) -> str:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, user
 from megatron_mimo.judge.request import AssertTest, Limits
 from megatron_mimo.judge.result import Verdict
+from megatron_mimo.reward.code_block import last_code_block
 from megatron_mimo.reward.final_answer import final_part
 from megatron_mimo.reward.math_answer import last_boxed
-from megatron_mimo.reward.router import last_code_block
 
 MAX_ANSWER_CHARACTERS = 10_000
 
@@ -65,7 +65,7 @@ class CruxEval(Task):
 
 def short_answer(response: str) -> str | None:
     """The last code block, else what is boxed."""
-    block = last_code_block(response)
+    block = last_code_block(final_part(response))
     if block is None:
         boxed = last_boxed(final_part(response))
         block = boxed.partition("{")[2][:-1] if boxed else None

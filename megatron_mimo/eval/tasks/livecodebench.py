@@ -19,7 +19,8 @@ from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, user
 from megatron_mimo.eval.tasks.programs import fenced
 from megatron_mimo.judge.request import CallTest, Limits, StdioTest, Test
 from megatron_mimo.judge.result import Verdict
-from megatron_mimo.reward.router import last_code_block
+from megatron_mimo.reward.code_block import last_code_block
+from megatron_mimo.reward.final_answer import final_part
 
 LIMITS = Limits(cpu_seconds=6.0, memory_bytes=4 << 30)
 """Six seconds a test are LiveCodeBench's."""
@@ -86,7 +87,7 @@ class LiveCodeBench(Task):
         return (self.first_date or "") <= day and (self.end_date is None or day < self.end_date)
 
     async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
-        source = last_code_block(response)
+        source = last_code_block(final_part(response))
         if source is None:
             return Grade(0.0, None, "no code block")
         tests: ContestTests = problem.reference

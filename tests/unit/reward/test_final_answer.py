@@ -2,8 +2,8 @@
 
 import pytest
 
+from megatron_mimo.reward.code_block import last_code_block
 from megatron_mimo.reward.final_answer import final_part
-from megatron_mimo.reward.router import last_code_block
 
 
 @pytest.mark.parametrize(
@@ -25,5 +25,5 @@ def test_the_part_after_the_reasoning(response: str, part: str) -> None:
 
 def test_a_draft_in_a_truncated_thought_is_no_program() -> None:
     draft = "<think>draft\n```python\nprint(0)\n```\n still thinking"
-    assert last_code_block(draft) is None
-    assert last_code_block(f"{draft}</think>\n```python\nprint(1)\n```") == "print(1)\n"
+    assert last_code_block(final_part(draft)) is None
+    assert last_code_block(final_part(f"{draft}</think>\n```python\nprint(1)\n```")) == "print(1)\n"
