@@ -45,4 +45,4 @@ def load_problems(task: Benchmark, config: TaskConfig, data: str, count: CountTo
             raise ConfigError("tasks.task", config.task, "needs the model's tokenizer: give a local model folder")
         return task.generate(count)
     assert isinstance(task, Task)
-    return task.load(task.find(data, config.path))
+    return task.load(*task.find(data, config.path))

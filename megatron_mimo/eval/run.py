@@ -70,14 +70,19 @@ class Job:
         return int.from_bytes(hashlib.sha256(content).digest()[:4]) >> 1
 
 
-def prepare(config: EvaluateConfig, engine: Engine) -> list[TaskRun]:
-    """Load every task. Raises UserError for bad files and settings before anything is generated."""
+def prepare(config: EvaluateConfig, engine: Engine, say: Say = print) -> list[TaskRun]:
+    """Load every task; `say` gets what its files lack.
+
+    Raises UserError for bad files and settings before anything is generated.
+    """
     if not config.tasks:
         raise UserError("no tasks: name some in the configuration, or take a --preset")
     runs = []
     for task_config in config.tasks:
         task = find_task(task_config, config.seed)
         problems = load_problems(task, task_config, config.data, token_counter(engine))
+        for note in getattr(task, "notes", []):
+            say(f"{task_config.title}: {note}")
         key = sample_key(engine.identity, task_config, config.generation, config.seed, problems)
         store = open_store(Path(config.output), key, grade_key(task, task_config, problems))
         runs.append(TaskRun(task_config, task, problems[: task_config.limit], store))
