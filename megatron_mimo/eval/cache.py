@@ -29,10 +29,11 @@ def sample_key(
     return {
         "model": model_identity,
         "task": config.task,
-        "prompts": digest(*(json.dumps([problem.id, problem.messages]) for problem in problems)),
+        "prompts": digest(*map(asked, problems)),
         "temperature": config.temperature,
         "top_p": config.top_p,
         "max_tokens": config.max_tokens,
+        "stop": config.stop,
         "seed": seed,
         "template": generation.template,
         "system_message": system_message(generation.system_prompt),
@@ -40,9 +41,16 @@ def sample_key(
     }
 
 
+def asked(problem: Problem) -> str:
+    """What the model sees of a problem, and where its answer ends."""
+    if problem.prompt is None:
+        return json.dumps([problem.id, problem.messages])
+    return json.dumps([problem.id, problem.prompt, problem.stop, problem.pairs])
+
+
 def grade_key(task: Benchmark, config: TaskConfig, problems: list[Problem]) -> str:
     """Everything else that decides a grade: references, the grader and its version."""
-    references = (repr(problem.reference) for problem in problems)
+    references = (repr([problem.reference, problem.options]) for problem in problems)
     return digest(task.version, config.runner, *references)[:8]
 
 

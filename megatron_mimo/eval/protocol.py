@@ -1,7 +1,7 @@
 """What a benchmark is: problems with prompts, and a grade for every answer."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +32,12 @@ class Problem:
     """An answer that must be graded right, where the benchmark has one."""
     options: tuple[str, ...] = ()
     """Of multiple choice."""
+    prompt: str | None = None
+    """A text to go on with, in place of messages: base models."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the answer."""
+    pairs: tuple[tuple[str, str], ...] = ()
+    """(context, continuation) whose log-likelihoods are asked for in place of an answer: the response is their list."""
     group: str = ""
     """Subject or difficulty: results are broken down by it."""
 
@@ -45,6 +51,8 @@ class Grade:
     answer: str | None = None
     """What was taken out of the response; None: nothing of the demanded form, which scores 0."""
     verdict: str = ""
+    details: dict[str, float] = field(default_factory=dict)
+    """Other scores of the same answer."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,6 +82,13 @@ def test_golden_answers_are_right(name: str, file: str, count: int, share: float
         ("mbpp_all", "mbpp.jsonl"),
         ("amc23", "amc23.jsonl"),
         ("cruxeval_o", "cruxeval.jsonl"),
+        ("aime24", "aime24"),
+        ("minerva_math", "minerva_math"),
+        ("gaokao2023en", "gaokao2023en"),
+        ("sat_math", "sat_math"),
+        ("mmlu", "mmlu"),
+        ("ceval", "ceval"),
+        ("agieval", "agieval"),
     ],
 )
 def test_answers_of_other_problems_are_rejected(name: str, file: str) -> None:
@@ -100,9 +107,15 @@ def exchanged(problems: list[Problem]) -> list[tuple[Problem, str]]:
     pairs = []
     for place, problem in enumerate(chosen):
         others = (chosen[(place + step) % len(chosen)] for step in range(1, len(chosen)))
-        other = next(one for one in others if normal(one.shown) != normal(problem.shown))
+        other = next(one for one in others if differ(one, problem))
         pairs.append((problem, other.golden or ""))
     return pairs
+
+
+def differ(one: Problem, other: Problem) -> bool:
+    if one.options and other.options:
+        return one.reference != other.reference
+    return normal(one.shown) != normal(other.shown)
 
 
 def normal(text: str) -> str:
