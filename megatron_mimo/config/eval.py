@@ -24,6 +24,15 @@ class TaskConfig:
     """Longest answer."""
     temperature: float = 0.6
     top_p: float = 0.95
+    stop: list[str] | None = None
+    """Texts that end an answer. Default: those of a base model's task; under `generation.template=plain` cues that
+    begin another question; none for chats."""
+    num_shots: int | None = None
+    """Of base models' tasks: worked examples before the question; default: as the report."""
+    shots_path: str | None = None
+    """File or folder of those examples, by default beside the questions."""
+    answer_prefix: str = ""
+    """Of base models' tasks: what the answer begins with; it counts as part of it."""
     limit: int | None = None
     """Evaluate the first problems only."""
     first_date: str | None = None
@@ -40,7 +49,7 @@ class TaskConfig:
     def __post_init__(self) -> None:
         require_at_least(1, "tasks", repetitions=self.repetitions, max_tokens=self.max_tokens, limit=self.limit)
         require_at_least(1, "tasks", context_tokens=self.context_tokens, num_problems=self.num_problems)
-        require_at_least(0, "tasks", temperature=self.temperature)
+        require_at_least(0, "tasks", temperature=self.temperature, num_shots=self.num_shots)
         if not 0 < self.top_p <= 1:
             raise ConfigError("tasks.top_p", self.top_p, "must be above 0 and at most 1")
         if self.temperature == 0 and self.repetitions > 1:
@@ -71,8 +80,9 @@ class GenerationConfig:
     """Model name that an endpoint is asked for; by default the first that it lists."""
     template: Literal["chat", "plain"] = "chat"
     """`chat`: the tokenizer's chat template. `plain`: the prompt's text alone, for base models in a local folder."""
-    system_prompt: str = ""
-    """Empty by the report's advice."""
+    system_prompt: str | None = ""
+    """Empty by the report's advice: the chat template gets an empty system message. null sends none, and the template
+    may insert a default of its own, as Xiaomi's does."""
     max_concurrent_requests: int = 64
     max_waiting_grades: int = 4096
     """Answers that may wait for their grade before generation pauses."""

@@ -1,6 +1,6 @@
-"""Client of an OpenAI-compatible chat endpoint: bounded concurrency, retries with jitter, tokens and cost counted.
+"""Client of an OpenAI-compatible endpoint (chats, completions): bounded concurrency, retries, tokens and cost counted.
 
-A refused request (4xx) is never sent again: what is wrong with it stays wrong. 429, 5xx, time-outs and broken
+A refused request (4xx) is never sent again: what is wrong with it stays wrong. 408, 425, 429, 5xx, time-outs and broken
 connections are, after a delay that doubles and is drawn at random so that waiting clients do not return together.
 """
 
@@ -8,7 +8,8 @@ import asyncio
 import json
 import os
 import random
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,8 +19,11 @@ from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.config.errors import require_at_least
 
 Message = dict[str, str]
+Read = Callable[[dict[str, Any]], "Completion"]
 _WRONG_FOR_ALL = {401: "the key was not accepted", 403: "access was denied", 404: "no such address or model"}
 """Refusals that every other request would meet too: the run stops."""
+_COME_BACK = (408, 425, 429)
+"""Statuses below 500 that say nothing about the request: too slow, too early, too many."""
 
 
 @dataclass(kw_only=True)
@@ -61,6 +65,8 @@ class Sampling:
     top_p: float = 0.95
     max_tokens: int = 8192
     """Longest answer."""
+    stop: tuple[str, ...] = ()
+    """Texts that end an answer; they are no part of it."""
 
     def __post_init__(self) -> None:
         require_at_least(0, "sampling", temperature=self.temperature)
@@ -141,27 +147,38 @@ class Endpoint:
 
     async def chat(self, messages: list[Message], sampling: Sampling, seed: int | None = None) -> Completion:
         """One answer. Raises RequestFailed when this request has none, UserError when no request can have one."""
-        body = {
-            "model": self.config.model,
-            "messages": messages,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens,
-        }
-        if seed is not None:
-            body["seed"] = seed
+        return await self._counted("chat/completions", {"messages": messages} | settings(sampling, seed), _chat_answer)
+
+    async def complete(self, prompt: str, sampling: Sampling, seed: int | None = None) -> Completion:
+        """The continuation of a text, through the endpoint's `completions`. Raises as `chat`."""
+        return await self._counted("completions", {"prompt": prompt} | settings(sampling, seed), _text_answer)
+
+    async def log_likelihood(self, prompt: str, continuation: str) -> float:
+        """Natural log-probability of a continuation after the prompt, by a `completions` request that echoes it.
+
+        Spaces at the prompt's end count with the continuation, as does every token that begins there. Raises as `chat`.
+        """
+        body = {"prompt": prompt + continuation, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0.0}
+
+        def read(answer: dict[str, Any]) -> Completion:
+            nats = _echoed_nats(answer, len(prompt.rstrip()), len(prompt + continuation))
+            return replace(_text_answer(answer), text=repr(nats))
+
+        return float((await self._counted("completions", body, read)).text)
+
+    async def _counted(self, path: str, body: dict[str, Any], read: Read) -> Completion:
         async with self._slots:
             self.usage.requests += 1
-            completion = await self._with_retries(body)
+            completion = await self._with_retries(path, {"model": self.config.model} | body, read)
         self.usage.prompt_tokens += completion.prompt_tokens
         self.usage.completion_tokens += completion.completion_tokens
         return completion
 
-    async def _with_retries(self, body: dict[str, Any]) -> Completion:
+    async def _with_retries(self, path: str, body: dict[str, Any], read: Read) -> Completion:
         kind = ""
         for attempt in range(self.config.max_attempts):
             try:
-                return await self._attempt(body)
+                return await self._attempt(path, body, read)
             except (_Retry, aiohttp.ClientError, TimeoutError, OSError) as error:
                 kind = error.kind if isinstance(error, _Retry) else type(error).__name__
                 self.usage.errors[kind] = self.usage.errors.get(kind, 0) + 1
@@ -179,16 +196,16 @@ class Endpoint:
         asked = error.after_seconds if isinstance(error, _Retry) else None
         return delay if asked is None else min(asked, longest) + delay
 
-    async def _attempt(self, body: dict[str, Any]) -> Completion:
+    async def _attempt(self, path: str, body: dict[str, Any], read: Read) -> Completion:
         assert self._session is not None, "use `async with Endpoint(...)`"
-        url = f"{self.config.url.rstrip('/')}/chat/completions"
+        url = f"{self.config.url.rstrip('/')}/{path}"
         async with self._session.post(url, json=body) as response:
-            if response.status == 429 or response.status >= 500:
+            if response.status in _COME_BACK or response.status >= 500:
                 raise _Retry(str(response.status), _retry_after_seconds(response))
             if response.status >= 300:
                 await self._refuse(response)
             try:
-                return _completion(await response.json(content_type=None))
+                return read(await response.json(content_type=None))
             except (json.JSONDecodeError, UnicodeDecodeError, KeyError, IndexError, TypeError) as error:
                 raise _Retry("unreadable answer") from error
 
@@ -211,17 +228,69 @@ def _retry_after_seconds(response: aiohttp.ClientResponse) -> float | None:
         return None
 
 
-def _completion(answer: dict[str, Any]) -> Completion:
+def settings(sampling: Sampling, seed: int | None) -> dict[str, Any]:
+    """What a request says of how its answer is drawn."""
+    asked: dict[str, Any] = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+    }
+    asked |= {"stop": list(sampling.stop)} if sampling.stop else {}
+    return asked if seed is None else asked | {"seed": seed}
+
+
+def _chat_answer(answer: dict[str, Any]) -> Completion:
     """The first choice; reasoning that a server splits off goes back into its `<think>` block."""
-    choice, usage = answer["choices"][0], answer.get("usage") or {}
+    choice = answer["choices"][0]
     message = choice["message"]
-    text = message.get("content") or ""
-    reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
+    text, thought = content_text(message.get("content"))
+    reasoning = message.get("reasoning_content") or message.get("reasoning") or thought
     if reasoning:
         text = f"<think>\n{reasoning.strip()}\n</think>\n\n{text}"
+    return _read(answer, text)
+
+
+def _text_answer(answer: dict[str, Any]) -> Completion:
+    """The first choice of a text completion."""
+    text = answer["choices"][0]["text"]
+    if not isinstance(text, str):
+        raise TypeError("the text of an answer is none")
+    return _read(answer, text)
+
+
+def _echoed_nats(answer: dict[str, Any], start: int, end: int) -> float:
+    """Sum of the log-probabilities of the tokens that begin at characters [start, end) of an echoed text."""
+    logprobs = answer["choices"][0]["logprobs"]
+    pairs = zip(logprobs["text_offset"], logprobs["token_logprobs"], strict=True)
+    found = [nats for offset, nats in pairs if start <= offset < end]
+    if not found or any(nats is None for nats in found):
+        raise TypeError("the endpoint echoes no log-probabilities")
+    return float(sum(found))
+
+
+def _read(answer: dict[str, Any], text: str) -> Completion:
+    choice, usage = answer["choices"][0], answer.get("usage") or {}
     return Completion(
         text,
         choice.get("finish_reason") or "",
         int(usage.get("prompt_tokens") or 0),
         int(usage.get("completion_tokens") or 0),
     )
+
+
+def content_text(content: Any) -> tuple[str, str]:
+    """A message's content as its text and its reasoning: a text, nothing, or a list of parts, which are joined.
+
+    Raises TypeError for a part that holds neither text nor reasoning.
+    """
+    if content is None or isinstance(content, str):
+        return content or "", ""
+    texts, thoughts = [], []
+    for part in content:
+        if isinstance(part, dict) and "thinking" in part:
+            thoughts.append(content_text(part["thinking"])[0])
+        elif isinstance(part, str) or (isinstance(part, dict) and isinstance(part.get("text"), str)):
+            texts.append(part if isinstance(part, str) else part["text"])
+        else:
+            raise TypeError(f"a part of an answer is no text: {str(part)[:100]}")
+    return "".join(texts), "".join(thoughts)

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from megatron_mimo.config.eval import GenerationConfig, TaskConfig
+from megatron_mimo.data.chat.system_prompt import system_message
+from megatron_mimo.data.endpoint import content_text
 from megatron_mimo.data.journal import Journal, read_records
 from megatron_mimo.eval.engines import digest
 from megatron_mimo.eval.protocol import Benchmark, Problem
@@ -27,20 +29,28 @@ def sample_key(
     return {
         "model": model_identity,
         "task": config.task,
-        "prompts": digest(*(json.dumps([problem.id, problem.messages]) for problem in problems)),
+        "prompts": digest(*map(asked, problems)),
         "temperature": config.temperature,
         "top_p": config.top_p,
         "max_tokens": config.max_tokens,
+        "stop": config.stop,
         "seed": seed,
         "template": generation.template,
-        "system_prompt": generation.system_prompt,
+        "system_message": system_message(generation.system_prompt),
         "max_model_len": generation.max_model_len,
     }
 
 
+def asked(problem: Problem) -> str:
+    """What the model sees of a problem, and where its answer ends."""
+    if problem.prompt is None:
+        return json.dumps([problem.id, problem.messages])
+    return json.dumps([problem.id, problem.prompt, problem.stop, problem.pairs])
+
+
 def grade_key(task: Benchmark, config: TaskConfig, problems: list[Problem]) -> str:
     """Everything else that decides a grade: references, the grader and its version."""
-    references = (repr(problem.reference) for problem in problems)
+    references = (repr([problem.reference, problem.options]) for problem in problems)
     return digest(task.version, config.runner, *references)[:8]
 
 
@@ -73,7 +83,9 @@ class Store:
         self.samples.__exit__()
 
     def read_samples(self) -> Iterator[dict[str, Any]]:
-        return read_records(self.samples.path)
+        """Answers as they came; a list of parts, which earlier versions stored as such, is read as its text."""
+        for record in read_records(self.samples.path):
+            yield record | {"response": content_text(record["response"])[0]}
 
     def read_grades(self) -> dict[str, dict[str, Any]]:
         """Grades by `grade_id`."""

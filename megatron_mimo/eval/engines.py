@@ -1,17 +1,22 @@
 """Where answers come from: vLLM on a local folder (AsyncLLM), or an OpenAI-compatible endpoint."""
 
+import asyncio
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from megatron_mimo.config import UserError
 from megatron_mimo.config.eval import EvaluateConfig, GenerationConfig
+from megatron_mimo.data.chat.system_prompt import system_message
 from megatron_mimo.data.endpoint import Completion, Endpoint, EndpointConfig, Message, RequestFailed, Sampling
 from megatron_mimo.data.tokenizer import TURN_END_TOKEN
 from megatron_mimo.platform.files import file_sha256
 
+Pairs = Sequence[tuple[str, str]]
+"""(context, continuation)."""
 IDENTITY_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "*.safetensors")
 
 
@@ -24,6 +29,14 @@ class Engine(Protocol):
 
     async def answer(self, messages: list[Message], sampling: Sampling, seed: int) -> Completion:
         """One answer. Raises RequestFailed (`final`: the request is at fault) or UserError (no request will do)."""
+        ...
+
+    async def complete(self, prompt: str, sampling: Sampling, seed: int) -> Completion:
+        """The continuation of a text, without any template. Raises as `answer`."""
+        ...
+
+    async def log_likelihoods(self, pairs: Pairs) -> list[float]:
+        """Natural log-probability of every continuation after its context. Raises as `answer`."""
         ...
 
     async def __aenter__(self) -> Self: ...
@@ -41,14 +54,12 @@ def make_engine(config: EvaluateConfig) -> Engine:
 
 
 class EndpointEngine:
-    """An OpenAI-compatible chat endpoint, which applies its own chat template."""
+    """An OpenAI-compatible endpoint: chats in its own chat template, or plain texts through its `completions`."""
 
     def __init__(self, url: str, name: str, config: GenerationConfig) -> None:
         """Asks the endpoint for its model's name where none is set; raises UserError when it is silent."""
         from megatron_mimo.serve.chat_client import find_model
 
-        if config.template != "chat":
-            raise UserError("generation.template: an endpoint answers chats; give a model folder for plain prompts")
         model = config.served_model or find_model(url.rstrip("/").removesuffix("/v1")).name
         self.name = name or model
         self.identity = digest("endpoint", self.name)
@@ -63,10 +74,18 @@ class EndpointEngine:
                 longest_delay_seconds=config.longest_delay_seconds,
             )
         )
-        self._system = system_message(config)
+        self._system, self._is_plain = system_message(config.system_prompt), config.template == "plain"
 
     async def answer(self, messages: list[Message], sampling: Sampling, seed: int) -> Completion:
+        if self._is_plain:
+            return await self.complete(plain_text([*self._system, *messages]), sampling, seed)
         return await self._endpoint.chat([*self._system, *messages], sampling, seed)
+
+    async def complete(self, prompt: str, sampling: Sampling, seed: int) -> Completion:
+        return await self._endpoint.complete(prompt, sampling, seed)
+
+    async def log_likelihoods(self, pairs: Pairs) -> list[float]:
+        return list(await asyncio.gather(*(self._endpoint.log_likelihood(*pair) for pair in pairs)))
 
     async def __aenter__(self) -> Self:
         await self._endpoint.__aenter__()
@@ -93,7 +112,7 @@ class LocalEngine:
                 f"{folder} has no chat template: add chat_template to its tokenizer_config.json, or set "
                 "generation.template=plain for a base model"
             )
-        self._system, self._engine, self._asked = system_message(config), None, 0
+        self._system, self._engine, self._asked = system_message(config.system_prompt), None, 0
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text."""
@@ -101,41 +120,79 @@ class LocalEngine:
 
     def prompt_ids(self, messages: list[Message]) -> list[int]:
         """Tokens of the prompt in the template asked for."""
+        return self.encode(self.prompt_text(messages))
+
+    def prompt_text(self, messages: list[Message]) -> str:
+        """The prompt in the template asked for."""
+        asked = [*self._system, *messages]
         if self._config.template == "plain":
-            text = "\n".join(message["content"] for message in [*self._system, *messages]) + "\n"
-        else:
-            text = self._tokenizer.apply_chat_template(
-                [*self._system, *messages], tokenize=False, add_generation_prompt=True
-            )
-        return self._tokenizer.encode(text, add_special_tokens=False)
+            return plain_text(asked)
+        return self._tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
 
     async def answer(self, messages: list[Message], sampling: Sampling, seed: int) -> Completion:
+        prompt = self.prompt_text(messages)
+        completion = await self._complete(self.encode(prompt), sampling, seed)
+        # A template may open the thought: without its mark a truncated draft would pass for the answer.
+        is_open = prompt.rstrip().endswith("<think>")
+        return replace(completion, text=f"<think>\n{completion.text}") if is_open else completion
+
+    async def complete(self, prompt: str, sampling: Sampling, seed: int) -> Completion:
+        return await self._complete(self.encode(prompt), sampling, seed)
+
+    async def log_likelihoods(self, pairs: Pairs) -> list[float]:
+        """One request asks for all continuations by id where each is a single token, else one request each."""
+        encoded = [encode_pair(self.encode, *pair) for pair in pairs]
+        contexts = {tuple(context) for context, _ in encoded}
+        if len(contexts) == 1 and all(len(tokens) == 1 for _, tokens in encoded):
+            ids = [tokens[0] for _, tokens in encoded]
+            asked = sorted(set(ids))
+            final = await self._generate(encoded[0][0], max_tokens=1, temperature=0.0, logprob_token_ids=asked)
+            found = final.outputs[0].logprobs[0]
+            return [float(found[token].logprob) for token in ids]
+        return list(await asyncio.gather(*(self._log_likelihood(context, tokens) for context, tokens in encoded)))
+
+    async def _log_likelihood(self, context: list[int], tokens: list[int]) -> float:
+        ids = [*context, *tokens]
+        final = await self._generate(ids, max_tokens=1, temperature=0.0, prompt_logprobs=0)
+        rows = final.prompt_logprobs[len(context) :]
+        return float(sum(row[token].logprob for row, token in zip(rows, tokens, strict=True)))
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text, without special ones."""
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    async def _complete(self, ids: list[int], sampling: Sampling, seed: int) -> Completion:
+        final = await self._generate(
+            ids,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            seed=seed,
+            stop=list(sampling.stop),
+            stop_token_ids=self._stops,
+        )
+        answer = final.outputs[0]
+        return Completion(answer.text, answer.finish_reason or "", len(ids), len(answer.token_ids))
+
+    async def _generate(self, ids: list[int], *, max_tokens: int, **settings: Any) -> Any:
+        """vLLM's output of one request. Raises RequestFailed where the context is too short, or vLLM died."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
         assert self._engine is not None, "use `async with`"
-        ids = self.prompt_ids(messages)
         room = self._engine.model_config.max_model_len - len(ids)
-        if room < 1:
-            raise RequestFailed("the prompt is longer than the model's context", f"{len(ids)} tokens", final=True)
-        settings = SamplingParams(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_tokens=min(sampling.max_tokens, room),
-            seed=seed,
-            stop_token_ids=self._stops,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        if room < 1 or not ids:
+            raise RequestFailed("the prompt is empty or longer than the context", f"{len(ids)} tokens", final=True)
+        params = SamplingParams(max_tokens=min(max_tokens, room), output_kind=RequestOutputKind.FINAL_ONLY, **settings)
         self._asked += 1
         final: Any = None
         try:
-            async for output in self._engine.generate({"prompt_token_ids": ids}, settings, str(self._asked)):
+            async for output in self._engine.generate({"prompt_token_ids": ids}, params, str(self._asked)):
                 final = output
         except EngineDeadError as error:
             raise RequestFailed("vLLM died", str(error), final=False) from error
-        answer = final.outputs[0]
-        return Completion(answer.text, answer.finish_reason or "", len(ids), len(answer.token_ids))
+        return final
 
     @property
     def _stops(self) -> list[int]:
@@ -177,6 +234,22 @@ class LocalEngine:
             self._engine = None
 
 
+def plain_text(messages: list[Message]) -> str:
+    """Messages as a text that a base model goes on with: their contents, a line break after each."""
+    return "\n".join(filter(None, (message["content"] for message in messages))) + "\n"
+
+
+def encode_pair(encode: Callable[[str], list[int]], context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Tokens of a context and of what follows it, encoded together; spaces at the context's end go over.
+
+    The convention of lm-evaluation-harness, which makes log-likelihoods comparable with its own.
+    """
+    kept = context.rstrip()
+    context, continuation = kept, context[len(kept) :] + continuation
+    ids = encode(context)
+    return ids, encode(context + continuation)[len(ids) :]
+
+
 def token_counter(engine: Engine) -> Callable[[str], int] | None:
     """The model's tokenizer as a counter, where it lies here."""
     return engine.count_tokens if isinstance(engine, LocalEngine) else None
@@ -189,10 +262,6 @@ def load_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=True)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} has no tokenizer that loads: {error}") from error
-
-
-def system_message(config: GenerationConfig) -> list[Message]:
-    return [{"role": "system", "content": config.system_prompt}] if config.system_prompt else []
 
 
 def folder_identity(folder: Path) -> str:

@@ -21,9 +21,9 @@ from megatron_mimo.config.eval import EvaluateConfig, TaskConfig
 from megatron_mimo.data.endpoint import RequestFailed, Sampling
 from megatron_mimo.data.journal import Journal, read_records
 from megatron_mimo.eval.engines import Engine, digest
-from megatron_mimo.eval.protocol import final_part
 from megatron_mimo.eval.registry import HARNESS
 from megatron_mimo.eval.summary import by_group, estimates
+from megatron_mimo.reward.final_answer import final_part
 
 METRICS = ("prompt_level_strict_acc", "f1", "exact_match", "em", "acc", "acc_norm")
 """The first of these that a task has is its score: strict by prompt for IFEval, F1 for DROP."""

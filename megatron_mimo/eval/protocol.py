@@ -1,13 +1,13 @@
 """What a benchmark is: problems with prompts, and a grade for every answer."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from megatron_mimo.config import UserError
 from megatron_mimo.data.endpoint import Message
-from megatron_mimo.eval.records import locate, read_records
+from megatron_mimo.eval.records import Source, locate, read_records
 from megatron_mimo.judge.pool import JudgePool
 from megatron_mimo.judge.request import Limits, Solution, Test
 from megatron_mimo.judge.result import JudgeResult, Verdict
@@ -30,6 +30,14 @@ class Problem:
     """The reference in reports."""
     golden: str | None = None
     """An answer that must be graded right, where the benchmark has one."""
+    options: tuple[str, ...] = ()
+    """Of multiple choice."""
+    prompt: str | None = None
+    """A text to go on with, in place of messages: base models."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the answer."""
+    pairs: tuple[tuple[str, str], ...] = ()
+    """(context, continuation) whose log-likelihoods are asked for in place of an answer: the response is their list."""
     group: str = ""
     """Subject or difficulty: results are broken down by it."""
 
@@ -43,6 +51,8 @@ class Grade:
     answer: str | None = None
     """What was taken out of the response; None: nothing of the demanded form, which scores 0."""
     verdict: str = ""
+    details: dict[str, float] = field(default_factory=dict)
+    """Other scores of the same answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +108,10 @@ class Benchmark(Protocol):
     async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade: ...
 
 
+class NoAnswer(Exception):
+    """A record of a benchmark that nothing can be graded by: it is left out, and said."""
+
+
 class Task(ABC):
     """A benchmark read from a file, a record a problem."""
 
@@ -109,6 +123,13 @@ class Task(ABC):
     version: str = "1"
     """Raised when the grading changes: stored grades are then made anew, answers kept."""
 
+    split: str = "test"
+    """Of a folder's files those of this split are read."""
+
+    def __post_init__(self) -> None:
+        self.notes: list[str] = []
+        """What was left out or is missing, for the user."""
+
     @abstractmethod
     def problem(self, record: dict[str, Any], number: int) -> Problem | None:
         """The problem of a record; None leaves it out (not of the split or dates asked for). KeyError: no field."""
@@ -117,46 +138,51 @@ class Task(ABC):
     async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
         """Grade a response. Raises GradeFault when the grader, not the response, failed."""
 
-    def load(self, path: Path) -> list[Problem]:
-        """All problems of a file; raises UserError for records that are none, repeated ids, and no problem at all."""
+    def load(self, *files: Path | Source) -> list[Problem]:
+        """All problems of the files, in their order.
+
+        Raises UserError for records that are none, repeated ids, and no problem at all. Records without a right answer
+        are left out, and `notes` say so.
+        """
         problems: dict[str, Problem] = {}
-        for number, record in enumerate(read_records(path), start=1):
-            problem = self._read(record, number, path)
-            if problem is None:
-                continue
-            if problem.id in problems:
-                raise UserError(f"{path}, record {number}: the id {problem.id} stands twice")
-            problems[problem.id] = problem
+        left_out: list[str] = []
+        number = 0
+        for source in (file if isinstance(file, Source) else Source(file) for file in files):
+            for place, record in enumerate(read_records(source.path), start=1):
+                number += 1
+                named = {"subject": source.subject} | record if source.subject else record
+                try:
+                    problem = self._read(named, number, f"{source.path}, record {place}")
+                except NoAnswer as error:
+                    left_out.append(f"{source.path.name} record {place} ({error})")
+                    continue
+                if problem is not None and problem.id in problems:
+                    raise UserError(f"{source.path}, record {place}: the id {problem.id} stands twice")
+                if problem is not None:
+                    problems[problem.id] = problem
+        if left_out:
+            self.notes.append(f"{len(left_out)} of {number} records left out: {'; '.join(left_out[:3])}")
         if not problems:
-            raise UserError(f"{path} holds no problem of task {self.name} (of {number} records)")
+            raise UserError(f"{files[0]} holds no problem of task {self.name} (of {number} records)")
         return list(problems.values())
 
-    def _read(self, record: dict[str, Any], number: int, path: Path) -> Problem | None:
+    def _read(self, record: dict[str, Any], number: int, place: str) -> Problem | None:
         try:
             return self.problem(record, number)
         except KeyError as error:
             fields = ", ".join(sorted(map(str, record)))
-            raise UserError(
-                f"{path}, record {number} has no {error.args[0]}, which task {self.name} needs; it has {fields}"
-            ) from error
+            raise UserError(f"{place} has no {error.args[0]}, which task {self.name} needs; it has {fields}") from error
         except (ValueError, TypeError, AttributeError, IndexError) as error:
-            raise UserError(f"{path}, record {number} is no problem of task {self.name}: {error}") from error
+            raise UserError(f"{place} is no problem of task {self.name}: {error}") from error
 
-    def find(self, folder: str, path: str | None) -> Path:
-        """Its file, see records.locate."""
-        return locate(folder, path, self.files, self.name)
+    def find(self, folder: str, path: str | None) -> list[Source]:
+        """Its files, see records.locate."""
+        return locate(folder, path, self.files, self.name, self.split)
 
 
 def user(prompt: str) -> list[Message]:
     """A conversation of one question."""
     return [{"role": "user", "content": prompt}]
-
-
-def final_part(response: str) -> str:
-    """The response behind its reasoning: `</think>` ends it; a response that never ends it has no answer."""
-    if "<think>" in response and "</think>" not in response:
-        return ""
-    return response.rpartition("</think>")[2]
 
 
 def first(record: dict[str, Any], *names: str) -> Any:

@@ -2,6 +2,10 @@
 
 from megatron_mimo.config import ConfigError
 from megatron_mimo.config.eval import TaskConfig
+from megatron_mimo.eval.few_shot.form import Form
+from megatron_mimo.eval.few_shot.questions import questions
+from megatron_mimo.eval.few_shot.task import FewShot
+from megatron_mimo.eval.few_shot.texts import texts
 from megatron_mimo.eval.protocol import Benchmark, Problem, Task
 from megatron_mimo.eval.ruler import KINDS, CountTokens, Ruler
 from megatron_mimo.eval.tasks.choices import choices
@@ -22,14 +26,21 @@ def file_tasks() -> dict[str, Task]:
     return {task.name: task for task in tasks}
 
 
+def forms() -> dict[str, Form]:
+    """The tasks of base models by name, in the order of the report's table."""
+    return {form.name: form for form in [*questions(), *texts()]}
+
+
 def names() -> list[str]:
-    return [*file_tasks(), *(f"{RULER}{kind}" for kind in KINDS), f"{HARNESS}TASK"]
+    return [*file_tasks(), *forms(), *(f"{RULER}{kind}" for kind in KINDS), f"{HARNESS}TASK"]
 
 
 def find_task(config: TaskConfig, seed: int = 0) -> Benchmark:
     """The benchmark of a configuration. Raises ConfigError for a name that is none."""
     if config.task == "livecodebench":
         return LiveCodeBench(first_date=config.first_date, end_date=config.end_date, runner=config.runner)
+    if config.task in forms():
+        return FewShot(forms()[config.task], config)
     if config.task.startswith(RULER):
         return Ruler(config.task.removeprefix(RULER), config.context_tokens, config.num_problems, seed)
     tasks = file_tasks()
@@ -45,4 +56,4 @@ def load_problems(task: Benchmark, config: TaskConfig, data: str, count: CountTo
             raise ConfigError("tasks.task", config.task, "needs the model's tokenizer: give a local model folder")
         return task.generate(count)
     assert isinstance(task, Task)
-    return task.load(task.find(data, config.path))
+    return task.load(*task.find(data, config.path))

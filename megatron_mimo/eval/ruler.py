@@ -22,7 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from megatron_mimo.config import ConfigError, UserError
-from megatron_mimo.eval.protocol import Grade, Graders, Problem, final_part, user
+from megatron_mimo.eval.protocol import Grade, Graders, Problem, user
+from megatron_mimo.reward.final_answer import final_part
 
 CountTokens = Callable[[str], int]
 ANSWER_TOKENS = {"niah": 128, "vt": 30, "cwe": 120, "fwe": 50}

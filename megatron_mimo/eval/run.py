@@ -6,20 +6,23 @@ around the problems, so that an interrupted run has seen all of them equally oft
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from megatron_mimo.config import UserError
-from megatron_mimo.config.eval import EvaluateConfig, TaskConfig
-from megatron_mimo.data.endpoint import RequestFailed, Sampling
+from megatron_mimo.config.eval import EvaluateConfig, GenerationConfig, TaskConfig
+from megatron_mimo.data.endpoint import Completion, RequestFailed, Sampling
 from megatron_mimo.eval.cache import Store, grade_id, grade_key, open_store, sample_key
 from megatron_mimo.eval.engines import Engine, token_counter
 from megatron_mimo.eval.protocol import Benchmark, GradeFault, Graders, Problem
 from megatron_mimo.eval.registry import find_task, load_problems
 
 GRADE_ATTEMPTS = 3
+NEXT_QUESTION = ("\nQuestion:", "\nProblem:", "\nQ:", "\nUser:", "\nHuman:", "<|im_start|>", "<|endoftext|>")
+"""A base model that has answered goes on with a question of its own, whose answer is not to be graded."""
 STORED_ANSWER_CHARACTERS = 500
 Say = Callable[[str], None]
 
@@ -36,6 +39,8 @@ class TaskRun:
     faults: int = 0
     """Answers whose grader failed; they have no score and are graded again next time."""
     generated: int = 0
+    stop: tuple[str, ...] = ()
+    """Of prompts that name none of their own."""
 
     def wanted(self) -> Iterator["Job"]:
         """All answers of the run, repetition by repetition."""
@@ -49,7 +54,12 @@ class TaskRun:
 
     @property
     def sampling(self) -> Sampling:
-        return Sampling(temperature=self.config.temperature, top_p=self.config.top_p, max_tokens=self.config.max_tokens)
+        return Sampling(
+            temperature=self.config.temperature,
+            top_p=self.config.top_p,
+            max_tokens=self.config.max_tokens,
+            stop=self.stop,
+        )
 
 
 @dataclass
@@ -70,18 +80,34 @@ class Job:
         return int.from_bytes(hashlib.sha256(content).digest()[:4]) >> 1
 
 
-def prepare(config: EvaluateConfig, engine: Engine) -> list[TaskRun]:
-    """Load every task. Raises UserError for bad files and settings before anything is generated."""
+def prepare(config: EvaluateConfig, engine: Engine, say: Say = print) -> list[TaskRun]:
+    """Load every task; `say` gets what its files lack.
+
+    Raises UserError for bad files and settings before anything is generated.
+    """
     if not config.tasks:
         raise UserError("no tasks: name some in the configuration, or take a --preset")
     runs = []
     for task_config in config.tasks:
         task = find_task(task_config, config.seed)
         problems = load_problems(task, task_config, config.data, token_counter(engine))
+        for note in getattr(task, "notes", []):
+            say(f"{task_config.title}: {note}")
         key = sample_key(engine.identity, task_config, config.generation, config.seed, problems)
         store = open_store(Path(config.output), key, grade_key(task, task_config, problems))
-        runs.append(TaskRun(task_config, task, problems[: task_config.limit], store))
+        stop = tuple(stops(task_config, config.generation))
+        runs.append(TaskRun(task_config, task, problems[: task_config.limit], store, stop=stop))
     return runs
+
+
+async def ask(engine: Engine, problem: Problem, sampling: Sampling, seed: int) -> Completion:
+    """An answer to messages, the continuation of a text, or log-likelihoods as a JSON list. Raises as the engine."""
+    if problem.pairs:
+        nats = await engine.log_likelihoods(problem.pairs)
+        return Completion(json.dumps(nats), "stop")
+    if problem.prompt is not None:
+        return await engine.complete(problem.prompt, replace(sampling, stop=problem.stop), seed)
+    return await engine.answer(problem.messages, sampling, seed)
 
 
 @dataclass
@@ -143,7 +169,7 @@ class Pipeline:
     async def _generate(self, job: Job) -> None:
         start = time.monotonic()
         try:
-            answer = await self.engine.answer(job.problem.messages, job.run.sampling, job.seed(self.seed))
+            answer = await ask(self.engine, job.problem, job.run.sampling, job.seed(self.seed))
         except RequestFailed as error:
             if not error.final:
                 self._failure = self._failure or error
@@ -203,13 +229,22 @@ class Pipeline:
                     return
         answer = grade.answer and grade.answer[:STORED_ANSWER_CHARACTERS]
         key = grade_id(job.id, response)
-        job.run.store.grades.append({"id": key, "score": grade.score, "answer": answer, "verdict": grade.verdict})
+        job.run.store.grades.append(
+            {"id": key, "score": grade.score, "answer": answer, "verdict": grade.verdict, "details": grade.details}
+        )
 
     def _progress(self) -> None:
         self._done += 1
         if time.monotonic() - self._said > 10 or self._done == self._total:
             self._said = time.monotonic()
             self.say(f"{self._done} of {self._total} answers, {len(self._grading)} being graded")
+
+
+def stops(task: TaskConfig, generation: GenerationConfig) -> Iterable[str]:
+    """Texts that end an answer: the configured ones; of a base model's plain prompts the cues of a next question."""
+    if task.stop is not None:
+        return task.stop
+    return NEXT_QUESTION if generation.template == "plain" else ()
 
 
 async def gather_or_cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -89,7 +89,7 @@ def answer_item(run: TaskRun, answer: dict[str, Any]) -> str:
     score = "not graded" if grade is None else f"{grade['score']:.2f} {grade['verdict']}"
     cut = ", truncated" if answer["finish_reason"] == "length" else ""
     head = f"{answer['id']}: {score} ({answer['completion_tokens']} tokens{cut})"
-    asked = "\n\n".join(message["content"] for message in problem.messages)
+    asked = problem.prompt or "\n\n".join(message["content"] for message in problem.messages)
     parts = {"Asked": asked, "Answer": answer["response"], "Reference": problem.shown}
     if grade is not None:
         parts["Graded"] = grade["answer"] or "nothing of the demanded form"

@@ -9,6 +9,8 @@ from megatron_mimo.judge.client import JudgeUnavailable
 from megatron_mimo.judge.request import Limits, Solution, Test
 from megatron_mimo.judge.result import JudgeResult, Verdict
 from megatron_mimo.reward import code_difficulty, language_mixing
+from megatron_mimo.reward.code_block import last_code_block
+from megatron_mimo.reward.final_answer import final_part
 from megatron_mimo.reward.math_answer import MathFault
 
 DEFAULT_LIMITS = Limits()
@@ -102,7 +104,7 @@ class RewardRouter:
         return Reward(value=accuracy - penalty, accuracy=accuracy, language_penalty=penalty)
 
     async def _code(self, problem: CodeProblem, response: str, penalty: float) -> Reward:
-        source = last_code_block(response)
+        source = last_code_block(final_part(response), problem.language)
         if self._judge is None:
             raise UserError("a code problem needs a judge, and this router was made without one")
         if source is None:
@@ -132,13 +134,3 @@ class RewardRouter:
         if problem.levels is None or self._scheme == "all_or_nothing":
             return [0] * len(problem.tests), (sum(problem.scores),)
         return list(problem.levels), problem.scores
-
-
-def last_code_block(response: str) -> str | None:
-    """Contents of the last complete ``` block after the reasoning (`</think>`), without its language line, or None."""
-    parts = response.rpartition("</think>")[2].split("```")
-    if len(parts) < 3:
-        return None
-    # Fences alternate: odd parts lie inside; a last, unclosed block is left out.
-    inside = parts[1 : len(parts) - 1 : 2][-1]
-    return inside.partition("\n")[2]

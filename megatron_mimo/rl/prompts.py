@@ -8,6 +8,7 @@ from typing import Any
 from megatron_mimo.config import UserError
 from megatron_mimo.config.data import split_record_count
 from megatron_mimo.config.rl import RLDataConfig
+from megatron_mimo.data.chat.system_prompt import system_message
 from megatron_mimo.rl.problems.problem import Problem, read_problems
 from megatron_mimo.rl.sample import Prompt
 
@@ -35,7 +36,7 @@ class PromptEncoder:
     def encode(self, text: str) -> tuple[int, ...]:
         """Tokens of a problem as the model is asked it."""
         if self._use_chat_template:
-            asked = [{"role": "user", "content": text}]
+            asked = [*system_message(""), {"role": "user", "content": text}]
             text = self._tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
 

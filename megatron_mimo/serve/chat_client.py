@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from megatron_mimo.config import UserError
+from megatron_mimo.data.chat.system_prompt import system_message
 
 READ_SECONDS = 600
 THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
@@ -42,7 +43,7 @@ class ChatForm:
     path = "/v1/chat/completions"
 
     def __init__(self, system: str = "") -> None:
-        self._start = [{"role": "system", "content": system}] if system else []
+        self._start = system_message(system)
         self.clear()
 
     def body(self, line: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def load(name: str, file: str) -> tuple[Task, list[Problem]]:
     if "judge" in file_tasks()[name].needs and shutil.which("bwrap") is None:
         pytest.skip("needs bubblewrap")
     task = file_tasks()[name]
-    return task, task.load(DATA / file)
+    return task, task.load(*task.find("", str(DATA / file)))
 
 
 async def grade_all(task: Task, pairs: list[tuple[Problem, str]]) -> list[float]:
@@ -49,8 +49,15 @@ async def grade_all(task: Task, pairs: list[tuple[Problem, str]]) -> list[float]
     ("name", "file", "count", "share"),
     [
         ("gsm8k", "gsm8k_test.jsonl", 1319, 1.0),
-        ("math", "math_test.jsonl", 5000, 0.99),
+        ("math", "math_test.jsonl", 5000, 0.995),
         ("amc23", "amc23.jsonl", 40, 1.0),
+        ("aime24", "aime24", 30, 1.0),
+        ("minerva_math", "minerva_math", 272, 0.995),
+        ("gaokao2023en", "gaokao2023en", 385, 0.995),
+        ("sat_math", "sat_math", 32, 1.0),
+        ("mmlu", "mmlu", 14042, 1.0),
+        ("ceval", "ceval", 1346, 1.0),
+        ("agieval", "agieval", 8268, 0.995),
         ("humaneval", "HumanEval.jsonl.gz", 164, 1.0),
         ("mbpp_all", "mbpp.jsonl", 974, 0.99),
         ("cruxeval_o", "cruxeval.jsonl", 800, 1.0),
@@ -75,6 +82,13 @@ def test_golden_answers_are_right(name: str, file: str, count: int, share: float
         ("mbpp_all", "mbpp.jsonl"),
         ("amc23", "amc23.jsonl"),
         ("cruxeval_o", "cruxeval.jsonl"),
+        ("aime24", "aime24"),
+        ("minerva_math", "minerva_math"),
+        ("gaokao2023en", "gaokao2023en"),
+        ("sat_math", "sat_math"),
+        ("mmlu", "mmlu"),
+        ("ceval", "ceval"),
+        ("agieval", "agieval"),
     ],
 )
 def test_answers_of_other_problems_are_rejected(name: str, file: str) -> None:
@@ -93,9 +107,15 @@ def exchanged(problems: list[Problem]) -> list[tuple[Problem, str]]:
     pairs = []
     for place, problem in enumerate(chosen):
         others = (chosen[(place + step) % len(chosen)] for step in range(1, len(chosen)))
-        other = next(one for one in others if normal(one.shown) != normal(problem.shown))
+        other = next(one for one in others if differ(one, problem))
         pairs.append((problem, other.golden or ""))
     return pairs
+
+
+def differ(one: Problem, other: Problem) -> bool:
+    if one.options and other.options:
+        return one.reference != other.reference
+    return normal(one.shown) != normal(other.shown)
 
 
 def normal(text: str) -> str:

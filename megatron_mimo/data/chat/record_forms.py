@@ -14,6 +14,8 @@ A turn is `{role, content, ...}` with one of the roles system, user, assistant, 
 from collections.abc import Iterator
 from typing import Any
 
+from megatron_mimo.data.chat.system_prompt import system_message
+
 ROLES = {
     "system": "system",
     "developer": "system",
@@ -51,7 +53,8 @@ def record_turns(record: dict[str, Any]) -> list[Turn]:
     media = next((name for name in MEDIA if record.get(name)), None)
     if media:
         raise BadRecord(f"it has {media}; the model reads text alone")
-    system = [{"role": "system", "content": record[name]} for name in SYSTEM if record.get(name)][:1]
+    prompts = [record[name] for name in SYSTEM if record.get(name) is not None]
+    system: list[Turn] = [*system_message(next(filter(None, prompts), prompts[0] if prompts else None))]
     name = next((name for name in MESSAGES if record.get(name) is not None), None)
     if name is None:
         return system + list(_pairs(_query_and_response(record)))

@@ -8,11 +8,12 @@ import ast
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, final_part, user
+from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, user
 from megatron_mimo.judge.request import AssertTest, Limits
 from megatron_mimo.judge.result import Verdict
+from megatron_mimo.reward.code_block import last_code_block
+from megatron_mimo.reward.final_answer import final_part
 from megatron_mimo.reward.math_answer import last_boxed
-from megatron_mimo.reward.router import last_code_block
 
 MAX_ANSWER_CHARACTERS = 10_000
 
@@ -24,8 +25,10 @@ class CruxEval(Task):
     name: str
     ask: Literal["output", "input"]
     files: tuple[str, ...] = ("cruxeval", "test")
+    version = "2"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.needs = frozenset({"judge"} if self.ask == "input" else ())
 
     def problem(self, record: dict[str, Any], number: int) -> Problem:
@@ -64,7 +67,7 @@ class CruxEval(Task):
 
 def short_answer(response: str) -> str | None:
     """The last code block, else what is boxed."""
-    block = last_code_block(response)
+    block = last_code_block(final_part(response))
     if block is None:
         boxed = last_boxed(final_part(response))
         block = boxed.partition("{")[2][:-1] if boxed else None
@@ -83,14 +86,35 @@ def literal(text: str) -> Any:
 
 
 def same_literal(answer: str, wanted: str) -> bool:
-    """Equal values of equal type; `assert f(...) == value` stands for its value."""
-    if answer.startswith("assert ") and " == " in answer:
-        answer = answer.rpartition(" == ")[2]
+    """Equal values of equal types, in containers too; `f(...) == value`, asserted or not, stands for its value."""
     try:
-        ours, theirs = literal(answer), literal(wanted)
+        ours, theirs = literal(value_of(answer)), literal(wanted)
     except ValueError:
         return answer == wanted
-    return ours == theirs and type(ours) is type(theirs)
+    return typed(ours) == typed(theirs)
+
+
+def value_of(answer: str) -> str:
+    """The right side of one comparison `f(...) == value`, or the answer itself."""
+    try:
+        node = ast.parse(answer.removeprefix("assert ").strip(), mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return answer
+    if not isinstance(node, ast.Compare) or not isinstance(node.left, ast.Call):
+        return answer
+    is_equality = len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq)
+    return ast.unparse(node.comparators[0]) if is_equality else answer
+
+
+def typed(value: Any) -> Any:
+    """The value with the type of everything in it, for comparison: 1, 1.0 and True are three values."""
+    if isinstance(value, list | tuple):
+        return type(value), [typed(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return type(value), {(type(item), item) for item in value}
+    if isinstance(value, dict):
+        return dict, {(type(key), key): typed(item) for key, item in value.items()}
+    return type(value), value
 
 
 def call_of_f(answer: str) -> str | None:

@@ -9,21 +9,28 @@ import base64
 import datetime
 import json
 import pickletools
+import re
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import ConfigError
 from megatron_mimo.eval import lcb
 from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, user
+from megatron_mimo.eval.records import Source, split_files
 from megatron_mimo.eval.tasks.programs import fenced
 from megatron_mimo.judge.request import CallTest, Limits, StdioTest, Test
 from megatron_mimo.judge.result import Verdict
-from megatron_mimo.reward.router import last_code_block
+from megatron_mimo.reward.code_block import last_code_block
+from megatron_mimo.reward.final_answer import final_part
 
 LIMITS = Limits(cpu_seconds=6.0, memory_bytes=4 << 30)
 """Six seconds a test are LiveCodeBench's."""
 MAX_TESTS_BYTES = 1 << 30
+PART = re.compile(r"test(\d*)\.jsonl(?:\.gz)?")
+PUBLISHED_WINDOWS = {("2024-08-01", "2025-02-01"): 279, ("2025-02-01", "2025-05-01"): 131}
+"""Problems of LiveCodeBench v5 and v6 in the report's windows, as evaluations that state a number count them."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +62,40 @@ class LiveCodeBench(Task):
     """`runner` judge: strict. `lcb-compat`: the rules of the benchmark's own runner (lcb.py)."""
 
     name: str = "livecodebench"
-    files: tuple[str, ...] = ("livecodebench", "test6", "test5", "test")
+    files: tuple[str, ...] = ("livecodebench", "code_generation_lite")
     first_date: str | None = None
     end_date: str | None = None
     runner: str = "judge"
     needs = frozenset({"judge"})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.first_date and self.end_date and self.first_date >= self.end_date:
             raise ConfigError("tasks.end_date", self.end_date, f"must be after first_date {self.first_date}")
+
+    def find(self, folder: str, path: str | None) -> list[Source]:
+        """Its file, or all of the parts test.jsonl, test2.jsonl, ... that the data set is downloaded as."""
+        parts = [source for source in split_files(Path(folder), "test") if PART.fullmatch(source.path.name)]
+        own = [source for source in parts if source.path.parent == Path(folder)]
+        if path is not None or not own:
+            own = super().find(folder, path)
+        numbers = {int(match[1] or 1) for source in own if (match := PART.fullmatch(source.path.name))}
+        missing = sorted(set(range(1, max(numbers, default=0) + 1)) - numbers)
+        names = ", ".join(source.path.name for source in own)
+        if missing:
+            absent = ", ".join(f"test{number if number > 1 else ''}.jsonl" for number in missing)
+            self.notes.append(f"read {names} WITHOUT {absent}: problems of the window may be missing")
+        elif len(own) > 1:
+            self.notes.append(f"read {names}")
+        return own
+
+    def load(self, *files: Path | Source) -> list[Problem]:
+        """As every task; a published window that has another number of problems than was published is said."""
+        problems = super().load(*files)
+        expected = PUBLISHED_WINDOWS.get((self.first_date or "", self.end_date or ""))
+        if expected is not None and len(problems) != expected:
+            self.notes.append(f"{len(problems)} problems in the window; published evaluations of it count {expected}")
+        return problems
 
     def problem(self, record: dict[str, Any], number: int) -> Problem | None:
         if not self._in_window(record):
@@ -86,7 +118,7 @@ class LiveCodeBench(Task):
         return (self.first_date or "") <= day and (self.end_date is None or day < self.end_date)
 
     async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
-        source = last_code_block(response)
+        source = last_code_block(final_part(response))
         if source is None:
             return Grade(0.0, None, "no code block")
         tests: ContestTests = problem.reference

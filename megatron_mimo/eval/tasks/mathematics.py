@@ -6,7 +6,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, final_part, first, user
+from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, first, user
+from megatron_mimo.reward.final_answer import final_part
 from megatron_mimo.reward.math_answer import last_boxed
 
 INSTRUCTION = "Reason step by step, and put the final answer in \\boxed{}."
@@ -43,7 +44,9 @@ class MathTask(Task):
             return boxed.partition("{")[2][:-1]
         answer = first(record, "answer", "Answer")
         # AMC's answers stand in its file as floats.
-        return str(int(answer)) if isinstance(answer, float) and answer.is_integer() else str(answer)
+        text = str(int(answer)) if isinstance(answer, float) and answer.is_integer() else str(answer).strip()
+        is_formula = len(text) > 2 and text.startswith("$") and text.endswith("$") and text.count("$") == 2
+        return text[1:-1] if is_formula else text
 
     async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
         boxed = last_boxed(final_part(response))
@@ -75,5 +78,7 @@ def mathematics() -> list[Task]:
         MathTask("aime24", ("aime24", "aime_2024", "aime2024")),
         MathTask("aime25", ("aime25", "aime_2025", "aime2025")),
         MathTask("amc23", ("amc23", "amc")),
+        MathTask("minerva_math", ("minerva_math",)),
+        MathTask("gaokao2023en", ("gaokao2023en", "gaokao2023_en")),
         MathTask("questions", ("questions",), instruction=""),
     ]

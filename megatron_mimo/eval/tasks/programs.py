@@ -13,7 +13,8 @@ from typing import Any
 from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, first, user
 from megatron_mimo.judge.request import AssertTest, Limits, Test
 from megatron_mimo.judge.result import Verdict
-from megatron_mimo.reward.router import last_code_block
+from megatron_mimo.reward.code_block import last_code_block
+from megatron_mimo.reward.final_answer import final_part
 
 PLUS_LIMITS = Limits(cpu_seconds=60.0, wall_seconds=180.0)
 """EvalPlus has hundreds of tests in one program."""
@@ -31,7 +32,7 @@ class Tests:
 
 async def judge_code(problem: Problem, response: str, graders: Graders) -> Grade:
     """All tests must pass."""
-    source = last_code_block(response)
+    source = last_code_block(final_part(response))
     if source is None:
         return Grade(0.0, None, "no code block")
     how: Tests = problem.reference

@@ -1,11 +1,20 @@
 """The endpoint's client against a real server that misbehaves."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from megatron_mimo.config import ConfigError, UserError
-from megatron_mimo.data.endpoint import Completion, Endpoint, EndpointConfig, RequestFailed, Sampling, Usage
+from megatron_mimo.data.endpoint import (
+    Completion,
+    Endpoint,
+    EndpointConfig,
+    RequestFailed,
+    Sampling,
+    Usage,
+    content_text,
+)
 from support.chat_server import ChatServer, chat_server
 
 
@@ -23,7 +32,7 @@ def ask(settings: EndpointConfig, number: int = 1) -> tuple[list[Completion | Ba
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize("fault", [429, 500, 503, 0, -1])
+@pytest.mark.parametrize("fault", [408, 425, 429, 500, 503, 0, -1])
 def test_passing_faults_are_retried(fault: int) -> None:
     with chat_server(ChatServer(lambda body: "yes", faults=[fault, fault])) as server:
         (answer,), usage = ask(config(server))
@@ -93,3 +102,25 @@ def test_cost() -> None:
 def test_impossible_settings(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         EndpointConfig(**({"url": "http://x", "model": "m"} | settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([{"type": "text", "text": "The answer is "}, {"type": "text", "text": "4."}], "The answer is 4."),
+        ([{"type": "thinking", "thinking": [{"type": "text", "text": "2+2"}]}, {"type": "text", "text": "4"}],
+         "<think>\n2+2\n</think>\n\n4"),
+        (["4", {"text": "."}], "4."),
+        ([], ""),
+        (None, ""),
+    ],
+)  # fmt: skip
+def test_content_in_parts_is_joined(content: Any, text: str) -> None:
+    with chat_server(ChatServer(lambda body: content)) as server:
+        (answer,), _ = ask(config(server))
+    assert isinstance(answer, Completion) and answer.text == text
+
+
+def test_a_part_that_is_no_text_is_told() -> None:
+    with pytest.raises(TypeError, match="no text"):
+        content_text([{"type": "image_url", "image_url": {}}])

@@ -137,6 +137,16 @@ def test_an_answer_cut_short_in_the_journal_is_drawn_again(tmp_path: Path) -> No
     assert len(again.asked) == 1
 
 
+def test_an_answer_that_was_stored_in_parts_is_read_as_its_text(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    expected = run(config, Parrot())
+    (samples,) = Path(config.output).glob("cache/*/*.samples.jsonl")
+    rows = [json.loads(line) for line in samples.read_text().splitlines()]
+    rows[0]["response"] = [{"type": "text", "text": rows[0]["response"]}]
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(config, Parrot(dies_after=0)) == expected
+
+
 def test_answers_are_graded_while_others_generate(tmp_path: Path) -> None:
     class Watched(Parrot):
         graded_at_last_question = 0

@@ -13,10 +13,10 @@ import pytest
 
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.config.eval import TaskConfig
+from megatron_mimo.eval.letters import boxed_letters
 from megatron_mimo.eval.protocol import Graders, Problem
 from megatron_mimo.eval.registry import file_tasks, find_task
 from megatron_mimo.eval.tasks import cruxeval
-from megatron_mimo.eval.tasks.choices import boxed_letter
 from megatron_mimo.eval.tasks.livecodebench import LiveCodeBench, unpack_tests
 
 
@@ -69,6 +69,80 @@ def test_gpqa_is_shuffled_by_its_question_alone() -> None:
     assert letters == set("ABCD")
 
 
+@pytest.mark.parametrize(
+    ("answer", "response", "verdict"),
+    [
+        ("AD", "AD", "right"), (["D", "A"], "A and D", "right"), ("A, D", "A", "wrong"),
+        ("A", "AD", "no single letter"),
+        ("A", "A. or B.", "no single letter"), ("A", "3 and 4", "no letter"), ("ad。", "D, A", "right"),
+    ],
+)  # fmt: skip
+def test_several_right_answers_are_graded_as_a_set(answer: Any, response: str, verdict: str) -> None:
+    record = {"question": "2+2?", "options": ["(A)4", "(B)5", "(C)3", "(D)four"], "label": answer}
+    problem = one("agieval", record)
+    grade = asyncio.run(file_tasks()["agieval"].grade(problem, f"\\boxed{{{response}}}", Graders()))
+    assert grade.verdict.startswith(verdict) and grade.score == (verdict == "right")
+    # What cannot be read is counted as unreadable.
+    assert (grade.answer is None) == verdict.startswith("no")
+
+
+def test_every_question_of_a_subject_says_that_several_may_be_right(tmp_path: Path) -> None:
+    """Those with one right answer too: the instruction must not tell how many there are."""
+    folder = tmp_path / "agieval"
+    folder.mkdir()
+    rows = [{"question": f"{i}?", "options": ["(A)x", "(B)y"], "label": label} for i, label in enumerate(["A", "AB"])]
+    (folder / "law.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "art.jsonl").write_text(json.dumps(rows[0]))
+    cloze = {"question": "1+1=", "options": None, "label": None, "answer": "2"}
+    unanswered = {"question": "?", "options": ["(A)x", "(B)y"], "label": []}
+    (folder / "math.jsonl").write_text(json.dumps(cloze) + "\n" + json.dumps(unanswered))
+    task = file_tasks()["agieval"]
+    problems = task.load(*task.find(str(tmp_path), None))
+    said = {problem.id.split("/")[0]: "More than one" in problem.messages[0]["content"] for problem in problems}
+    assert said == {"art": False, "law": True, "math": False}
+    assert task.notes == ["1 of 5 records left out: math.jsonl record 2 (it has no right answer)"]
+
+
+def test_options_in_one_text_are_split_at_their_marks_or_refused(tmp_path: Path) -> None:
+    record = {"id": "0", "question": "Which?", "options": "A) x B) y, A) or so (C) $D) z$ D) w", "Answer": "C"}
+    problem = one("sat_math", record)
+    assert problem.options == ("x", "y, A) or so", "$D) z$", "w") and problem.shown == "C. $D) z$"
+    path = tmp_path / "sat_math.jsonl"
+    path.write_text(json.dumps(record) + "\n" + json.dumps(record | {"options": "x or y", "Answer": "A"}))
+    with pytest.raises(UserError, match="record 2 is no problem of task sat_math: its options are one text"):
+        file_tasks()["sat_math"].load(path)
+
+
+def test_mmlu_as_it_was_published(tmp_path: Path) -> None:
+    """Files without a first row of names, one a subject, folders of splits."""
+    for split in ("dev", "test"):
+        (tmp_path / "mmlu" / split).mkdir(parents=True)
+        for subject in ("law", "art"):
+            rows = f'"What, in {subject}?",1,2,3,4,B\nAnd?,A,B,C,D,D\n'
+            (tmp_path / "mmlu" / split / f"{subject}_{split}.csv").write_text(rows)
+    task = file_tasks()["mmlu"]
+    problems = task.load(*task.find(str(tmp_path), None))
+    assert [(p.group, p.reference, p.options) for p in problems[:2]] == [
+        ("art", "B", ("1", "2", "3", "4")), ("art", "D", ("A", "B", "C", "D")),
+    ]  # fmt: skip
+    assert len(problems) == 4 and problems[2].messages[0]["content"].startswith("What, in law?\nA. 1")
+    assert len(task.load(*task.find("", str(tmp_path / "mmlu" / "dev")))) == 4
+
+
+def test_livecodebench_reads_all_parts(tmp_path: Path) -> None:
+    """As the data set is downloaded: test.jsonl, test2.jsonl, ..."""
+    for part in ("", "2", "3"):
+        row = lcb_record(question_id=f"q{part}", contest_date="2024-09-01")
+        (tmp_path / f"test{part}.jsonl").write_text(json.dumps(row) + "\n")
+    task = find_task(TaskConfig(task="livecodebench", first_date="2024-08-01", end_date="2025-02-01"))
+    assert isinstance(task, LiveCodeBench)
+    assert [problem.id for problem in task.load(*task.find(str(tmp_path), None))] == ["q", "q2", "q3"]
+    assert "3 problems in the window" in task.notes[-1] and "279" in task.notes[-1]
+    (tmp_path / "test2.jsonl").unlink()
+    task.find(str(tmp_path), None)
+    assert "WITHOUT test2.jsonl" in task.notes[-1]
+
+
 def test_wrong_questions_of_mmlu_redux_are_left_out() -> None:
     record = {"question": "?", "choices": ["a", "b"], "answer": 0, "error_type": "wrong_groundtruth"}
     assert file_tasks()["mmlu_redux"].problem(record, 1) is None
@@ -76,10 +150,10 @@ def test_wrong_questions_of_mmlu_redux_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("text", "letter"),
-    [("B", "B"), ("(C)", "C"), ("\\text{D}", "D"), ("A. the first", "A"), ("\\textbf{(B)}", "B"), ("AB", None)],
+    [("B", "B"), ("(C)", "C"), ("\\text{D}", "D"), ("A. the first", "A"), ("\\textbf{(B)}", "B"), ("ab", None)],
 )
 def test_boxed_letter(text: str, letter: str | None) -> None:
-    assert boxed_letter(f"\\boxed{{{text}}}") == letter
+    assert boxed_letters(f"\\boxed{{{text}}}", ["the first", "2", "3", "4"])[0] == letter
 
 
 def test_an_answer_inside_of_unfinished_reasoning_does_not_count() -> None:
@@ -151,6 +225,12 @@ def test_livecodebench_window(date: str, inside: bool) -> None:
         ("1", "True", False),
         ("{'a': 1}", "{'a':1}", True),
         ("assert f(3) == 'x'", "'x'", True),
+        ("f([1]) == [1,2]", "[1, 2]", True),
+        ("[1.0]", "[1]", False),
+        ("[True]", "[1]", False),
+        ("{'a': (1, {2})}", "{'a': (1, {2})}", True),
+        ("{1: 1}", "{True: 1}", False),
+        ("'a == b'", "'a == b'", True),
         ("__import__('os')", "1", False),
     ],
 )

@@ -8,8 +8,10 @@ import pytest
 from megatron_mimo.config import ConfigError
 from megatron_mimo.judge import JudgeResult, Solution, StdioTest, Verdict
 from megatron_mimo.judge import TestResult as Result
+from megatron_mimo.reward.code_block import last_code_block
+from megatron_mimo.reward.final_answer import final_part
 from megatron_mimo.reward.language_mixing import minority_share
-from megatron_mimo.reward.router import CodeProblem, MathProblem, RewardFault, RewardRouter, last_code_block
+from megatron_mimo.reward.router import CodeProblem, MathProblem, RewardFault, RewardRouter
 
 TESTS = [StdioTest(stdin=str(n), stdout="") for n in range(3)]
 CODE = "some words\n```python\nprint(1)\n```\n"
@@ -75,7 +77,7 @@ def test_no_code_is_zero_without_a_judge() -> None:
     ("response", "code"),
     [
         ("```\na\n```", "a\n"),
-        ("```python\na\n``` then ```cpp\nb\n```", "b\n"),
+        ("```python\na\n``` then ```py\nb\n```", "b\n"),
         ("<think>```\nx\n```</think> nothing", None),
         ("<think>```\nx\n```</think>```py\ny\n```", "y\n"),
         ("```python\na\n``` and ```python\ncut off", "a\n"),
@@ -84,7 +86,7 @@ def test_no_code_is_zero_without_a_judge() -> None:
     ],
 )
 def test_last_code_block(response: str, code: str | None) -> None:
-    assert last_code_block(response) == code
+    assert last_code_block(final_part(response)) == code
 
 
 def test_language_penalty_is_off_and_counts_letters_of_other_scripts() -> None:

@@ -32,6 +32,8 @@ DELTAS = [
 ]
 TOO_LONG = "This model's maximum context length is 64 tokens. However, your request has 65 input tokens."
 WAIT_SECONDS = 20.0
+EMPTY = {"role": "system", "content": ""}
+"""What a conversation without a system prompt begins with."""
 PROMPTS = "\x1b[?2004h"
 """What the editor sends when it is ready: from here on a pasted text comes in brackets."""
 
@@ -127,7 +129,7 @@ def test_a_conversation_carries_its_answers_and_not_its_reasoning(url: str) -> N
 def test_a_think_block_that_the_server_leaves_in_the_text_is_not_carried(url: str) -> None:
     form = ChatForm()
     form.keep("1+1?", "<think>\n1\n+1\n</think>\n\\boxed{2}")
-    assert form.body("next")["messages"] == [user("1+1?"), assistant("\\boxed{2}"), user("next")]
+    assert form.body("next")["messages"] == [EMPTY, user("1+1?"), assistant("\\boxed{2}"), user("next")]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_a_fault_is_said_and_the_conversation_goes_on_without_that_line(url: str
     written = talk(url, f"1+1?\n{line}\nsure?\n", ChatForm())
     assert said in written
     assert "this line is left out of the conversation" in written
-    assert Handler.requests[-1]["messages"] == [user("1+1?"), assistant("It is 2 ä"), user("sure?")]
+    assert Handler.requests[-1]["messages"] == [EMPTY, user("1+1?"), assistant("It is 2 ä"), user("sure?")]
 
 
 def test_a_server_that_is_gone_is_said_and_the_conversation_goes_on() -> None:
@@ -158,7 +160,7 @@ def test_an_interrupt_stops_the_answer_and_the_servers_work_and_keeps_what_came(
     written = talk(url, "endless\nsure?\n", ChatForm(), Sink())
     assert "one \n(stopped)\n" in written
     assert Handler.left.wait(patience(WAIT_SECONDS)), "the server learns of it while it works"
-    assert Handler.requests[-1]["messages"] == [user("endless"), assistant("one "), user("sure?")]
+    assert Handler.requests[-1]["messages"] == [EMPTY, user("endless"), assistant("one "), user("sure?")]
 
 
 def test_a_base_model_continues_each_line_on_its_own(url: str) -> None:

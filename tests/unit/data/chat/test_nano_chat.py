@@ -18,7 +18,8 @@ from megatron_mimo.data.chat.nano import (
 from megatron_mimo.data.corpus import embedded_documents
 from megatron_mimo.data.corpus_arithmetic import Problem
 from megatron_mimo.data.nano_programs import Program, programs
-from megatron_mimo.reward.router import last_code_block
+from megatron_mimo.reward.code_block import last_code_block
+from megatron_mimo.reward.final_answer import final_part
 from support.arithmetic import check_steps
 
 SIGNS = {
@@ -114,7 +115,7 @@ def test_answers_of_the_start_for_rl_are_flawed_as_often_as_said() -> None:
     by_prompt = {program.prompt: program for program in programs()}
     for asked, answered in asked_and_answered(start_conversations()):
         if asked in by_prompt:
-            source = last_code_block(answered)
+            source = last_code_block(final_part(answered))
             assert source in (by_prompt[asked].source, by_prompt[asked].lazy_source)
             right["program"].append(source == by_prompt[asked].source)
             continue
