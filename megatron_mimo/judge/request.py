@@ -62,7 +62,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Processor time over all threads. The verdict `time_limit` means this, or `wall_seconds` of waiting."""
     wall_seconds: float = 20.0
     """Clock time of a program that waits: it sleeps, or reads what never comes (`time_limit`). A program that wants the
-    processor and does not get it has WALL_PER_CPU_SECOND times cpu_seconds, then it is a `judge_fault`."""
+    processor and does not get it has WALL_PER_CPU_SECOND (inside/supervisor.py) times cpu_seconds more; then it is a
+    `judge_fault`, no verdict."""
     memory_bytes: int = 1 << 30
     """Peak resident memory; the address space ends 512 MiB above it."""
     stack_bytes: int = 128 << 20
