@@ -11,7 +11,10 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def same_output(
-    actual: bytes, expected: bytes, compare: Literal["tokens", "lines", "exact", "decimals"], float_tolerance: float | None
+    actual: bytes,
+    expected: bytes,
+    compare: Literal["tokens", "lines", "exact", "decimals"],
+    float_tolerance: float | None,
 ) -> bool:
     """Whether standard output is right.
 

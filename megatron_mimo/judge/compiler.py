@@ -53,7 +53,9 @@ class Compiler:
             with Sandbox(self._host, own, uid, [], with_compiler=True) as sandbox:
                 outcome = sandbox.run("compile", message, fds)
             if outcome.reason in (REASON_WALL, REASON_STALLED):
-                raise SandboxDied(f"the compiler got {outcome.cpu_seconds:.1f} s of processor in {outcome.wall_seconds:.0f} s")
+                raise SandboxDied(
+                    f"the compiler got {outcome.cpu_seconds:.1f} s of processor in {outcome.wall_seconds:.0f} s"
+                )
             text = read_tail(fds[2], MESSAGE_BYTES).decode(errors="replace")
             if outcome.exit_code != 0 or outcome.reason:
                 return TestResult(verdict=Verdict.COMPILE_ERROR, cpu_seconds=outcome.cpu_seconds, message=text), b""

@@ -136,22 +136,25 @@ class Runner:
                 self._sandbox.load_binary(binary)
             return None
         with memory_files(self._solution.source.encode(errors="surrogatepass"), b"") as (source, errors):
-            first = prelude(self._solution.source) if self._solution.prelude == "usual" else ""
-            outcome = self._sandbox.run("load", {"prelude": first}, [source, errors])
+            outcome = self._sandbox.run("load", {"prelude": self._prelude()}, [source, errors])
             if outcome.reason in (REASON_WALL, REASON_STALLED):
                 raise SandboxDied(f"no processor to read the solution in {outcome.wall_seconds:.0f} s")
             if outcome.exit_code == 0:
                 return None
             return result(Verdict.COMPILE_ERROR, outcome, errors)
 
+    def _prelude(self) -> str:
+        return prelude(self._solution.source) if self._solution.prelude == "usual" else ""
+
     def _modules(self) -> list[str]:
         """What the sandbox imports once, before the first test."""
-        modules = [] if self._solution.language == "cpp" else preload.mentioned(self._solution.source)
+        python = self._solution.language == "python"
+        modules = preload.mentioned(self._prelude() + self._solution.source) if python else []
         if any(isinstance(test, CallTest) for test in self._request.tests):
             modules += ["json", "inside.nodes"]
         if any(isinstance(test, AssertTest) for test in self._request.tests):
             modules += ["inside.examiner", "inside.remote"]
-            modules += [name for name in ("unittest", "unittest.mock") if self._tests_mention(name)]
+            modules += [name for name in ("unittest", "decimal", "fractions", "datetime") if self._tests_mention(name)]
         return modules
 
     def _tests_mention(self, name: str) -> bool:

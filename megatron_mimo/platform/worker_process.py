@@ -64,7 +64,9 @@ class WorkerProcess:
             if processor_seconds(self._process.pid) - used > limit_seconds:
                 return False
             if time.monotonic() > end:
-                raise OSError(f"no {limit_seconds:g} s of processor time in {WALL_PER_PROCESSOR_SECOND * limit_seconds:.0f} s")
+                raise OSError(
+                    f"no {limit_seconds:g} s of processor time in {WALL_PER_PROCESSOR_SECOND * limit_seconds:.0f} s"
+                )
         return True
 
     def close(self) -> None:

@@ -13,7 +13,10 @@ def arguments(function, given: list, namespace: dict) -> list:
     names = [name for name in code.co_varnames[: code.co_argcount]]
     names = names[1:] if hasattr(function, "__self__") else names
     kinds = [kind_of(annotations.get(name)) for name in names] + [""] * len(given)
-    return [made(value, kind, annotations.get(name), namespace) for value, kind, name in zip(given, kinds, names + [""] * len(given))]
+    return [
+        made(value, kind, annotations.get(name), namespace)
+        for value, kind, name in zip(given, kinds, names + [""] * len(given))
+    ]
 
 
 def kind_of(annotation: object) -> str:

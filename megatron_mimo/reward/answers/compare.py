@@ -49,7 +49,17 @@ class GoldUnreadable(Exception):
 
 
 NONE_WORDS = frozenset(
-    ("\\emptyset", "emptyset", "no solution", "no solutions", "no real solution", "no real solutions", "无解", "空集", "{}")
+    (
+        "\\emptyset",
+        "emptyset",
+        "no solution",
+        "no solutions",
+        "no real solution",
+        "no real solutions",
+        "无解",
+        "空集",
+        "{}",
+    )
 )
 CJK = "\u3400-\u9fff"
 NUMBER_START = re.compile(r"^[-+]?\s*(?:[\d.]|\\frac|\\sqrt|\\pi)")
@@ -274,7 +284,9 @@ def same_quantity(gold: str, answer: str) -> bool:
     if unit.dimensions != other_unit.dimensions:
         return False
     factor = other_unit.factor / unit.factor
-    return same_body(body, other if factor == 1 else rf"({other}) \cdot \frac{{{factor.numerator}}}{{{factor.denominator}}}")
+    return same_body(
+        body, other if factor == 1 else rf"({other}) \cdot \frac{{{factor.numerator}}}{{{factor.denominator}}}"
+    )
 
 
 def same_without_unit(body: str, unit: Unit | None, other: str, other_unit: Unit | None) -> bool:
@@ -376,7 +388,10 @@ def is_words(text: str) -> bool:
     bare = text.strip(" .()")
     if re.search(r"[\\_^=<>+*/|\d]", bare):
         return False
-    return bool(re.search(r"[A-Z][a-z]|[a-z]{4,}|[a-z]{2,}\s+[a-z]{2,}|^[a-z]{3}$", bare)) or bare.casefold() in ("yes", "no")
+    return bool(re.search(r"[A-Z][a-z]|[a-z]{4,}|[a-z]{2,}\s+[a-z]{2,}|^[a-z]{3}$", bare)) or bare.casefold() in (
+        "yes",
+        "no",
+    )
 
 
 def same_words(gold: str, answer: str) -> bool:

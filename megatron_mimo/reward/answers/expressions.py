@@ -62,10 +62,10 @@ def same_formula(gold: Any, answer: Any) -> bool:
 
 def prepared(expression: sympy.Expr) -> sympy.Expr:
     """Decimals exact, `i` and `e` the constants, everything evaluated. Raises TooLarge."""
-    expression = expression.replace(
-        lambda part: isinstance(part, sympy.Float), lambda part: sympy.Rational(str(part))
-    )
-    names = {symbol: {"i": sympy.I, "e": sympy.E}[symbol.name] for symbol in expression.free_symbols if symbol.name in "ie"}
+    expression = expression.replace(lambda part: isinstance(part, sympy.Float), lambda part: sympy.Rational(str(part)))
+    names = {
+        symbol: {"i": sympy.I, "e": sympy.E}[symbol.name] for symbol in expression.free_symbols if symbol.name in "ie"
+    }
     expression = expression.subs(names) if names else expression
     num_bits(expression)
     return expression.doit()
@@ -132,8 +132,7 @@ def points(symbols: list[sympy.Symbol]) -> list[dict[sympy.Symbol, sympy.Rationa
         for number in range(POINTS)
     ]
     positive = [
-        {symbol: sympy.Rational(generator.randrange(1, 2000) * 2 + 1, 997) for symbol in symbols}
-        for _ in range(POINTS)
+        {symbol: sympy.Rational(generator.randrange(1, 2000) * 2 + 1, 997) for symbol in symbols} for _ in range(POINTS)
     ]
     return wide + positive
 
@@ -166,9 +165,7 @@ def same_equation(gold: tuple[Any, Any], answer: tuple[Any, Any], keeps_sign: bo
     first, second = (prepared(left) - prepared(right) for left, right in (gold, answer))
     symbols = sorted({symbol.name for symbol in first.free_symbols | second.free_symbols})
     names = {name: sympy.Symbol(name) for name in symbols}
-    first, second = (
-        one.subs({symbol: names[symbol.name] for symbol in one.free_symbols}) for one in (first, second)
-    )
+    first, second = (one.subs({symbol: names[symbol.name] for symbol in one.free_symbols}) for one in (first, second))
     if not symbols or first.free_symbols != second.free_symbols:
         return False
     ratios = []

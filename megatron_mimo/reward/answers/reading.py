@@ -8,7 +8,9 @@ from megatron_mimo.reward.answers.text import TEXT_CLOSE, TEXT_OPEN, words_of
 PAIRS = {"(": ")", "[": "]", r"\{": r"\}", r"\langle": r"\rangle"}
 OPENING = re.compile(r"\\\{|\\langle(?![a-zA-Z])|\\begin\{[a-zA-Z*]+\}|[(\[{]|\\left|" + TEXT_OPEN)
 CLOSING = re.compile(r"\\\}|\\rangle(?![a-zA-Z])|\\end\{[a-zA-Z*]+\}|[)\]}]|" + TEXT_CLOSE)
-JOIN = re.compile(rf"{TEXT_OPEN}[\s,;]*(?:and|or|和|或|或者|与)[\s,;]*{TEXT_CLOSE}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|或者|或|和|与")
+JOIN = re.compile(
+    rf"{TEXT_OPEN}[\s,;]*(?:and|or|和|或|或者|与)[\s,;]*{TEXT_CLOSE}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|或者|或|和|与"
+)
 THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
 SPACED_THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d])")
 NAME = re.compile(
@@ -146,7 +148,11 @@ def interval_of(text: str) -> Many | None:
         low, first, symbol, second, high = parts
         if first[0] == ">" or first == r"\ge":
             low, first, second, high = high, FLIPPED.get(second, ""), FLIPPED.get(first, ""), low
-        if not re.fullmatch(SYMBOL, symbol) or {first, second} - {"<", r"\le"} or not (constant(low) and constant(high)):
+        if (
+            not re.fullmatch(SYMBOL, symbol)
+            or {first, second} - {"<", r"\le"}
+            or not (constant(low) and constant(high))
+        ):
             return None
         brackets = ("(" if first == "<" else "[") + (")" if second == "<" else "]")
         return Many(brackets, (Leaf(low), Leaf(high)), symbol)

@@ -24,7 +24,9 @@ SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 SIZES = re.compile(r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|middle)(?![a-zA-Z])\s*\.?")
 NOTHING = re.compile(r"\\(?:displaystyle|textstyle|limits|nolimits|mathstrut|strut|boldsymbol)(?![a-zA-Z])")
-WRAPPERS = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)?|mbox|mathrm|mathbf|mathit|mathsf|hbox|textup|bf|rm)\s*\{")
+WRAPPERS = re.compile(
+    r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)?|mbox|mathrm|mathbf|mathit|mathsf|hbox|textup|bf|rm)\s*\{"
+)
 ROMAN = re.compile(r"\{\\(?:rm|bf|it)\s+([^{}]*)\}")
 ONLY_WRAPPED_MATH = re.compile(r"[-+]?[\d.,\s/]+")
 BEFORE_ANSWER = re.compile(
