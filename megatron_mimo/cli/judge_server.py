@@ -2,17 +2,20 @@
 
     megatron-mimo judge-server --port 8080 --slots 16
 
-Needs bubblewrap, and g++ for C++ solutions. No authentication: keep it on a private network. docs/judge.md.
+Needs bubblewrap, and g++ for C++ solutions. An address that others reach (--host 0.0.0.0) needs a secret in the
+environment variable MEGATRON_MIMO_JUDGE_TOKEN, for the clients too. docs/judge.md.
 """
 
 import argparse
+import os
 import sys
 
 from aiohttp import web
 
 from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.judge import JudgeConfig, JudgePool
-from megatron_mimo.judge.server import JudgeServer
+from megatron_mimo.judge.client import TOKEN
+from megatron_mimo.judge.server import JudgeServer, check_address
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def serve(options: argparse.Namespace) -> None:
     """Serve until interrupted; raises UserError."""
+    token = os.environ.get(TOKEN, "")
+    check_address(options.host, token)
     config = JudgeConfig(
         num_slots=options.slots,
         python=options.python,
@@ -29,7 +34,7 @@ def serve(options: argparse.Namespace) -> None:
         max_queue=options.max_queue,
     )
     with JudgePool(config) as pool:
-        web.run_app(JudgeServer(pool).application(), host=options.host, port=options.port)
+        web.run_app(JudgeServer(pool, token).application(), host=options.host, port=options.port)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

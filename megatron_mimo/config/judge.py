@@ -18,7 +18,7 @@ class JudgeConfig:
     python_packages: tuple[str, ...] = ()
     """Folders with packages that solutions may import (a site-packages); mounted read-only."""
     compiler: str = "g++"
-    compiler_arguments: tuple[str, ...] = ("-std=c++17", "-O2", "-static", "-pipe")
+    compiler_arguments: tuple[str, ...] = ("-std=c++20", "-O2", "-static", "-pipe")
     bubblewrap: str = "bwrap"
     max_queue: int = 1024
     """Solutions that may wait for a slot; the server answers 503 beyond it."""

@@ -153,6 +153,8 @@ class RewardConfig:
     math_limit_seconds: float = 10.0
     judge_slots: int = 1
     """Slots of the local judge; with judge_urls none is started."""
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    """The local judge's other settings: `judge.python_packages` lets programs import numpy, sortedcontainers ..."""
     judge_urls: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -161,7 +163,7 @@ class RewardConfig:
 
     @property
     def local_judge(self) -> JudgeConfig:
-        return JudgeConfig(num_slots=self.judge_slots)
+        return replace(self.judge, num_slots=self.judge.num_slots or self.judge_slots)
 
 
 @dataclass(kw_only=True)

@@ -19,21 +19,18 @@ Differences, which matter to programs that attack their grader or lean on leaks:
 
 import asyncio
 import json
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from megatron_mimo.eval.protocol import GradeFault
+from megatron_mimo.judge.compare import same_lines
 from megatron_mimo.judge.pool import JudgePool
+from megatron_mimo.judge.prelude import MODULES
 from megatron_mimo.judge.request import Limits, Solution
 from megatron_mimo.judge.result import Verdict
 
-STARRED = (
-    "string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics", "itertools",
-    "functools", "operator", "io", "sys", "json", "builtins", "typing",
-)  # fmt: skip
 IMPORTS = (
-    "".join(f"from {module} import *\n" for module in STARRED)
-    + "".join(f"import {module}\n" for module in STARRED[:-2])
+    "".join(f"from {module} import *\n" for module in MODULES)
+    + "".join(f"import {module}\n" for module in MODULES[:-2])
     + "sys.setrecursionlimit(50000)\n"
 )
 LIMITS = Limits(cpu_seconds=6.0, memory_bytes=4 << 30)
@@ -107,27 +104,6 @@ async def grade(
         if not same(run.stdout, wanted):
             return False, str(Verdict.WRONG_ANSWER)
     return True, str(Verdict.ACCEPTED)
-
-
-def same_lines(printed: str, wanted: str) -> bool:
-    """The rule for standard output: stripped lines, equal as text or as decimals."""
-    ours, theirs = ([line.strip() for line in text.strip().split("\n")] for text in (printed, wanted))
-    return len(ours) == len(theirs) and all(map(same_line, ours, theirs))
-
-
-def same_line(ours: str, theirs: str) -> bool:
-    if ours == theirs:
-        return True
-    numbers = decimals(ours)
-    return numbers is not None and numbers == decimals(theirs)
-
-
-def decimals(line: str) -> list[Decimal] | None:
-    """The line's tokens as exact decimals; None if one is no number."""
-    try:
-        return [Decimal(token) for token in line.split()]
-    except InvalidOperation:
-        return None
 
 
 def same_result(printed: str, wanted: str) -> bool:

@@ -9,7 +9,8 @@ from megatron_mimo.config import UserError
 from megatron_mimo.data.endpoint import Message
 from megatron_mimo.eval.records import Source, locate, read_records
 from megatron_mimo.judge.pool import JudgePool
-from megatron_mimo.judge.request import Limits, Solution, Test
+from megatron_mimo.judge.preparation import solution_for
+from megatron_mimo.judge.request import Limits, Test
 from megatron_mimo.judge.result import JudgeResult, Verdict
 from megatron_mimo.reward.router import Judge, MathReward
 
@@ -78,7 +79,9 @@ class Graders:
 
         assert self.judge is not None, "the task declares needs = {'judge'}"
         try:
-            result = await self.judge.judge(Solution(source=source), tests, limits=limits, stop_at_first_failure=True)
+            result = await self.judge.judge(
+                solution_for(source, tests), tests, limits=limits, stop_at_first_failure=True
+            )
         except JudgeUnavailable as error:
             raise GradeFault(str(error)) from error
         if result.verdict is Verdict.JUDGE_FAULT:

@@ -1,6 +1,7 @@
 """Client of several judge servers: spreads requests, moves on when a server is full, dead or at fault."""
 
 import asyncio
+import os
 import random
 import time
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.judge.request import JudgeRequest, Limits, Solution, Test
 from megatron_mimo.judge.result import JudgeResult, Verdict
 
+TOKEN = "MEGATRON_MIMO_JUDGE_TOKEN"
+"""Environment variable with the secret that server and clients share."""
 FIRST_REST_SECONDS, LONGEST_REST_SECONDS = 0.5, 30.0
 
 
@@ -115,7 +118,7 @@ class JudgeClient:
                 if response.status == 200:
                     server.failures = 0
                     return msgspec.json.decode(content, type=JudgeResult)
-                if response.status == 400:
+                if response.status in (400, 401):
                     raise RequestRefused(content.decode(errors="replace"))
                 if response.status in (429, 503):
                     # Spread the return of many clients over the time the server asked for.
@@ -130,7 +133,9 @@ class JudgeClient:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+            token = os.environ.get(TOKEN)
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers)
         return self._session
 
     async def close(self) -> None:

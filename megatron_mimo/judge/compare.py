@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from decimal import Decimal, InvalidOperation
 from itertools import zip_longest
 from typing import Any, Literal
 
@@ -10,22 +11,49 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def same_output(
-    actual: bytes, expected: bytes, compare: Literal["tokens", "lines", "exact"], float_tolerance: float | None
+    actual: bytes,
+    expected: bytes,
+    compare: Literal["tokens", "lines", "exact", "decimals"],
+    float_tolerance: float | None,
 ) -> bool:
     """Whether standard output is right.
 
     `tokens`: equal sequences of whitespace-separated tokens. `lines`: equal lines up to white space at their ends and
-    empty lines at the end. `exact`: equal bytes. With `float_tolerance`, two tokens are also equal if both are decimal
+    empty lines at the end. `exact`: equal bytes. `decimals`: LiveCodeBench's rule, stripped lines
+    that are equal as text or number by number as exact decimals. With `float_tolerance`, two tokens are also equal if both are decimal
     numbers, at least one has a point or an exponent, and |a - b| <= tolerance * max(1, |b|).
     """
     if actual == expected:
         return True
     if compare == "exact":
         return False
+    if compare == "decimals":
+        return same_lines(actual.decode(errors="replace"), expected.decode(errors="replace"))
     got, want = (split_tokens if compare == "tokens" else split_lines)(actual, expected)
     if float_tolerance is None:
         return got == want
     return len(got) == len(want) and all(same_tokens(a, b, float_tolerance) for a, b in zip(got, want, strict=True))
+
+
+def same_lines(printed: str, wanted: str) -> bool:
+    """LiveCodeBench's rule for standard output: stripped lines, equal as text or as decimals."""
+    ours, theirs = ([line.strip() for line in text.strip().split("\n")] for text in (printed, wanted))
+    return len(ours) == len(theirs) and all(map(same_line, ours, theirs))
+
+
+def same_line(ours: str, theirs: str) -> bool:
+    if ours == theirs:
+        return True
+    numbers = decimals(ours)
+    return numbers is not None and numbers == decimals(theirs)
+
+
+def decimals(line: str) -> list[Decimal] | None:
+    """The line's tokens as exact decimals; None if one is no number."""
+    try:
+        return [Decimal(token) for token in line.split()]
+    except InvalidOperation:
+        return None
 
 
 def split_tokens(actual: bytes, expected: bytes) -> tuple[list[bytes], list[bytes]]:

@@ -11,9 +11,10 @@ import msgspec
 from megatron_mimo.config import UserError
 from megatron_mimo.config.judge import JudgeConfig
 from megatron_mimo.judge.bubblewrap import Host
+from megatron_mimo.judge.inside.supervisor import REASON_STALLED, REASON_WALL
 from megatron_mimo.judge.request import Limits
 from megatron_mimo.judge.result import TestResult, Verdict
-from megatron_mimo.judge.sandbox import Sandbox, memory_file, read_tail
+from megatron_mimo.judge.sandbox import Sandbox, SandboxDied, memory_file, read_tail
 
 SCRATCH_BYTES = 512 << 20
 MAX_BINARY_BYTES = 64 << 20
@@ -51,6 +52,10 @@ class Compiler:
         try:
             with Sandbox(self._host, own, uid, [], with_compiler=True) as sandbox:
                 outcome = sandbox.run("compile", message, fds)
+            if outcome.reason in (REASON_WALL, REASON_STALLED):
+                raise SandboxDied(
+                    f"the compiler got {outcome.cpu_seconds:.1f} s of processor in {outcome.wall_seconds:.0f} s"
+                )
             text = read_tail(fds[2], MESSAGE_BYTES).decode(errors="replace")
             if outcome.exit_code != 0 or outcome.reason:
                 return TestResult(verdict=Verdict.COMPILE_ERROR, cpu_seconds=outcome.cpu_seconds, message=text), b""
@@ -74,7 +79,7 @@ def compiler_limits(limits: Limits) -> Limits:
     return msgspec.structs.replace(
         limits,
         cpu_seconds=limits.compile_cpu_seconds,
-        wall_seconds=3 * limits.compile_cpu_seconds,
+        wall_seconds=10 * limits.compile_cpu_seconds,
         memory_bytes=limits.compile_memory_bytes,
         output_bytes=MAX_BINARY_BYTES,
         scratch_bytes=SCRATCH_BYTES,

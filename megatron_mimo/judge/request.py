@@ -12,6 +12,8 @@ class Solution(msgspec.Struct, frozen=True, kw_only=True):
 
     source: str
     language: Literal["python", "cpp"] = "python"
+    prelude: Literal["none", "usual"] = "none"
+    """`usual`: names that contest graders import first (judge/prelude.py), under the solution's own."""
 
 
 class StdioTest(msgspec.Struct, frozen=True, kw_only=True, tag="stdio"):
@@ -19,13 +21,20 @@ class StdioTest(msgspec.Struct, frozen=True, kw_only=True, tag="stdio"):
 
     stdin: str
     stdout: str
-    compare: Literal["tokens", "lines", "exact"] = "tokens"
+    compare: Literal["tokens", "lines", "exact", "decimals"] = "tokens"
     float_tolerance: float | None = None
     """Absolute or relative tolerance for numbers with a point or exponent on a side; None: text equality."""
+    checker: str = ""
+    """A trusted Python program that decides instead of `compare`: it defines `check(stdin, stdout, expected)` and
+    returns whether the output is right. It runs in a sandbox of its own, after the solution."""
 
 
 class CallTest(msgspec.Struct, frozen=True, kw_only=True, tag="call"):
-    """Call `function` (or the method of class `Solution`) with `arguments`; its result as JSON must be `expected`."""
+    """Call `function` (or the method of class `Solution`) with `arguments`; its result as JSON must be `expected`.
+
+    Parameters that the solution annotates with `ListNode` or `TreeNode` get one, made of a list (a tree's by levels,
+    with null for a missing child); such results are lists again.
+    """
 
     function: str
     arguments: list[Any]
@@ -50,9 +59,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of one test run; the compiler has its own."""
 
     cpu_seconds: float = 6.0
-    """Processor time over all threads. The verdict `time_limit` means this or `wall_seconds`."""
+    """Processor time over all threads. The verdict `time_limit` means this, or `wall_seconds` of waiting."""
     wall_seconds: float = 20.0
-    """Wide on purpose: a busy machine must not turn correct programs into failures."""
+    """Clock time of a program that waits: it sleeps, or reads what never comes (`time_limit`). A program that wants the
+    processor and does not get it has WALL_PER_CPU_SECOND (inside/supervisor.py) times cpu_seconds more; then it is a
+    `judge_fault`, no verdict."""
     memory_bytes: int = 1 << 30
     """Peak resident memory; the address space ends 512 MiB above it."""
     stack_bytes: int = 128 << 20
@@ -66,7 +77,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     compile_cpu_seconds: float = 30.0
     compile_memory_bytes: int = 2 << 30
     total_wall_seconds: float = 600.0
-    """For all tests of a solution together; what is left over then has the verdict `time_limit`."""
+    """Processor time of all tests of a solution together; what is left over then has the verdict `time_limit`."""
 
 
 class JudgeRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -15,12 +14,14 @@ from megatron_mimo.judge.compare import same_json, same_output
 from megatron_mimo.judge.compiler import Compiler
 from megatron_mimo.judge.inside import preload
 from megatron_mimo.judge.inside.examiner import ASSERTION_FAILED
-from megatron_mimo.judge.inside.supervisor import REASON_CPU, REASON_FILES, REASON_WALL
-from megatron_mimo.judge.request import AssertTest, CallTest, JudgeRequest, StdioTest, Test
+from megatron_mimo.judge.inside.supervisor import REASON_CPU, REASON_FILES, REASON_STALLED, REASON_WALL
+from megatron_mimo.judge.prelude import prelude
+from megatron_mimo.judge.request import AssertTest, CallTest, JudgeRequest, Solution, StdioTest, Test
 from megatron_mimo.judge.result import JudgeResult, TestResult, Verdict
 from megatron_mimo.judge.sandbox import Outcome, Sandbox, SandboxDied, memory_file, read_tail
 
 MESSAGE_BYTES = 2000
+MAX_CHECKED_BYTES = 8 << 20
 SIGXFSZ, SIGXCPU = 25, 24
 Answer = TypeVar("Answer")
 OUT_OF_MEMORY = (b"MemoryError", b"std::bad_alloc")
@@ -84,12 +85,16 @@ class Runner:
 
     def _judge_tests(self) -> JudgeResult:
         results = [TestResult(verdict=Verdict.SKIPPED) for _ in self._request.tests]
-        end = time.monotonic() + self._limits.total_wall_seconds
+        spent = 0.0
         for index in self._request.order():
-            if time.monotonic() > end:
+            if spent > self._limits.total_wall_seconds:
                 results[index] = TestResult(verdict=Verdict.TIME_LIMIT, message="limits.total_wall_seconds is spent")
                 continue
             results[index] = self._attempt(lambda test=self._request.tests[index]: self._run(test))
+            found = results[index]
+            # A program that waits spends the clock's time, any other the processor's.
+            waited = found.verdict is Verdict.TIME_LIMIT and found.cpu_seconds < self._limits.cpu_seconds
+            spent += found.wall_seconds if waited else found.cpu_seconds
             if results[index].verdict is Verdict.COMPILE_ERROR:
                 return self._same_for_all(results[index])
             if self._request.stop_at_first_failure and results[index].verdict is not Verdict.ACCEPTED:
@@ -131,28 +136,57 @@ class Runner:
                 self._sandbox.load_binary(binary)
             return None
         with memory_files(self._solution.source.encode(errors="surrogatepass"), b"") as (source, errors):
-            outcome = self._sandbox.run("load", {}, [source, errors])
+            outcome = self._sandbox.run("load", {"prelude": self._prelude()}, [source, errors])
+            if outcome.reason in (REASON_WALL, REASON_STALLED):
+                raise SandboxDied(f"no processor to read the solution in {outcome.wall_seconds:.0f} s")
             if outcome.exit_code == 0:
                 return None
             return result(Verdict.COMPILE_ERROR, outcome, errors)
 
+    def _prelude(self) -> str:
+        return prelude(self._solution.source) if self._solution.prelude == "usual" else ""
+
     def _modules(self) -> list[str]:
         """What the sandbox imports once, before the first test."""
-        modules = [] if self._solution.language == "cpp" else preload.mentioned(self._solution.source)
+        python = self._solution.language == "python"
+        modules = preload.mentioned(self._prelude() + self._solution.source) if python else []
         if any(isinstance(test, CallTest) for test in self._request.tests):
-            modules += ["json"]
+            modules += ["json", "inside.nodes"]
         if any(isinstance(test, AssertTest) for test in self._request.tests):
             modules += ["inside.examiner", "inside.remote"]
+            modules += [name for name in ("unittest", "decimal", "fractions", "datetime") if self._tests_mention(name)]
         return modules
+
+    def _tests_mention(self, name: str) -> bool:
+        return any(name in test.program for test in self._request.tests if isinstance(test, AssertTest))
 
     def _run_stdio(self, test: StdioTest) -> TestResult:
         with memory_files(test.stdin.encode(), b"", b"") as (stdin, stdout, stderr):
             outcome = self._ask("stdio", [stdin, stdout, stderr])
             verdict = self._failure(outcome, stdout, stderr)
+            if verdict is None and test.checker:
+                return self._checked(test, read(stdout), result(Verdict.ACCEPTED, outcome, stderr))
             if verdict is None:
                 right = same_output(read(stdout), test.stdout.encode(), test.compare, test.float_tolerance)
                 verdict = Verdict.ACCEPTED if right else Verdict.WRONG_ANSWER
             return result(verdict, outcome, stderr)
+
+    def _checked(self, test: StdioTest, output: bytes, ran: TestResult) -> TestResult:
+        """The problem's own checker on the output. One that fails otherwise than by an exception is the judge's fault."""
+        if len(output) > MAX_CHECKED_BYTES:
+            return msgspec.structs.replace(ran, verdict=Verdict.WRONG_ANSWER, message="too much output for the checker")
+        given = [test.stdin, output.decode(errors="replace"), test.stdout]
+        request = JudgeRequest(
+            solution=Solution(source=test.checker, prelude="usual"),
+            tests=[CallTest(function="check", arguments=given, expected=True)],
+            limits=self._limits,
+        )
+        found = Runner(self._config, self._host, self._compiler, self._uid, request).judge().tests[0]
+        if found.verdict is Verdict.ACCEPTED:
+            return ran
+        refused = found.verdict in (Verdict.WRONG_ANSWER, Verdict.RUNTIME_ERROR)
+        verdict = Verdict.WRONG_ANSWER if refused else Verdict.JUDGE_FAULT
+        return msgspec.structs.replace(ran, verdict=verdict, message=f"checker: {found.verdict} {found.message}"[:2000])
 
     def _run_call(self, test: CallTest) -> TestResult:
         with memory_files(json.dumps(test.arguments).encode(), b"", b"", b"") as (arguments, stdout, stderr, answer):
@@ -180,6 +214,11 @@ class Runner:
         assert self._sandbox is not None
         dev_stdin = bool(self._limits.scratch_bytes) and "/dev/stdin" in self._solution.source
         outcome = self._sandbox.run("test", {"kind": kind, "dev_stdin": dev_stdin, **more}, fds)
+        if outcome.reason == REASON_STALLED:
+            raise SandboxDied(
+                f"the program got {outcome.cpu_seconds:.2f} s of processor in {outcome.wall_seconds:.0f} s: "
+                "the machine is overloaded"
+            )
         if outcome.dirty:
             self._drop_sandbox()
         return outcome

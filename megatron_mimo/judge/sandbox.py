@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import msgspec
 
 from megatron_mimo.judge.bubblewrap import Host, command
+from megatron_mimo.judge.inside.supervisor import WALL_PER_CPU_SECOND
 from megatron_mimo.judge.request import Limits
 from megatron_mimo.judge.seccomp import program_filter, sandbox_filter
 
-GRACE_SECONDS = 10.0
-"""Beyond a test's wall limit before the sandbox itself counts as broken; the supervisor stops the test far earlier."""
+GRACE_SECONDS = 60.0
+"""Beyond a test's limits before the sandbox itself counts as broken; the supervisor stops the test far earlier."""
 LEAVE_SECONDS = 1.0
 MESSAGE_BYTES = 4096
 
@@ -32,7 +33,7 @@ class Outcome:
     wall_seconds: float
     memory_bytes: int
     reason: int
-    """0, or which limit the supervisor enforced: 1 CPU, 2 wall, 3 number of files."""
+    """0, or which limit the supervisor enforced: 1 CPU, 2 waiting, 3 number of files, 4 no processor in a long time."""
     dirty: bool
     """/tmp was changed: the next test needs a new sandbox."""
 
@@ -49,7 +50,7 @@ class Sandbox:
         """Start it. `uid`: of its programs, where the host is root. Raises SandboxDied if it does not answer."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket, self._log = ours, os.memfd_create("judge-log")
-        self._wall_seconds = limits.wall_seconds
+        self._wall_seconds = limits.wall_seconds + WALL_PER_CPU_SECOND * limits.cpu_seconds
         filter_fd = memory_file(sandbox_filter())
         try:
             self._process = subprocess.Popen(

@@ -1,10 +1,13 @@
 """The judge over HTTP: POST /judge, GET /health, GET /metrics, and SandboxFusion's POST /run_code.
 
-A full queue answers 429 with Retry-After, a server on its way down 503: clients go elsewhere (client.py). There is no
-authentication: serve on a network that only the trainers reach.
+A full queue answers 429 with Retry-After, a server on its way down 503: clients go elsewhere (client.py). With a token,
+programs are judged for those alone who send it; without one the server listens on this machine only. Requests are not
+encrypted: serve on a private network.
 """
 
 import asyncio
+import hmac
+import ipaddress
 import time
 from collections.abc import AsyncIterator
 
@@ -12,7 +15,8 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from megatron_mimo.config import UserError
+from megatron_mimo.config import ConfigError, UserError
+from megatron_mimo.judge.client import TOKEN
 from megatron_mimo.judge.pool import JudgePool
 from megatron_mimo.judge.request import JudgeRequest, Limits, Solution
 from megatron_mimo.judge.result import JudgeResult, Verdict
@@ -62,7 +66,9 @@ class Metrics:
 class JudgeServer:
     """An aiohttp application around a pool; `application()` is what to run."""
 
-    def __init__(self, pool: JudgePool) -> None:
+    def __init__(self, pool: JudgePool, token: str = "") -> None:
+        """token: what requests must carry as `Authorization: Bearer TOKEN`; empty: nothing."""
+        self._token = token
         self._pool, self._metrics = pool, Metrics(pool.config.slots)
         self._unfinished, self._mean_seconds, self._closing = 0, 1.0, False
 
@@ -84,7 +90,7 @@ class JudgeServer:
         self._closing = True
 
     async def _judge(self, http: web.Request) -> web.Response:
-        if refusal := self._refusal():
+        if refusal := self._unknown(http) or self._refusal():
             return refusal
         try:
             request = msgspec.json.decode(await http.read(), type=JudgeRequest)
@@ -96,7 +102,7 @@ class JudgeServer:
 
     async def _run_code(self, http: web.Request) -> web.Response:
         """Run a program and answer its output, in SandboxFusion's form."""
-        if refusal := self._refusal():
+        if refusal := self._unknown(http) or self._refusal():
             return refusal
         try:
             asked = msgspec.json.decode(await http.read(), type=RunCode)
@@ -129,6 +135,14 @@ class JudgeServer:
         self._mean_seconds += 0.1 * (seconds - self._mean_seconds)
         self._metrics.record(result, seconds)
         return result
+
+    def _unknown(self, http: web.Request) -> web.Response | None:
+        given = http.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not self._token or hmac.compare_digest(given.encode(), self._token.encode()):
+            return None
+        return web.Response(
+            status=401, text=f"this judge server wants a token: set {TOKEN} to the one it was started with"
+        )
 
     def _refusal(self) -> web.Response | None:
         if self._closing:
@@ -202,3 +216,14 @@ def sandbox_fusion_form(run) -> dict:
         "executor_pod_name": None,
         "files": {},
     }
+
+
+def check_address(host: str, token: str) -> None:
+    """Raise ConfigError for an address that others reach, without a token: anybody could run programs here."""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback and not token:
+        way_out = f"others reach it: put a secret into {TOKEN}, here and for the clients, or listen on 127.0.0.1"
+        raise ConfigError("host", host, way_out)

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -11,6 +12,9 @@ from typing import Any
 START_SECONDS = 120.0
 """A new process imports its libraries before it can answer."""
 READY = "ready"
+WALL_PER_PROCESSOR_SECOND = 30.0
+"""Clock time that a process may take per second of processor time before it counts as gone."""
+POLL_SECONDS = 0.2
 
 
 class WorkerDied(Exception):
@@ -34,18 +38,36 @@ class WorkerProcess:
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
 
-    def answer(self, question: Any, limit_seconds: float) -> Any:
-        """The answer, or None after the time limit; raises WorkerDied, or StartFailed for a new process."""
+    def answer(self, question: Any, limit_seconds: float, *, of_processor: bool = False) -> Any:
+        """The answer, or None after the time limit; raises WorkerDied, or StartFailed for a new process.
+
+        of_processor: the limit counts the process's processor time. One that gets none for WALL_PER_PROCESSOR_SECOND
+        times the limit is given up as WorkerDied.
+        """
         pipe = self._pipe or self._start()
         try:
             pipe.send(question)
-            if pipe.poll(limit_seconds):
+            if self._poll_processor(pipe, limit_seconds) if of_processor else pipe.poll(limit_seconds):
                 return pipe.recv()
         except (EOFError, OSError) as error:
             self.close()
             raise WorkerDied(f"a worker process died: {error}") from error
         self.close()
         return None
+
+    def _poll_processor(self, pipe: Connection, limit_seconds: float) -> bool:
+        """Whether an answer came before the process had used its processor time."""
+        assert self._process is not None and self._process.pid is not None
+        used = processor_seconds(self._process.pid)
+        end = time.monotonic() + WALL_PER_PROCESSOR_SECOND * limit_seconds
+        while not pipe.poll(POLL_SECONDS):
+            if processor_seconds(self._process.pid) - used > limit_seconds:
+                return False
+            if time.monotonic() > end:
+                raise OSError(
+                    f"no {limit_seconds:g} s of processor time in {WALL_PER_PROCESSOR_SECOND * limit_seconds:.0f} s"
+                )
+        return True
 
     def close(self) -> None:
         """End the process; the next question starts another."""
@@ -71,6 +93,14 @@ class WorkerProcess:
             raise StartFailed("a worker process ended before it was ready") from error
         self.close()
         raise StartTimedOut(f"a worker process did not start within {START_SECONDS:.0f} s")
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time of a process over all its threads; 0 where it is gone. Linux forms the clock from the pid."""
+    try:
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return 0.0
 
 
 def _serve(pipe: Connection, prepare: Callable[[], Callable[[Any], Any]]) -> None:

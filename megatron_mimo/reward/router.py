@@ -6,6 +6,7 @@ from typing import Literal, Protocol, get_args
 
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.judge.client import JudgeUnavailable
+from megatron_mimo.judge.preparation import solution_for
 from megatron_mimo.judge.request import Limits, Solution, Test
 from megatron_mimo.judge.result import JudgeResult, Verdict
 from megatron_mimo.reward import code_difficulty, language_mixing
@@ -112,7 +113,7 @@ class RewardRouter:
         levels, scores = self._levels(problem)
         most = code_difficulty.max_reward(levels, scores)
         result = await self._judge.judge(
-            Solution(source=source, language=problem.language),
+            solution_for(source, problem.tests, problem.language),
             list(problem.tests),
             limits=problem.limits,
             levels=levels,

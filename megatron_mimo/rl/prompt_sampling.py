@@ -1,12 +1,12 @@
 """Which prompt comes next: a shuffled order of the data, prompts handed back, and the easy-data pool (report 3.3).
 
-A prompt whose samples are all solved goes into the pool; each draw takes from the pool with probability alpha. A pool
+No prompt is given twice in a step while another one is left. A prompt whose samples are all solved goes into the pool; each draw takes from the pool with probability alpha. A pool
 prompt that is no longer solved by all its samples returns to the ordinary data. State is JSON: data position, pool,
 prompts handed back, random generator.
 """
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,8 @@ class DrawCounts:
     with_pool: int = 0
     """Draws made while the pool had a prompt to give: the easy share is alpha of these."""
     easy: int = 0
+    repeated: int = 0
+    """Draws of a prompt that the step had already: the data is smaller than what a step launches."""
 
 
 class EasyPool:
@@ -72,6 +74,9 @@ class PromptState:
     position: int = 0
     """Prompts of this epoch's order already drawn or passed over."""
     returned: deque[str] = field(default_factory=deque)
+    """Handed back, or passed over because the step had them already."""
+    open: Counter[str] = field(default_factory=Counter)
+    """Drawn and not settled: those of the present step."""
     pool: "EasyPool" = field(default_factory=lambda: EasyPool())
     counts: DrawCounts = field(default_factory=DrawCounts)
 
@@ -117,7 +122,10 @@ class PromptSampler:
             if easy:
                 state.counts.easy += 1
                 return self._prompts[state.pool.take(self._random)], "easy_pool"
-        return self._prompts[state.returned.popleft() if state.returned else self._next_of_order()], "data"
+        identifier = self._next_of_data()
+        state.counts.repeated += state.open[identifier] > 0
+        state.open[identifier] += 1
+        return self._prompts[identifier], "data"
 
     def settle(self, group: SampleGroup) -> None:
         """Take note of how a drawn prompt ended (`group.outcome`).
@@ -128,6 +136,9 @@ class PromptSampler:
         if group.outcome is None:
             raise ValueError(f"launch {group.launch_index} has not ended")
         state, identifier = self._state, group.prompt.id
+        if group.origin == "data":
+            state.open[identifier] -= 1
+            state.open += Counter()
         if group.origin == "easy_pool":
             if group.complete and not group.all_solved:
                 state.pool.remove(identifier)
@@ -137,6 +148,19 @@ class PromptSampler:
             state.pool.add(identifier)
         elif group.outcome in (Outcome.ABORTED, Outcome.SURPLUS):
             state.returned.append(identifier)
+
+    def _next_of_data(self) -> str:
+        """A prompt handed back, else the next of the order; one that the step has already only where all are."""
+        state = self._state
+        fresh = next((identifier for identifier in state.returned if not state.open[identifier]), None)
+        if fresh is not None:
+            state.returned.remove(fresh)
+            return fresh
+        if all(identifier in state.pool or state.open[identifier] for identifier in self._ids):
+            return state.returned.popleft() if state.returned else self._next_of_order()
+        while state.open[identifier := self._next_of_order()]:
+            state.returned.append(identifier)
+        return identifier
 
     def _next_of_order(self) -> str:
         state = self._state
@@ -165,6 +189,7 @@ class PromptSampler:
             "epoch": state.epoch,
             "position": state.position,
             "returned": list(state.returned),
+            "open": list(state.open.elements()),
             "pool": list(state.pool.ids),
             "busy": sorted(state.pool.busy),
             "counts": vars(state.counts).copy(),
@@ -183,6 +208,7 @@ class PromptSampler:
             epoch=saved["epoch"],
             position=saved["position"],
             returned=deque(saved["returned"]),
+            open=Counter(saved.get("open", [])),
             pool=EasyPool(saved["pool"], saved["busy"]),
             counts=DrawCounts(**saved["counts"]),
         )

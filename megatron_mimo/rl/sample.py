@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import Literal
 
 FinishReason = Literal["stop", "length"]
+REWARD_ROUNDING = 1e-9
+"""Relative; scores differ by far more, sums of a thousand of them in another order by far less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +104,7 @@ class SampleGroup:
 
     @property
     def has_signal(self) -> bool:
-        """Whether rewards differ: on max - min, because a float's standard deviation is not 0 for equal rewards."""
+        """Whether rewards differ by more than the rounding of their sums."""
         return has_signal(self.rewards)
 
     @property
@@ -117,5 +119,10 @@ class SampleGroup:
 
 
 def has_signal(rewards: Sequence[float]) -> bool:
-    """Whether a group's rewards differ at all."""
-    return bool(rewards) and max(rewards) - min(rewards) > 0
+    """Whether a group's rewards differ. 0.1 + 0.2 and 0.3 are one reward: soft rewards are sums of scores."""
+    return bool(rewards) and max(rewards) - min(rewards) > rounding(rewards)
+
+
+def rounding(rewards: Sequence[float]) -> float:
+    """Differences up to this come from adding floats in another order."""
+    return REWARD_ROUNDING * max(1.0, *map(abs, rewards))

@@ -20,7 +20,8 @@ from megatron_mimo.eval import lcb
 from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, user
 from megatron_mimo.eval.records import Source, split_files
 from megatron_mimo.eval.tasks.programs import fenced
-from megatron_mimo.judge.request import CallTest, Limits, StdioTest, Test
+from megatron_mimo.judge.preparation import contest_test
+from megatron_mimo.judge.request import Limits, Test
 from megatron_mimo.judge.result import Verdict
 from megatron_mimo.reward.code_block import last_code_block
 from megatron_mimo.reward.final_answer import final_part
@@ -43,18 +44,8 @@ class ContestTests:
 
     def judge_tests(self) -> list[Test]:
         """The same tests for the strict judge."""
-        pairs = list(zip(self.inputs, self.outputs, strict=True))
-        if self.function is None:
-            return [StdioTest(stdin=stdin, stdout=stdout) for stdin, stdout in pairs]
-        return [
-            CallTest(function=self.function, arguments=arguments(given), expected=json.loads(wanted))
-            for given, wanted in pairs
-        ]
-
-
-def arguments(given: str) -> list[Any]:
-    """One JSON value a line."""
-    return [json.loads(line) for line in given.split("\n") if line.strip()]
+        pairs = zip(self.inputs, self.outputs, strict=True)
+        return [contest_test(given, wanted, self.function) for given, wanted in pairs]
 
 
 @dataclass
@@ -125,7 +116,7 @@ class LiveCodeBench(Task):
         if self.runner == "lcb-compat":
             right, verdict = await lcb.grade(source, tests.inputs, tests.outputs, tests.function, graders.pool)
             return Grade(float(right), source, verdict)
-        result = await graders.run_tests(lcb.IMPORTS + source, tests.judge_tests(), LIMITS)
+        result = await graders.run_tests(source, tests.judge_tests(), LIMITS)
         return Grade(float(result.verdict is Verdict.ACCEPTED), source, str(result.verdict))
 
 

@@ -5,12 +5,11 @@ data sets (evalplus/humanevalplus, evalplus/mbppplus), whose test programs impor
 `judge.python_packages`. The files of EvalPlus' own releases hold inputs without outputs and are refused.
 """
 
-import ast
-import builtins
 from dataclasses import dataclass
 from typing import Any
 
 from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, first, user
+from megatron_mimo.judge.preparation import mbpp_tests
 from megatron_mimo.judge.request import AssertTest, Limits, Test
 from megatron_mimo.judge.result import Verdict
 from megatron_mimo.reward.code_block import last_code_block
@@ -108,30 +107,13 @@ class Mbpp(Task):
                 + "\n".join(asserts)
                 + "\n```\n\nGive the whole function, with its imports, in one Python code block."
             ),
-            reference=Tests(self.tests(record, asserts, code or ""), self.limits),
+            reference=Tests(mbpp_tests(record), self.limits),
             shown="\n".join(asserts),
             golden=fenced(code) if code else None,
         )
 
-    def tests(self, record: dict[str, Any], asserts: list[str], code: str) -> list[Test]:
-        names = shadowed_builtins(code)
-        imports = record.get("test_imports") or []
-        setup = "\n".join([record.get("test_setup_code") or "", *imports])
-        # MBPP+ has one test program besides the asserts that the prompt shows.
-        programs = [record["test"]] if record.get("test") else [f"{setup}\n{one}" for one in asserts]
-        return [AssertTest(program=program, entry_points=names) for program in programs]
-
     async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
         return await judge_code(problem, response, graders)
-
-
-def shadowed_builtins(source: str) -> list[str]:
-    """Functions of a golden solution that carry a builtin's name (MBPP has `sum`)."""
-    try:
-        functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
-    except SyntaxError:
-        return []
-    return [function.name for function in functions if hasattr(builtins, function.name)]
 
 
 def fenced(source: str) -> str:

@@ -11,6 +11,9 @@ from typing import Any
 
 MAX_BYTES = 1 << 28
 MAX_ITERATOR = 1_000_000
+TEXT_KINDS = {"Decimal": "decimal", "Fraction": "fractions"}
+"""Values that their text makes again, by the module that has them."""
+DATES = ("datetime", "date", "time", "timedelta")
 TYPES = {
     kind.__name__: kind for kind in (bool, bytes, complex, dict, float, frozenset, int, list, object, set, str, tuple)
 }
@@ -29,6 +32,16 @@ def encode(value: Any, handle: Callable[[Any], Any]) -> Any:
         return {"dict": [[encode(key, handle), encode(item, handle)] for key, item in value.items()]}
     if isinstance(value, bytes | bytearray):
         return {"bytes": value.hex()}
+    if (kind := type(value).__name__) in TEXT_KINDS and type(value).__module__ == TEXT_KINDS[kind]:
+        return {kind: str(value)}
+    if type(value).__module__ == "datetime" and kind in DATES and getattr(value, "tzinfo", None) is None:
+        return {kind: date_fields(value)}
+    if isinstance(value, range):
+        return {"range": [value.start, value.stop, value.step]}
+    if kind == "deque" and type(value).__module__ == "collections":
+        return {"deque": [encode(item, handle) for item in value]}
+    if kind in ("dict_keys", "dict_values", "dict_items"):
+        return [encode(item, handle) for item in value]
     if isinstance(value, complex):
         return {"complex": [value.real, value.imag]}
     if isinstance(value, type):
@@ -58,11 +71,27 @@ def decode(data: Any, resolve: Callable[[int], Any]) -> Any:
         return bytes.fromhex(content)
     if name == "complex":
         return complex(*content)
+    if name in TEXT_KINDS:
+        return getattr(__import__(TEXT_KINDS[name]), name)(str(content))
+    if name in DATES:
+        return getattr(__import__("datetime"), name)(*map(int, content))
+    if name == "range":
+        return range(*map(int, content))
+    if name == "deque":
+        return __import__("collections").deque(decode(item, resolve) for item in content)
     if name == "type" and content in TYPES:
         return TYPES[content]
     if name == "handle":
         return resolve(int(content))
     raise ValueError(f"unknown kind of value {name!r}")
+
+
+def date_fields(value: Any) -> list[int]:
+    """The numbers that the constructor of a date or time takes, in its order."""
+    if hasattr(value, "total_seconds"):
+        return [value.days, value.seconds, value.microseconds]
+    names = ("year", "month", "day", "hour", "minute", "second", "microsecond")
+    return [getattr(value, name) for name in names if hasattr(value, name)]
 
 
 def send(fd: int, message: dict) -> None:

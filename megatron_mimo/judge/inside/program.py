@@ -11,11 +11,12 @@ STDIN, STDOUT, STDERR, CHANNEL = range(4)
 HARNESS_FRAMES = 8
 
 
-def compile_source() -> None:
-    """Compile descriptor 0 to a code object on descriptor 1; a syntax error goes to descriptor 2, exit code 1."""
+def compile_source(prelude: str) -> None:
+    """Compile `prelude` and descriptor 0 to code objects on descriptor 1; a syntax error goes to descriptor 2, exit 1."""
     try:
+        first = compile(prelude, "prelude.py", "exec", dont_inherit=True)
         code = compile(read_all(STDIN), "main.py", "exec", dont_inherit=True)
-        write_all(STDOUT, marshal.dumps(code))
+        write_all(STDOUT, marshal.dumps((first, code)))
     except BaseException as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         posix._exit(1)
@@ -46,7 +47,8 @@ def serve(code: bytes) -> None:
 
 
 def execute(code: bytes, namespace: dict) -> None:
-    exec(marshal.loads(code), namespace)
+    for part in marshal.loads(code):
+        exec(part, namespace)
 
 
 def call(code: bytes, namespace: dict, function: str) -> None:
@@ -57,12 +59,19 @@ def call(code: bytes, namespace: dict, function: str) -> None:
     arguments = json.loads(read_all(STDIN))
     holder = namespace.get("Solution")
     target = getattr(holder(), function, None) if isinstance(holder, type) else None
-    result = (target or namespace[function])(*arguments)
+    from . import nodes
+
+    target = target or namespace[function]
+    result = nodes.result(target, target(*nodes.arguments(target, arguments, namespace)))
     write_all(CHANNEL, json.dumps(result, default=plain).encode())
 
 
 def plain(value: object) -> object:
-    """JSON form of what JSON lacks: arrays of numpy, sets, iterators."""
+    """JSON form of what JSON lacks: linked nodes, arrays of numpy, sets, iterators."""
+    from . import nodes
+
+    if nodes.is_node(value):
+        return nodes.values(value)
     return value.tolist() if hasattr(value, "tolist") else list(value)  # type: ignore[attr-defined, call-overload]
 
 
@@ -100,16 +109,25 @@ def wind_down(namespace: dict) -> int:
     if "threading" in sys.modules:
         sys.modules["threading"]._shutdown()
     atexit._run_exitfuncs()
-    streams = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
+    # The program's streams are flushed while its names are alive; then it ends, and the interpreter's are flushed again.
+    code = flushed(sys.stdout, sys.stderr)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     namespace.clear()
     gc.collect()
-    try:
-        for stream in streams:
-            if stream is not None and not stream.closed:
-                stream.flush()
-    except (OSError, ValueError):
-        return 120
-    return 0
+    return flushed(sys.stdout, sys.stderr) or code
+
+
+def flushed(*streams: object) -> int:
+    """0, or 120 if one of the streams fails; a stream of the program's own need not know whether it is closed."""
+    code = 0
+    for stream in streams:
+        try:
+            if stream is not None and not getattr(stream, "closed", False):
+                stream.flush()  # type: ignore[attr-defined]
+        except BaseException as error:
+            code = 120
+            posix.write(STDERR, f"{type(error).__name__}: {error}\n".encode(errors="replace"))
+    return code
 
 
 def read_all(fd: int) -> bytes:

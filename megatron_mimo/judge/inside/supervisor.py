@@ -19,7 +19,13 @@ import time
 
 from . import confine, preload, program
 
-REASON_NONE, REASON_CPU, REASON_WALL, REASON_FILES = range(4)
+REASON_NONE, REASON_CPU, REASON_WALL, REASON_FILES, REASON_STALLED = range(5)
+PROGRESS_SECONDS = 2e-5
+"""Processor time that a waiting program does not use; one that is starved gets far more, however seldom."""
+LONGEST_PAUSE_SECONDS = 1.0
+"""Of a poll: a machine that stood still takes no more of a program's time."""
+WALL_PER_CPU_SECOND = 30.0
+"""Clock seconds per second of processor time before a program that gets none is given up."""
 POLL_SECONDS = 0.05
 MAX_FILES = 4096
 MAX_MESSAGE_BYTES = 1 << 16
@@ -68,7 +74,7 @@ class Supervisor:
 
         def child() -> None:
             confine.confine(self.setup, [source, out, errors])
-            program.compile_source()
+            program.compile_source(message["prelude"])
 
         reply = self.watch([fork(child)])
         self.code = posix.pread(out, posix.fstat(out).st_size, 0)
@@ -144,21 +150,33 @@ class Supervisor:
         reason = self.wait(pids, start)
         wall = time.monotonic() - start
         sweep()
-        status, processor, peak = reap(pids[0])
+        status, processor, peak, waited = reap(pids[0])
+        if reason == REASON_STALLED and waited:
+            reason = REASON_WALL
         if reason == REASON_NONE and processor > self.limits["cpu_seconds"]:
             reason = REASON_CPU
         return (status, int(processor * 1e6), int(wall * 1e6), peak, reason, int(self.scratch_dirty()))
 
     def wait(self, pids: list[int], start: float) -> int:
+        """Processor time decides. A program that uses none for wall_seconds waits for something: REASON_WALL. One that
+        wants the processor has many times longer: REASON_STALLED says nothing about the program.
+        """
         descriptor = posix.pidfd_open(pids[0])
+        before, used, waiting = start, 0.0, 0.0
+        longest = self.limits["wall_seconds"] + WALL_PER_CPU_SECOND * self.limits["cpu_seconds"]
         poller = select.poll()
         poller.register(descriptor, select.POLLIN)
         try:
             while not poller.poll(POLL_SECONDS * 1000):
-                if sum(map(processor_seconds, pids)) > self.limits["cpu_seconds"]:
+                now, total = time.monotonic(), sum(map(processor_seconds, pids))
+                if total > self.limits["cpu_seconds"]:
                     return REASON_CPU
-                if time.monotonic() - start > self.limits["wall_seconds"]:
+                waiting = waiting + min(now - before, LONGEST_PAUSE_SECONDS) if total - used < PROGRESS_SECONDS else 0.0
+                before, used = now, total
+                if waiting > self.limits["wall_seconds"]:
                     return REASON_WALL
+                if now - start > longest:
+                    return REASON_STALLED
                 if self.limits["scratch_bytes"] and files_in_scratch() > MAX_FILES:
                     return REASON_FILES
             return REASON_NONE
@@ -191,14 +209,19 @@ def sweep() -> None:
         return
 
 
-def reap(main_pid: int) -> tuple[int, float, int]:
-    """Wait for all children, orphans included. Returns (status of main_pid, CPU seconds of all, peak KiB of one)."""
-    status, processor, peak = 0, 0.0, 0
+def reap(main_pid: int) -> tuple[int, float, int, bool]:
+    """Wait for all children, orphans included.
+
+    Returns (status of main_pid, CPU seconds of all, peak KiB of one, whether they gave the processor up more often than
+    it was taken from them: programs that nap in a loop do).
+    """
+    status, processor, peak, given_up = 0, 0.0, 0, 0
     while True:
         try:
             pid, result, usage = posix.wait4(-1, 0)
         except ChildProcessError:
-            return status, processor, peak
+            return status, processor, peak, given_up > 0
+        given_up += usage.ru_nvcsw - usage.ru_nivcsw
         processor += usage.ru_utime + usage.ru_stime
         peak = max(peak, usage.ru_maxrss)
         if pid == main_pid:

@@ -9,6 +9,7 @@ import msgspec
 
 from megatron_mimo.config import UserError
 from megatron_mimo.data.document import Document
+from megatron_mimo.judge.preparation import solution_for
 from megatron_mimo.judge.request import Solution, Test
 from megatron_mimo.reward.router import CodeProblem, MathProblem
 
@@ -39,7 +40,7 @@ class Problem(msgspec.Struct, kw_only=True):
         return CodeProblem(tests=self.tests, levels=self.levels, scores=scores or self.scores, language=self.language)
 
     def golden_solution(self) -> Solution:
-        return Solution(source=self.golden, language=self.language)
+        return solution_for(self.golden, self.tests, self.language)
 
 
 def to_document(problem: Problem) -> Document:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import ConfigError
-from megatron_mimo.judge.request import AssertTest, CallTest, StdioTest, Test
-from megatron_mimo.reward.math_answer import last_boxed
+from megatron_mimo.judge.preparation import contest_test, mbpp_tests
+from megatron_mimo.judge.request import Test
+from megatron_mimo.reward.boxed import boxed_answer
 from megatron_mimo.rl.problems.problem import Problem, read_records
 
 MAX_TESTS_BYTES = 256 << 20
@@ -32,10 +33,9 @@ def math(place: str, record: dict[str, Any]) -> Problem:
     """`problem` (or `question`), and `answer`, or `solution` with the answer in its last box."""
     answer = record.get("answer")
     if answer is None:
-        boxed = last_boxed(record["solution"])
-        if boxed is None:
+        answer = boxed_answer(record["solution"])
+        if answer is None:
             raise ValueError("neither an answer nor a boxed one in the solution")
-        answer = boxed[boxed.index("{") + 1 : -1]
     prompt = record["problem"] if "problem" in record else record["question"]
     identifier = str(record.get("unique_id") or record.get("id") or place)
     return Problem(id=identifier, prompt=prompt, kind="math", answer=str(answer), source="math")
@@ -43,12 +43,10 @@ def math(place: str, record: dict[str, Any]) -> Problem:
 
 def mbpp(place: str, record: dict[str, Any]) -> Problem:
     """`text` (or `prompt`), `test_list` of asserts, `test_setup_code` (or `test_imports`), `code`."""
-    prelude = record.get("test_setup_code") or "\n".join(record.get("test_imports", []))
-    lines = [*record["test_list"], *record.get("challenge_test_list", [])]
-    tests: list[Test] = [AssertTest(program=line, prelude=prelude) for line in lines]
+    tests = mbpp_tests(record, challenges=True)
     asked = record["text"] if "text" in record else record["prompt"]
     # Without an example nobody can know the function's name.
-    prompt = f"{asked}\nYour code should satisfy this test:\n{record['test_list'][0]}" if lines else asked
+    prompt = f"{asked}\nYour code should satisfy this test:\n{record['test_list'][0]}" if record["test_list"] else asked
     identifier = f"mbpp/{record.get('task_id', place)}"
     return Problem(id=identifier, prompt=prompt, kind="code", tests=tests, golden=record.get("code", ""), source="mbpp")
 
@@ -73,13 +71,10 @@ def native(place: str, record: dict[str, Any]) -> Problem:
 
 
 def _case(case: dict[str, Any], function: str | None) -> Test:
-    if case.get("testtype", "stdin") == "stdin":
-        return StdioTest(stdin=case["input"], stdout=case["output"])
-    if not function:
+    is_call = case.get("testtype", "stdin") != "stdin"
+    if is_call and not function:
         raise ValueError("a call-based test without metadata.func_name")
-    # One JSON value a line is one argument.
-    arguments = [json.loads(line) for line in case["input"].split("\n") if line.strip()]
-    return CallTest(function=function, arguments=arguments, expected=json.loads(case["output"]))
+    return contest_test(case["input"], case["output"], function if is_call else None)
 
 
 def private_cases(field: Any) -> list[dict[str, Any]]:

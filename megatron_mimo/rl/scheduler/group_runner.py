@@ -4,6 +4,7 @@ All that must survive lies in the groups; the runner can be stopped at any momen
 """
 
 import asyncio
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -216,8 +217,8 @@ class GroupRunner:
             try:
                 async with asyncio.timeout(self._settings.retry.reward_timeout_seconds):
                     score = await self._reward.score(group.prompt, sample)
-                if score.reward != score.reward:
-                    raise ScoringFailed("the reward is not a number")
+                if not math.isfinite(score.reward):
+                    raise ScoringFailed(f"the reward is {score.reward}, no finite number")
                 finished = True
                 return score
             except TimeoutError as error:
