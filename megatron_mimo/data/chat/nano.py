@@ -21,7 +21,18 @@ from megatron_mimo.platform.files import write_text
 
 SYMBOLS = ("What is {id}?", "Please work out {id}.", "{id}=?", "Compute {id} for me.", "{id}", "{a} {operator} {b} = ?")
 """Wordings with the operator as a sign; the first is the one of heldout.jsonl."""
-WORDS = ("What is {a} {word} {b}?", "How much is {a} {word} {b}?", "Please tell me {a} {word} {b}.", "{a} {word} {b}?")
+WORDS = (
+    "What is {a} {word} {b}?",
+    "How much is {a} {word} {b}?",
+    "Please tell me {a} {word} {b}.",
+    "{a} {word} {b}?",
+    "Do you know how much {a} {word} {b} makes?",
+    "I would like to know what {a} {word} {b} comes to.",
+    "Could you work out {a} {word} {b} for me?",
+    "Say what {a} {word} {b} gives.",
+    "{a} {word} {b} is what?",
+    "Find {a} {word} {b}, please.",
+)
 NAMES_OF_OPERATORS = {"+": "plus", "-": "minus", "*": "times"}
 PHRASES = {
     "+": (
