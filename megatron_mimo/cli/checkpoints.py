@@ -56,7 +56,10 @@ def run(options: argparse.Namespace) -> int:
         if not step.isdecimal():
             raise UserError(f"--branch-from takes a step and a folder: {step!r} is no step")
         command = branch(folder.parent, int(step), Path(output_dir))
-        print(f"{output_dir} goes on after step {int(step):,}, with settings of its own (key=value):\n    {command}")
+        print(
+            f"{output_dir} goes on after step {int(step):,}, with settings of its own (key=value) and as many ranks as"
+            f" its layout allows:\n    {command}"
+        )
         return 0
     entries, settings = list(examine(folder, options.verify)), settings_of(folder)
     print(table(entries, protected(entries, settings.keep_last, settings.keep_every_tokens)))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from megatron_mimo.config import LoRAConfig, UserError
+from megatron_mimo.config.stages import SkippedData
 from megatron_mimo.training.checkpoint_record import (
     NewerRecord,
     SourceRecord,
@@ -61,6 +62,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         lora=LoRAConfig(rank=2),
         data={"web": SourceRecord(domain="web", documents=1, tokens=2, content={"sha256": {"bin": "ab"}})},
         order={"one": {"web": "1/3"}},
+        skip_data=[SkippedData(after_tokens=100, tokens=5)],
         guard={"losses": [1.25]},
         driver={"prompts": [1, None]},
         config={"name": "unit", "stages": [STAGE]},
