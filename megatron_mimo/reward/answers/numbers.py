@@ -14,7 +14,25 @@ ELLIPSIS = re.compile(r"(\d*)\.(\d*?)(\d+?)\3\3+\s*\\ldots")
 DECIMAL = re.compile(r"\d*\.?\d+|\d+\.")
 SCIENTIFIC = re.compile(r"(?:(.+?)\s*\\(?:times|cdot)\s*)?10\s*\^\s*(?:\{\s*([+-]?\d+)\s*\}|(\d))")
 POWER = re.compile(r"(\d+)\s*\^\s*(?:\{\s*(\d+)\s*\}|(\d))")
-WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"]
+WORDS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+]
 BASE = re.compile(
     rf"(-?[0-9A-Za-z]+)\s*(?:_\s*\{{?\s*{TEXT_OPEN}?\s*(?:base\s*)?(\d+|{'|'.join(WORDS)})\s*{TEXT_CLOSE}?\s*\}}?"
     rf"|{TEXT_OPEN}?\s*\(?\s*{TEXT_OPEN}?(?:in\s+)?base[\s-]*{TEXT_CLOSE}?\s*(\d+|{'|'.join(WORDS)})\)?\s*{TEXT_CLOSE}?\)?)"
