@@ -49,7 +49,7 @@ class IndexedWriter:
         with open(f"{prefix}.bin", "rb") as source:
             while piece := source.read(COPIED_BYTES):
                 self._write(piece)
-        self._count(lengths, entry.tokens, entry.bytes)
+        self._count(lengths, entry.tokens, entry.bytes or 0)
 
     def _write(self, raw: bytes | memoryview) -> None:
         self._bin.write(raw)

@@ -109,7 +109,7 @@ def preprocess(config: PreprocessConfig, report: Callable[[str], None] = print) 
 def recipe_sha256(config: PreprocessConfig) -> str:
     """Hash of what decides the folder's content: settings, input files (name, size), this package's code, Python."""
     settings = dataclasses.asdict(config) | {"output_dir": None, "overwrite": None, "num_workers": None}
-    for source in settings["sources"]:
+    for source in settings["sources"] or []:
         if source["pairs"] is None:  # settings that came later must not change the hash of folders without them
             del source["pairs"], source["valid_pairs"], source["eod"]
     inputs = [(path, Path(path).stat().st_size) for source in config.sources for path in source_files(source)]

@@ -5,6 +5,7 @@ import gzip
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,11 +88,11 @@ def test_interrupted_job_goes_on_with_the_next_source(
     config = dataclasses.replace(preprocess_config, output_dir=str(tmp_path / "data"))
     write_source, written = job._write_source, []
 
-    def write_two_sources(source: SourceConfig, folder: Path, tokenizer: Tokenizer) -> object:
+    def write_two_sources(source: SourceConfig, *rest: Any) -> object:
         if len(written) == 2:
             raise KeyboardInterrupt
         written.append(source.name)
-        return write_source(source, folder, tokenizer)
+        return write_source(source, *rest)
 
     monkeypatch.setattr(job, "_write_source", write_two_sources)
     with pytest.raises(KeyboardInterrupt):

@@ -1,9 +1,9 @@
 """The planner against runs that others have published: it must say that they fit, and predict their throughput.
 
-Every row is a run on real GPUs whose layout its publisher names. Memory: what ran must be predicted to fit, to within a
-tenth of what tensors may use. Throughput: with the planner's own defaults, to a fifth. All of them keep gradients in bf16
-and, in FP8, no bf16 copy of their matrices (`fp8_param_gather`, `grad_reduce_in_fp32=False` of Megatron-Bridge's
-performance recipes, cross entropy of Transformer Engine): `PEERS` below.
+Every row is a run on real GPUs whose layout its publisher names. Memory: what ran must be predicted to fit, to within
+a tenth of what tensors may use. Throughput: with the planner's own defaults, to a fifth. They keep gradients in bf16
+and, in FP8, no bf16 copy of their matrices (`grad_reduce_in_fp32=False`, `fp8_param_gather` and Transformer Engine's
+cross entropy in Megatron-Bridge's performance recipes; taken to be so in the older tables): `PEERS` below.
 """
 
 from dataclasses import dataclass
