@@ -94,7 +94,7 @@ def prepare(config: EvaluateConfig, engine: Engine, say: Say = print) -> list[Ta
         for note in getattr(task, "notes", []):
             say(f"{task_config.title}: {note}")
         key = sample_key(engine.identity, task_config, config.generation, config.seed, problems)
-        store = open_store(Path(config.output), key, grade_key(task, task_config, problems))
+        store = open_store(Path(config.output), key, grade_key(task, task_config, problems), problems)
         stop = tuple(stops(task_config, config.generation))
         runs.append(TaskRun(task_config, task, problems[: task_config.limit], store, stop=stop))
     return runs

@@ -76,4 +76,7 @@ def test_a_missing_harness_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_stop_strings_cut_the_answer_and_not_the_thought() -> None:
     assert harness.cut("<think>a. b</think>So 5. Then", ["."]) == "So 5"
-    assert harness.cut("five", None) == "five"
+    assert harness.cut("five", []) == "five"
+    # The stop strings of DROP and BBH as they are meant.
+    assert harness.cut("10.5. Next", ["."]) == "10.5" and harness.cut("10.", ["."]) == "10"
+    assert harness.cut("The Queen of Q4\nQ: next", ["Q"]) == "The Queen of Q4\n"
