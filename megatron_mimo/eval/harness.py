@@ -35,11 +35,21 @@ METRICS = ("prompt_level_strict_acc", "f1", "exact_match", "em", "acc", "acc_nor
 """The first of these that a task has is its score: strict by prompt for IFEval, F1 for DROP."""
 
 
-def check(tasks: Iterable[TaskConfig]) -> None:
-    """Raise UserError where such tasks are asked for and the harness is not installed."""
-    wanted = [task.task for task in tasks]
-    if wanted and find_spec("lm_eval") is None:
-        raise UserError(f"{', '.join(wanted)} need lm-evaluation-harness: pip install 'lm-eval[ifeval]'")
+def check(
+    tasks: Sequence[TaskConfig], skip_missing: bool = False, say: Callable[[str], None] = print
+) -> list[TaskConfig]:
+    """The tasks that can be run; raises UserError where some are asked for and the harness is not installed.
+
+    With `skip_missing` they are left out, and said.
+    """
+    if not tasks or find_spec("lm_eval") is not None:
+        return list(tasks)
+    names = ", ".join(task.task for task in tasks)
+    fault = f"{names} need lm-evaluation-harness: pip install 'lm-eval[ifeval]'"
+    if not skip_missing:
+        raise UserError(fault)
+    say(f"left out: {fault}")
+    return []
 
 
 async def run_task(config: TaskConfig, engine: Engine, evaluation: EvaluateConfig) -> dict[str, Any]:
