@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -109,7 +110,14 @@ class FewShot(Task):
         assert inner is not None
         stop = form.stop if self.config.stop is None else tuple(self.config.stop)
         reference = {"record": record, "inner": inner}
-        return replace(inner, messages=[], prompt=prompt, stop=stop, reference=reference, golden=item.answer or None)
+        return replace(
+            inner,
+            messages=[],
+            prompt=prompt,
+            stop=stop,
+            reference=reference,
+            golden=item.golden or item.answer or inner.golden,
+        )
 
     def _pairs(self, start: str, prompt: str, item: Item) -> tuple[tuple[str, str], ...]:
         if item.contexts:
@@ -184,5 +192,5 @@ def fixed_texts(sources: Sequence[Source]) -> dict[str, list[str]]:
     texts = {}
     for file in sorted(found.glob("*.txt")):
         text = file.read_text(encoding="utf-8").partition("-----\n")[2] or file.read_text(encoding="utf-8")
-        texts[file.stem] = text.strip("\n").split("\n\n")
+        texts[file.stem] = re.split(r"\n\n(?=Q: )", text.strip("\n"))
     return texts
