@@ -3,7 +3,7 @@
     megatron-mimo evaluate CONFIG.yaml [key=value ...]
     megatron-mimo evaluate --preset report --model FOLDER|URL --data FOLDER [key=value ...]
     megatron-mimo evaluate compare FIRST SECOND [--output comparison.html]
-    megatron-mimo evaluate tasks
+    megatron-mimo evaluate tasks [--table]
 
 --model, --data and --output also override those of CONFIG.yaml. Answers and grades are kept under OUTPUT/cache: the
 same command goes on where it stopped. OUTPUT/results.json and OUTPUT/report/index.html are written at the end.
@@ -32,12 +32,20 @@ def choose(arguments: list[str]) -> None:
     if arguments[:1] == ["compare"]:
         compare(arguments[1:])
     elif arguments[:1] == ["tasks"]:
-        show_tasks()
+        show_tasks(arguments[1:])
     else:
         run(read_config(arguments))
 
 
-def show_tasks() -> None:
+def show_tasks(arguments: list[str]) -> None:
+    """Names of tasks and presets; with --table what every row of `base` and `report` is."""
+    parser = argparse.ArgumentParser(prog="megatron-mimo evaluate tasks")
+    parser.add_argument("--table", action="store_true", help="protocol, files and what was verified")
+    if parser.parse_args(arguments).table:
+        from megatron_mimo.eval.protocol_table import text
+
+        print(text())
+        return
     from megatron_mimo.eval.presets import PRESETS
     from megatron_mimo.eval.registry import names
 

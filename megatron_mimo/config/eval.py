@@ -121,6 +121,8 @@ class EvaluateConfig:
     judge_urls: list[str] = field(default_factory=list)
     """Judge servers; empty: judge on this machine."""
     num_math_workers: int = 2
+    skip_missing: bool = False
+    """Leave tasks out whose files are not there, and say which, in place of stopping."""
 
     def __post_init__(self) -> None:
         titles = [task.title for task in self.tasks]

@@ -19,7 +19,7 @@ from megatron_mimo.data.endpoint import content_text
 from megatron_mimo.data.journal import Journal, read_records
 from megatron_mimo.eval.engines import digest
 from megatron_mimo.eval.protocol import Benchmark, Problem
-from megatron_mimo.platform.files import write_json
+from megatron_mimo.platform.files import write_json, write_text
 
 
 def sample_key(
@@ -63,10 +63,14 @@ class Store:
     grader: str
     samples: Journal = field(init=False)
     grades: Journal = field(init=False)
+    problems: Path = field(init=False)
+    """What was asked, for pages that compare models."""
+    asked: list[Problem] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.samples = Journal(self.base.with_name(f"{self.base.name}.samples.jsonl"))
         self.grades = Journal(self.base.with_name(f"{self.base.name}-{self.grader}.grades.jsonl"))
+        self.problems = self.base.with_name(f"{self.base.name}.problems.jsonl")
 
     def __enter__(self) -> Self:
         self.samples.__enter__()
@@ -76,6 +80,9 @@ class Store:
             self.samples.__exit__()
             raise
         write_json(self.base.with_name(f"{self.base.name}.json"), self.key)
+        rows = [{"id": one.id, "asked": shown_question(one), "reference": one.shown} for one in self.asked]
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_text(self.problems, lines, errors="replace")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,7 +104,12 @@ def grade_id(answer_id: str, response: str) -> str:
     return f"{answer_id}@{digest(response.encode('utf-8', 'replace').decode())}"
 
 
-def open_store(output: Path, key: dict[str, Any], grader: str) -> Store:
+def shown_question(problem: Problem) -> str:
+    """What the model is asked, as pages show it."""
+    return problem.prompt or "\n\n".join(message["content"] for message in problem.messages)
+
+
+def open_store(output: Path, key: dict[str, Any], grader: str, problems: list[Problem]) -> Store:
     """The store of a key under `output`; its folder is made when it is entered."""
     name = f"{key['task'].replace(':', '_')}-{digest(json.dumps(key, sort_keys=True))[:12]}"
-    return Store(output / "cache" / key["model"] / name, key, grader)
+    return Store(output / "cache" / key["model"] / name, key, grader, asked=problems)

@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import UserError
-from megatron_mimo.eval import published
+from megatron_mimo.eval import flips, published
 from megatron_mimo.eval.estimators import compare
 from megatron_mimo.platform.page import escape, page, section, table
 
-COMPARED_SETTINGS = ("task", "max_tokens", "temperature", "top_p", "runner")
+COMPARED_SETTINGS = ("task", "max_tokens", "temperature", "top_p", "runner", "stop", "num_shots")
+"""Of a task."""
+SHARED_SETTINGS = ("system_prompt", "template", "seed")
+"""Of an evaluation."""
+SOLVED = 0.5
+"""A problem is solved where at least half of its answers are right."""
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -32,14 +37,15 @@ def compare_results(first: dict[str, Any], second: dict[str, Any]) -> list[dict[
     shared = [name for name in first["tasks"] if name in second["tasks"]]
     if not shared:
         raise UserError(f"{first['model']} and {second['model']} have no task in common")
-    return [compare_task(name, first["tasks"][name], second["tasks"][name]) for name in shared]
+    notes = [f"different {key}" for key in SHARED_SETTINGS if first.get(key) != second.get(key)]
+    return [compare_task(name, first["tasks"][name], second["tasks"][name], notes) for name in shared]
 
 
-def compare_task(name: str, first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+def compare_task(name: str, first: dict[str, Any], second: dict[str, Any], notes: Sequence[str] = ()) -> dict[str, Any]:
     """One row; problems that only one side has answered are left out and counted."""
     shared = sorted(first["scores"].keys() & second["scores"].keys())
     left_out = len(first["scores"].keys() ^ second["scores"].keys())
-    notes = [f"different {key}" for key in COMPARED_SETTINGS if first[key] != second[key]]
+    notes = [*notes, *(f"different {key}" for key in COMPARED_SETTINGS if first.get(key) != second.get(key))]
     notes += [f"{left_out} problems unpaired"] if left_out else []
     notes += ["incomplete"] if first["missing"] or second["missing"] else []
     if not shared:
@@ -56,12 +62,25 @@ def compare_task(name: str, first: dict[str, Any], second: dict[str, Any]) -> di
         "low": percent(found.difference.low),
         "high": percent(found.difference.high),
         "p_value": found.p_value,
+        "gained": len(flipped(first, second)["gained"]),
+        "lost": len(flipped(first, second)["lost"]),
         "truncated_first": percent(first["truncated"]),
         "truncated_second": percent(second["truncated"]),
-        "in_format_first": percent(first["in_format"]),
-        "in_format_second": percent(second["in_format"]),
+        "in_format_first": percent(first.get("in_format")),
+        "in_format_second": percent(second.get("in_format")),
         "note": "; ".join(notes),
     }
+
+
+def flipped(first: dict[str, Any], second: dict[str, Any]) -> dict[str, list[str]]:
+    """Problems that the second alone solves (`gained`), the first alone (`lost`), and neither (`unsolved`)."""
+    kinds: dict[str, list[str]] = {"gained": [], "lost": [], "unsolved": []}
+    for problem in first["scores"]:
+        if problem in second["scores"]:
+            was, now = (mean([side["scores"][problem]]) >= SOLVED for side in (first, second))
+            kind = {(False, True): "gained", (True, False): "lost", (False, False): "unsolved"}.get((was, now))
+            kinds.get(kind or "", []).append(problem)
+    return kinds
 
 
 def mean(scores: Sequence[Sequence[float]]) -> float:
@@ -77,17 +96,18 @@ def comparison_text(rows: list[dict[str, Any]], first: str, second: str) -> str:
     lines = [f"first: {first}   second: {second}   (difference is second - first, 95 % paired bootstrap)"]
     lines.append(
         f"{'task':24} {'n':>5} {'first':>7} {'second':>7} {'diff':>7} {'95 % interval':>18} {'p':>7}"
-        f" {'think + answer':>16}"
+        f" {'gained':>7} {'lost':>5} {'think + answer':>16}"
     )
     for row in rows:
         if not row["problems"]:
             lines.append(f"{row['task']:24} {row['note']}")
             continue
         interval = f"{row['low']:+.1f} to {row['high']:+.1f}"
-        in_format = f"{row['in_format_first']:.1f} to {row['in_format_second']:.1f}"
+        formats = [row["in_format_first"], row["in_format_second"]]
+        in_format = " to ".join("-" if share is None else f"{share:.1f}" for share in formats)
         lines.append(
             f"{row['task']:24} {row['problems']:5} {row['first']:7.1f} {row['second']:7.1f} {row['difference']:+7.1f} "
-            f"{interval:>18} {row['p_value']:7.4f} {in_format:>16} {row['note']}"
+            f"{interval:>18} {row['p_value']:7.4f} {row['gained']:>7} {row['lost']:>5} {in_format:>16} {row['note']}"
         )
     return "\n".join(lines)
 
@@ -131,4 +151,9 @@ def comparison_page(first: dict[str, Any], second: dict[str, Any], rows: list[di
         "the p-value is that of a sign-flip permutation test. Of many tasks, one in twenty is below 0.05 by chance."
     )
     body = [f"<h1>{escape(title)}</h1>", section("Paired comparison", table(rows), note=note)]
-    return page(title, [*body, *reference_sections([first, second])])
+    sides = flips.sections(first, second, {name: flipped(*both) for name, both in shared_tasks(first, second).items()})
+    return page(title, [*body, *sides, *reference_sections([first, second])])
+
+
+def shared_tasks(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    return {name: (task, second["tasks"][name]) for name, task in first["tasks"].items() if name in second["tasks"]}

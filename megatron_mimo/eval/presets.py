@@ -1,15 +1,21 @@
-"""Settings by name. `report` follows the MiMo report and repository: temperature 0.6, top-p 0.95 and what is below.
+"""Settings by name. `report` follows the MiMo report and repository: temperature 0.6, top-p 0.95 and what is below;
+`base` its table of base models.
 
 Stated there: 32 repetitions of AIME, 8 of LiveCodeBench (v5: 2024-08-01 to 2025-02-01, v6: to 2025-05-01),
 GPQA-Diamond and IFEval, one of MATH-500 and SuperGPQA; 32 768 new tokens for mathematics, code and science, 8 192 for
 the rest; an empty system prompt. Assumed here, since nothing is said: the prompts' wording, one repetition of MMLU-Pro
-and DROP, SuperGPQA and GPQA as science (32 768), the last day of a window left out, zero-shot prompts but for DROP.
+and DROP, SuperGPQA and GPQA as science (32 768), the last day of a window left out, zero-shot prompts but for DROP. Of
+Table 1 the report states metric and shots; whose prompts they are says `megatron-mimo evaluate tasks --table`.
 """
+
+from typing import Any
 
 from megatron_mimo.config import ConfigError
 from megatron_mimo.config.eval import TaskConfig
 
 LONG_TOKENS, SHORT_TOKENS = 32768, 8192
+WINDOWS = {"v5": ("2024-08-01", "2025-02-01"), "v6": ("2025-02-01", "2025-05-01")}
+"""Of LiveCodeBench."""
 
 
 def long(task: str, repetitions: int = 1, name: str | None = None, **dates: str) -> TaskConfig:
@@ -26,10 +32,9 @@ def mathematics() -> list[TaskConfig]:
 
 
 def code(runner: str = "judge") -> list[TaskConfig]:
-    windows = {"v5": ("2024-08-01", "2025-02-01"), "v6": ("2025-02-01", "2025-05-01")}
     return [
         long("livecodebench", 8, f"livecodebench_{version}", first_date=start, end_date=end, runner=runner)
-        for version, (start, end) in windows.items()
+        for version, (start, end) in WINDOWS.items()
     ]
 
 
@@ -38,15 +43,45 @@ def general() -> list[TaskConfig]:
 
 
 def report() -> list[TaskConfig]:
-    return [*mathematics(), *code(), *general()]
+    """The rows of the report's tables for trained models (Tables 4 to 6)."""
+    return [*mathematics(), *code(), *general(), *rule_checked()]
+
+
+def rule_checked() -> list[TaskConfig]:
+    """IFEval, and DROP with the three examples that the report states, both by lm-evaluation-harness' rules."""
+    drop = short("harness:drop")
+    drop.num_shots = 3
+    return [short("harness:ifeval", 8), drop]
 
 
 def harness() -> list[TaskConfig]:
-    """What the report has beyond our own tasks, for lm-evaluation-harness."""
-    return [short("harness:ifeval", 8), short("harness:drop"), short("harness:bbh_fewshot")]
+    """What lm-evaluation-harness grades: IFEval, DROP, and BBH with its worked examples."""
+    return [*rule_checked(), short("harness:bbh_cot_fewshot")]
 
 
 def base() -> list[TaskConfig]:
+    """The 29 rows of the report's Table 1, with its shots; greedy, but for AIME and LiveCodeBench.
+
+    32 repetitions of AIME and 8 of LiveCodeBench are those of the trained models; Table 1 states none.
+    """
+    from megatron_mimo.eval.registry import forms
+
+    sampled = {"base_aime24": 32, "base_aime25": 32, "base_livecodebench": 8}
+    tasks = []
+    for name, form in forms().items():
+        dates: dict[str, Any] = {}
+        if name == "base_livecodebench":
+            dates = {"first_date": WINDOWS["v5"][0], "end_date": WINDOWS["v5"][1]}
+        repetitions = sampled.get(name, 1)
+        temperature = 0.6 if repetitions > 1 else 0.0
+        config = TaskConfig(
+            task=name, repetitions=repetitions, max_tokens=form.max_tokens, temperature=temperature, **dates
+        )
+        tasks.append(config)
+    return tasks
+
+
+def pass_at_k() -> list[TaskConfig]:
     """pass@k curves of base models; 64 repetitions are our choice."""
     return [long("math_500", 64), long("aime24", 64), long("aime25", 64), *code()]
 
@@ -82,6 +117,7 @@ PRESETS = {
     "general": general,
     "functions": functions,
     "base": base,
+    "pass_at_k": pass_at_k,
     "ruler": ruler,
 }
 

@@ -11,13 +11,18 @@ from typing import Any
 
 from megatron_mimo.config import UserError
 
+
+class MissingFile(UserError):
+    """A benchmark's file is not where it was looked for."""
+
+
 HUB = "hub:"
 FORMS = (".jsonl", ".json", ".parquet", ".csv")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file of a benchmark; `subject` is what its name says beside the split, where a benchmark has many files."""
+    """One file of a benchmark; `subject` is what its name says beside the split, of a benchmark that is a folder."""
 
     path: Path
     subject: str = ""
@@ -37,7 +42,7 @@ def locate(folder: str, path: str | None, names: tuple[str, ...], task: str, spl
         if candidate.is_dir() and (found := split_files(candidate, split)):
             return found
     wanted = path or " or ".join(f"{name}.jsonl" for name in names)
-    raise UserError(
+    raise MissingFile(
         f"task {task}: no {wanted} (a file, or a folder with files of the split `{split}`) in {folder or '.'}: put it "
         "there, or set the task's path"
     )
@@ -60,7 +65,7 @@ def split_files(folder: Path, split: str) -> list[Source]:
         chosen = [(path, subject) for path, _, subject in named]
     if not chosen and not any(name for _, name, _ in named):
         chosen = [(path, subject) for path, _, subject in named]
-    return [Source(path, subject if len(chosen) > 1 else "") for path, subject in sorted(chosen, key=natural)]
+    return [Source(path, subject) for path, subject in sorted(chosen, key=natural)]
 
 
 SPLITS = {"test": ("test",), "val": ("val", "validation"), "dev": ("dev",), "train": ("train",)}

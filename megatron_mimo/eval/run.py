@@ -18,6 +18,7 @@ from megatron_mimo.data.endpoint import Completion, RequestFailed, Sampling
 from megatron_mimo.eval.cache import Store, grade_id, grade_key, open_store, sample_key
 from megatron_mimo.eval.engines import Engine, token_counter
 from megatron_mimo.eval.protocol import Benchmark, GradeFault, Graders, Problem
+from megatron_mimo.eval.records import MissingFile
 from megatron_mimo.eval.registry import find_task, load_problems
 
 GRADE_ATTEMPTS = 3
@@ -90,13 +91,21 @@ def prepare(config: EvaluateConfig, engine: Engine, say: Say = print) -> list[Ta
     runs = []
     for task_config in config.tasks:
         task = find_task(task_config, config.seed)
-        problems = load_problems(task, task_config, config.data, token_counter(engine))
+        try:
+            problems = load_problems(task, task_config, config.data, token_counter(engine))
+        except MissingFile as error:
+            if not config.skip_missing:
+                raise
+            say(f"left out: {error}")
+            continue
         for note in getattr(task, "notes", []):
             say(f"{task_config.title}: {note}")
         key = sample_key(engine.identity, task_config, config.generation, config.seed, problems)
-        store = open_store(Path(config.output), key, grade_key(task, task_config, problems))
+        store = open_store(Path(config.output), key, grade_key(task, task_config, problems), problems)
         stop = tuple(stops(task_config, config.generation))
         runs.append(TaskRun(task_config, task, problems[: task_config.limit], store, stop=stop))
+    if not runs:
+        raise UserError("no task has its files in data: name the folder with --data")
     return runs
 
 

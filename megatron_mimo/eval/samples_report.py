@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from megatron_mimo.eval.cache import grade_id
+from megatron_mimo.eval.cache import grade_id, shown_question
 from megatron_mimo.eval.compare import reference_sections
 from megatron_mimo.eval.run import TaskRun
 from megatron_mimo.platform.files import write_text
-from megatron_mimo.platform.page import escape, page, pairs, section, table, tiles
+from megatron_mimo.platform.page import escape, filtered, page, pairs, section, table, tiles
 
 ANSWERS_PER_PAGE = 200
 STYLE = "<style>details{border-bottom:1px solid var(--rule);padding:.4rem 0} pre{white-space:pre-wrap}</style>"
@@ -31,6 +31,9 @@ def index_page(results: dict[str, Any], links: dict[str, list[str]]) -> str:
     figures = {"tasks": str(len(links)), "answers": f"{answers:,}", "missing answers": f"{missing:,}"}
     parts = [f"<h1>{escape(results['model'])}</h1>", tiles(figures)]
     parts.append(section("Results", table([result_row(name, task) for name, task in results["tasks"].items()])))
+    note = "Truncated answers count as they stand in `score`, and not at all in `score of finished`."
+    rows = [quality_row(name, task) for name, task in results["tasks"].items()]
+    parts.append(section("What qualifies the scores", table(rows), note=note))
     curves = [{"task": name} | curve_row(task) for name, task in results["tasks"].items() if task["repetitions"] > 1]
     parts.append(section("pass@k", table(curves), note="Unbiased estimate; an answer counts at score 1."))
     for name, task in results["tasks"].items():
@@ -48,6 +51,16 @@ def result_row(name: str, task: dict[str, Any]) -> dict[str, Any]:
     counts = {key: task[key] for key in ("problems", "repetitions", "missing", "refused", "grader_faults")}
     settings = {key: task[key] for key in ("mean_tokens", "max_tokens", "temperature", "top_p", "runner")}
     return {"task": name} | percents | counts | settings
+
+
+def quality_row(name: str, task: dict[str, Any]) -> dict[str, Any]:
+    """What qualifies a score; `-` where a figure was not measured."""
+    shares = ("score", "score_of_finished", "truncated", "without_answer")
+    percents = {key: None if task[key] is None else f"{100 * task[key]:.1f}%" for key in shares}
+    others = {name: f"{100 * score:.1f}%" for name, score in task["details"].items()}
+    work = {"tokens": task["tokens"], "seconds_per_answer": task["seconds_per_answer"]}
+    examples = "; ".join(f"{one['id']}: {one['verdict']}" for one in task["unreadable"][:3])
+    return {"task": name} | percents | work | others | {"without an answer, for example": examples}
 
 
 def curve_row(task: dict[str, Any]) -> dict[str, str]:
@@ -68,7 +81,8 @@ def write_answers(folder: Path, results: dict[str, Any], run: TaskRun) -> list[s
         name = f"{stem}-{start // ANSWERS_PER_PAGE + 1}.html"
         title = f"{run.config.title}: answers of {results['model']}"
         items = [answer_item(run, answer) for answer in answers[start : start + ANSWERS_PER_PAGE]]
-        write_text(folder / name, page(title, [STYLE, f"<h1>{escape(title)}</h1>", *items]), errors="replace")
+        body = [f"<h1>{escape(title)}</h1>", filtered(items, {"wrong": "wrong only"})]
+        write_text(folder / name, page(title, [STYLE, *body]), errors="replace")
         names.append(name)
     return names
 
@@ -89,9 +103,10 @@ def answer_item(run: TaskRun, answer: dict[str, Any]) -> str:
     score = "not graded" if grade is None else f"{grade['score']:.2f} {grade['verdict']}"
     cut = ", truncated" if answer["finish_reason"] == "length" else ""
     head = f"{answer['id']}: {score} ({answer['completion_tokens']} tokens{cut})"
-    asked = problem.prompt or "\n\n".join(message["content"] for message in problem.messages)
+    asked = shown_question(problem)
     parts = {"Asked": asked, "Answer": answer["response"], "Reference": problem.shown}
     if grade is not None:
         parts["Graded"] = grade["answer"] or "nothing of the demanded form"
     body = "".join(f"<h3>{name}</h3><pre>{escape(text)}</pre>" for name, text in parts.items())
-    return f"<details><summary>{escape(head)}</summary>{body}</details>"
+    kind = "wrong" if grade is not None and grade["score"] < 1 else "right"
+    return f'<details class="{kind}"><summary>{escape(head)}</summary>{body}</details>'

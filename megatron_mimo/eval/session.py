@@ -40,7 +40,7 @@ async def evaluate(config: EvaluateConfig, engine: Engine, say: Say = print) -> 
     """Evaluate an engine that is not yet entered. Raises UserError; what was answered before is stored."""
     own, foreign = split(config)
     runs = prepare(own, engine) if own.tasks or not foreign else []
-    harness.check(foreign)
+    foreign = harness.check(foreign, config.skip_missing, say)
     async with AsyncExitStack() as stack:
         stores = stack.enter_context(ExitStack())
         for run in runs:

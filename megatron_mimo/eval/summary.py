@@ -10,6 +10,9 @@ from megatron_mimo.eval.cache import grade_id
 from megatron_mimo.eval.engines import Engine
 from megatron_mimo.eval.estimators import average_at_n, confidence_interval, pass_at_k_curve
 from megatron_mimo.eval.run import TaskRun
+from megatron_mimo.reward.final_answer import final_part
+
+UNREADABLE_EXAMPLES, UNREADABLE_CHARACTERS = 5, 300
 
 
 def summarize(config: EvaluateConfig, engine: Engine, runs: list[TaskRun]) -> dict[str, Any]:
@@ -30,15 +33,27 @@ def task_results(run: TaskRun) -> dict[str, Any]:
     groups = {problem.id: problem.group for problem in run.problems}
     scores: dict[str, list[float]] = defaultdict(list)
     in_format: dict[str, list[float]] = defaultdict(list)
-    lengths, truncated, unanswered = [], 0, 0
+    lengths, truncated, unanswered, seconds = [], 0, 0, 0.0
+    finished: dict[str, list[float]] = defaultdict(list)
+    details: dict[str, list[float]] = defaultdict(list)
+    unreadable: list[dict[str, str]] = []
     for sample in run.store.read_samples():
         grade = grades.get(grade_id(sample["id"], sample["response"]))
         if sample["id"] in wanted and grade is not None:
             scores[sample["problem"]].append(grade["score"])
-            in_format[sample["problem"]].append(float("</think>" in sample["response"] and grade["answer"] is not None))
+            readable = grade["answer"] is not None
+            in_format[sample["problem"]].append(float("</think>" in sample["response"] and readable))
             lengths.append(sample["completion_tokens"])
+            seconds += sample.get("seconds", 0.0)
             truncated += sample["finish_reason"] == "length"
-            unanswered += grade["answer"] is None
+            if sample["finish_reason"] != "length":
+                finished[sample["problem"]].append(grade["score"])
+            for name, score in (grade.get("details") or {}).items():
+                details[name].append(score)
+            unanswered += not readable
+            if not readable and len(unreadable) < UNREADABLE_EXAMPLES:
+                end = sample["response"][-UNREADABLE_CHARACTERS:]
+                unreadable.append({"id": sample["id"], "verdict": grade["verdict"], "end": end})
     count = len(lengths)
     return {
         "task": run.config.task,
@@ -47,6 +62,11 @@ def task_results(run: TaskRun) -> dict[str, Any]:
         "temperature": run.config.temperature,
         "top_p": run.config.top_p,
         "runner": run.config.runner,
+        "stop": run.config.stop,
+        "num_shots": run.config.num_shots,
+        "answers_file": str(run.store.samples.path),
+        "grades_file": str(run.store.grades.path),
+        "problems_file": str(run.store.problems),
         "problems": len(run.problems),
         "answers": count,
         "missing": len(wanted) - count,
@@ -55,11 +75,21 @@ def task_results(run: TaskRun) -> dict[str, Any]:
         "truncated": truncated / count if count else None,
         "without_answer": unanswered / count if count else None,
         "mean_tokens": float(np.mean(lengths)) if count else None,
+        "tokens": int(np.sum(lengths)) if count else 0,
+        "seconds_per_answer": seconds / count if count else None,
+        "score_of_finished": average_at_n(list(finished.values())) if finished else None,
+        "unreadable": unreadable,
+        "details": {name: float(np.mean(found)) for name, found in details.items()},
         **estimates(scores),
         **format_rate(in_format),
         "groups": by_group(scores, groups),
         "scores": dict(scores),
     }
+
+
+def is_in_format(response: str) -> bool:
+    """A closed think block with something after it."""
+    return "</think>" in response and bool(final_part(response).strip())
 
 
 def estimates(scores: dict[str, list[float]]) -> dict[str, Any]:
@@ -94,6 +124,18 @@ def by_group(scores: dict[str, list[float]], groups: dict[str, str]) -> dict[str
     return {name: {"score": average_at_n(part), "problems": len(part)} for name, part in sorted(parts.items())}
 
 
+def qualifications(task: dict[str, Any]) -> list[str]:
+    """What else a score needs: other ways of scoring, the finished answers alone, an unreadable answer."""
+    lines = [f"  {name}: {100 * score:.1f}" for name, score in task["details"].items()]
+    if task["truncated"] and task["score_of_finished"] is not None:
+        lines.append(f"  finished answers alone: {100 * task['score_of_finished']:.1f}")
+    if task["unreadable"]:
+        example = task["unreadable"][0]
+        end = " ".join(example["end"].split())[-80:]
+        lines.append(f"  no answer read, for example {example['id']} ({example['verdict']}): ...{end}")
+    return lines
+
+
 def table(results: dict[str, Any]) -> str:
     """The results as text for the terminal."""
     lines = [
@@ -113,6 +155,7 @@ def table(results: dict[str, Any]) -> str:
             f"{100 * task['truncated']:9.1f}% {100 * task['without_answer']:9.1f}% {task['mean_tokens']:8.0f}"
             f" {in_format:>24}" + (f"   INCOMPLETE: {task['missing']} answers are missing" if task["missing"] else "")
         )
+        lines += qualifications(task)
     curves = [(name, task["pass_at_k"]) for name, task in results["tasks"].items() if len(task["pass_at_k"]) > 1]
     for name, curve in curves:
         lines.append(f"{name:24} pass@k  " + "  ".join(f"{k}: {100 * share:.1f}" for k, share in curve.items()))

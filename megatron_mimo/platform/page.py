@@ -153,6 +153,23 @@ def details(title: str, content: str) -> str:
     return f"<details><summary>{escape(title)}</summary>{content}</details>"
 
 
+def filtered(items: Sequence[str], kinds: Mapping[str, str], name: str = "shown") -> str:
+    """Finished parts with buttons that show those of one class alone (`kinds`: class -> the button's words).
+
+    Without a script: radio buttons and rules of style that hide what has not the class. `name` is the list's own on
+    its page.
+    """
+    name = "".join(sign if sign.isalnum() else "-" for sign in name)
+    buttons = {"": "all"} | kinds
+    choices = [
+        f'<input type="radio" name="{name}" id="{name}-{kind}"{"" if kind else " checked"}>'
+        f'<label for="{name}-{kind}">{escape(words)}</label> '
+        for kind, words in buttons.items()
+    ]
+    rules = "".join(f"#{name}-{kind}:checked~.items>:not(.{kind}){{display:none}}" for kind in kinds)
+    return f'<style>{rules}</style>{"".join(choices)}<div class="items">{"".join(items)}</div>'
+
+
 def _cell(value: Any) -> Cell:
     return value if isinstance(value, Cell) else Cell(format_value(value))
 

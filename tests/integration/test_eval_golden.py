@@ -53,7 +53,7 @@ async def grade_all(task: Task, pairs: list[tuple[Problem, str]]) -> list[float]
         ("amc23", "amc23.jsonl", 40, 1.0),
         ("aime24", "aime24", 30, 1.0),
         ("minerva_math", "minerva_math", 272, 0.995),
-        ("gaokao2023en", "gaokao2023en", 385, 0.995),
+        ("gaokao2023en", "gaokao2023en", 383, 1.0),
         ("sat_math", "sat_math", 32, 1.0),
         ("mmlu", "mmlu", 14042, 1.0),
         ("ceval", "ceval", 1346, 1.0),

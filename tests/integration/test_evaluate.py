@@ -5,9 +5,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from support.known_models import reciting_model
+from megatron_mimo.config.eval import TaskConfig
+from megatron_mimo.data.tokenizer import train_tokenizer
+from megatron_mimo.eval.few_shot.task import FewShot
+from megatron_mimo.eval.registry import find_task
+from support.known_models import reciting_model, transparent_weights, write_model
 from support.launch import cold_start, python
 
 pytest.importorskip("vllm")
@@ -90,3 +95,50 @@ def test_a_model_without_a_chat_template_is_told(tmp_path: Path) -> None:
     config.write_text("tasks: [{task: math_500}]\n")
     done = evaluate(config, "--model", model, "--data", write_data(tmp_path / "data"), "--output", tmp_path / "out")
     assert done.returncode == 2 and "no chat template" in done.stderr
+
+
+def test_log_likelihoods_are_those_of_transformers(tmp_path: Path) -> None:
+    """With the MTP layer drafting: letters, asked for by id in one request, and longer choices."""
+    import torch
+    from transformers import AutoTokenizer
+
+    from megatron_mimo.eval.engines import encode_pair
+    from megatron_mimo.eval.huggingface import HuggingFaceScorer
+
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: tensor if "norm" in name else torch.randn(tensor.shape, generator=generator) * 0.3
+        for name, tensor in transparent_weights().items()
+    }
+    model = write_model(tmp_path / "model", weights, train_tokenizer(["some words"], vocab_size=268))
+    data = tmp_path / "data"
+    data.mkdir()
+    letters = [f"Which of {i}?,one,two,three,four,{'ABCD'[i % 4]}" for i in range(25)]
+    (data / "mmlu_test.csv").write_text("\n".join(letters))
+    endings = [["runs away", "sits", f"eats {i} apples", "sings a song"] for i in range(25)]
+    rows = [
+        {"activity_label": "Day", "ctx_a": f"On day {i}", "ctx_b": "he", "endings": one, "label": str(i % 4)}
+        for i, one in enumerate(endings)
+    ]
+    (data / "hellaswag_val.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = tmp_path / "evaluate.yaml"
+    config.write_text("tasks: [{task: base_mmlu, num_shots: 0}, {task: base_hellaswag, num_shots: 0}]\n")
+    done = evaluate(config, "--model", model, "--data", data, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    scorer, tokenizer = HuggingFaceScorer.load(model), AutoTokenizer.from_pretrained(str(model))
+    results = json.loads((tmp_path / "out" / "results.json").read_text())["tasks"]
+    for name in ("base_mmlu", "base_hellaswag"):
+        task = find_task(TaskConfig(task=name, num_shots=0))
+        assert isinstance(task, FewShot)
+        problems = {problem.id: problem for problem in task.load(*task.find(str(data), None))}
+        rows = [json.loads(line) for line in Path(results[name]["answers_file"]).read_text().splitlines()]
+        assert len(rows) == 25
+        for row in rows:
+            for (context, continuation), ours in zip(
+                problems[row["problem"]].pairs, json.loads(row["response"]), strict=True
+            ):
+                ids, tokens = encode_pair(lambda text: tokenizer.encode(text), context, continuation)
+                theirs = scorer(np.array([[*ids, *tokens]]))[0, -len(tokens) :].sum()
+                assert ours == pytest.approx(float(theirs), abs=0.05)
+        assert set(results[name]["details"]) == {"log_likelihood", "per_character"}

@@ -8,6 +8,7 @@ import csv
 import json
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def drop_record(generator: random.Random, place: int) -> dict[str, Any]:
     answer = generator.choice(
         [
             {"number": str(place)},
-            {"spans": [text(generator, 2), "Ben"]},
+            {"spans": ["a  red house", "Ben"]},
             {"date": {"day": "3", "month": "May", "year": ""}},
         ]
     )
@@ -208,4 +209,8 @@ def test_bbh(tmp_path: Path, subject: str) -> None:
     examples = json.loads((DATA / "bbh" / "bbh" / f"{subject}.json").read_text())["examples"]
     task = their_task(f"bbh/cot_fewshot/{subject}.yaml", {"test": write(tmp_path / "test.jsonl", examples)})
     ours = [problem for problem in our_problems("base_bbh", DATA) if problem.group == subject]
+    if subject == "sports_understanding":
+        # The benchmark's own file writes a space after "step by step.", the harness a line break.
+        space = "step by step. "
+        ours = [replace(one, prompt=(one.prompt or "").replace(space, space.strip() + "\n")) for one in ours]
     compare(ours, task, 3)

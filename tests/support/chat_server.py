@@ -15,7 +15,8 @@ from typing import Any
 class ChatServer:
     """What was asked, and how to answer: `faults` are used up first, a status (0 hangs up, -1 sends no JSON) each."""
 
-    answer: Callable[[dict[str, Any]], str]
+    answer: Callable[[dict[str, Any]], Any]
+    """Of a chat its content; of a completion the text, or the choice as it is sent."""
     faults: list[int] = field(default_factory=list)
     delay_seconds: float = 0.0
     headers: dict[str, str] = field(default_factory=dict)
@@ -46,9 +47,11 @@ def chat_server(server: ChatServer) -> Iterator[ChatServer]:
                 self._reply(fault, body)
 
         def _reply(self, status: int, body: dict[str, Any]) -> None:
-            prompt = body["messages"][-1]["content"]
-            message = {"role": "assistant", "content": server.answer(body) if status == 200 else ""}
-            content: dict[str, Any] = {"choices": [{"message": message, "finish_reason": "stop"}]}
+            prompt = body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
+            said: Any = server.answer(body) if status == 200 else ""
+            message = {"role": "assistant", "content": said}
+            choice = (said if isinstance(said, dict) else {"text": said}) if "prompt" in body else {"message": message}
+            content: dict[str, Any] = {"choices": [choice | {"finish_reason": "stop"}]}
             content["usage"] = {"prompt_tokens": 10, "completion_tokens": 5}
             text = "<html>bad gateway" if status == -1 else json.dumps(content)
             with server.lock:

@@ -26,6 +26,8 @@ class Item:
     gold: tuple[int, ...] = ()
     """Places of the right choices."""
     group: str = ""
+    golden: str = ""
+    """What a right model writes, where that is not the example's answer."""
 
 
 @dataclass(frozen=True, kw_only=True)

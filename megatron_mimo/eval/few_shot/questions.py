@@ -26,6 +26,7 @@ def lettered(cue: str, question_first: str = "", mark: str = "{}. ", head: str =
             return None
         question = str(first(record, "question", "Question", "query")).strip()
         options, letters = read_options(record, question)
+        options = as_they_stand(record, options)
         if not letters:
             raise NoAnswer("it has no right answer")
         passage = f"{record['passage']}\n\n" if record.get("passage") else ""
@@ -43,6 +44,13 @@ def lettered(cue: str, question_first: str = "", mark: str = "{}. ", head: str =
         )
 
     return read
+
+
+def as_they_stand(record: Record, options: list[str]) -> list[str]:
+    """Options with the spaces around them, where the record has them without marks: the harness keeps them."""
+    given = record.get("choices", record.get("options"))
+    given = given if isinstance(given, list) else [record[one] for one in LETTERS[:10] if record.get(one) is not None]
+    return list(given) if [str(one).strip() for one in given] == options else options
 
 
 def subject(record: Record) -> str:

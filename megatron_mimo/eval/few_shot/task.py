@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from megatron_mimo.config.eval import TaskConfig
 from megatron_mimo.eval.few_shot.form import SHOTS_SEED, Form, Item, Record, render
 from megatron_mimo.eval.protocol import Grade, Graders, NoAnswer, Problem, Task
 from megatron_mimo.eval.records import Source, locate, read_records
+from megatron_mimo.eval.tasks.livecodebench import LiveCodeBench
 
 
 @dataclass
@@ -29,6 +31,9 @@ class FewShot(Task):
         form = self.form
         self.name, self.files, self.split = form.name, form.files, form.split
         self.inner = form.inner() if form.inner else None
+        if isinstance(self.inner, LiveCodeBench):
+            dates = {"first_date": self.config.first_date, "end_date": self.config.end_date}
+            self.inner = LiveCodeBench(runner=self.config.runner, **dates)
         self.needs = self.inner.needs if self.inner else frozenset()
         self.version = f"1.{self.inner.version}" if self.inner else "1"
         self.num_shots = form.num_shots if self.config.num_shots is None else self.config.num_shots
@@ -38,7 +43,10 @@ class FewShot(Task):
     def find(self, folder: str, path: str | None) -> list[Source]:
         """Its files; what the examples are taken from is looked for in the same places."""
         names = names_of(self.files, self.split)
-        sources = locate(folder, path, names, self.name, self.split)
+        if isinstance(self.inner, LiveCodeBench):
+            sources = self.inner.find(folder, path)
+        else:
+            sources = locate(folder, path, names, self.name, self.split)
         self._pools = self._read_pools(folder, path, sources)
         return sources
 
@@ -65,7 +73,11 @@ class FewShot(Task):
     def load(self, *files: Path | Source) -> list[Problem]:
         """As every task; examples that are drawn anew for each question are drawn in the questions' order."""
         self._drawer = random.Random(SHOTS_SEED)
-        return super().load(*files)
+        problems = super().load(*files)
+        if isinstance(self.inner, LiveCodeBench):
+            self.inner.note_count(len(problems))
+            self.notes += self.inner.notes
+        return problems
 
     def _item(self, record: Record) -> Item | None:
         try:
@@ -98,7 +110,14 @@ class FewShot(Task):
         assert inner is not None
         stop = form.stop if self.config.stop is None else tuple(self.config.stop)
         reference = {"record": record, "inner": inner}
-        return replace(inner, messages=[], prompt=prompt, stop=stop, reference=reference, golden=item.answer or None)
+        return replace(
+            inner,
+            messages=[],
+            prompt=prompt,
+            stop=stop,
+            reference=reference,
+            golden=item.golden or item.answer or inner.golden,
+        )
 
     def _pairs(self, start: str, prompt: str, item: Item) -> tuple[tuple[str, str], ...]:
         if item.contexts:
@@ -121,7 +140,10 @@ class FewShot(Task):
             return []
         pool = self._pools.get(str(record.get("subject", ""))) or self._pools.get("") or []
         if self.form.shots == "random":
-            chosen = self._drawer.sample(pool, self.num_shots) if len(pool) >= self.num_shots else []
+            # lm-evaluation-harness draws one more where a benchmark has no test split, to replace the question itself.
+            count = self.num_shots + (self.split == "val")
+            drawn = self._drawer.sample(pool, count) if len(pool) >= count else []
+            chosen = [one for one in drawn if one != record][: self.num_shots]
         else:
             chosen = [one for one in pool[: self.num_shots + 1] if one != record][: self.num_shots]
         if len(chosen) < self.num_shots:
@@ -170,5 +192,5 @@ def fixed_texts(sources: Sequence[Source]) -> dict[str, list[str]]:
     texts = {}
     for file in sorted(found.glob("*.txt")):
         text = file.read_text(encoding="utf-8").partition("-----\n")[2] or file.read_text(encoding="utf-8")
-        texts[file.stem] = text.strip("\n").split("\n\n")
+        texts[file.stem] = re.split(r"\n\n(?=Q: )", text.strip("\n"))
     return texts

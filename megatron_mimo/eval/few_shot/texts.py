@@ -33,9 +33,9 @@ def boxed_number(text: str, _: Record) -> str:
 
 
 def bbh(record: Record) -> Item:
-    return Item(
-        question=f"Q: {record['input']}\n{STEPS}\n", answer=str(record["target"]), group=str(record.get("subject", ""))
-    )
+    answer, subject = str(record["target"]), str(record.get("subject", ""))
+    golden = f"So the answer is {answer}."
+    return Item(question=f"Q: {record['input']}\n{STEPS}\n", answer=answer, group=subject, golden=golden)
 
 
 def after(cue: str) -> Callable[[str, Record], str]:

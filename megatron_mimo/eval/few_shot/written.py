@@ -128,11 +128,11 @@ def f1(answer: str, accepted: tuple[str, ...]) -> float:
 def overlap(gold: set[str], predicted: set[str]) -> float:
     """F1 of two bags of words; 0 where the gold has numbers and the prediction none of them."""
     numbers = {word for word in gold if is_number(word)}
-    common = len(gold & predicted)
-    if not common or (numbers and not numbers & predicted):
+    if numbers and not numbers & predicted:
         return 0.0
-    precision, recall = common / len(predicted), common / len(gold)
-    return 2 * precision * recall / (precision + recall)
+    common = len(gold & predicted)
+    precision, recall = common / len(predicted) if predicted else 1.0, common / len(gold) if gold else 1.0
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def bag(text: str) -> set[str]:

@@ -83,10 +83,14 @@ class LiveCodeBench(Task):
     def load(self, *files: Path | Source) -> list[Problem]:
         """As every task; a published window that has another number of problems than was published is said."""
         problems = super().load(*files)
-        expected = PUBLISHED_WINDOWS.get((self.first_date or "", self.end_date or ""))
-        if expected is not None and len(problems) != expected:
-            self.notes.append(f"{len(problems)} problems in the window; published evaluations of it count {expected}")
+        self.note_count(len(problems))
         return problems
+
+    def note_count(self, count: int) -> None:
+        """Say it where a published window has another number of problems."""
+        expected = PUBLISHED_WINDOWS.get((self.first_date or "", self.end_date or ""))
+        if expected is not None and count != expected:
+            self.notes.append(f"{count} problems in the window; published evaluations of it count {expected}")
 
     def problem(self, record: dict[str, Any], number: int) -> Problem | None:
         if not self._in_window(record):

@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, first, user
+from megatron_mimo.eval.protocol import Grade, Graders, NoAnswer, Problem, Task, first, user
 from megatron_mimo.reward.final_answer import final_part
 from megatron_mimo.reward.math_answer import last_boxed
 
@@ -26,6 +26,8 @@ class MathTask(Task):
     def problem(self, record: dict[str, Any], number: int) -> Problem | None:
         question = str(first(record, "problem", "question", "Problem", "prompt"))
         answer = self.answer(record)
+        if not answer:
+            raise NoAnswer("its answer is empty")
         return Problem(
             id=str(record.get("unique_id", record.get("id", record.get("ID", number)))),
             messages=user(question + self.instruction),

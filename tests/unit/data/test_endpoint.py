@@ -124,3 +124,34 @@ def test_content_in_parts_is_joined(content: Any, text: str) -> None:
 def test_a_part_that_is_no_text_is_told() -> None:
     with pytest.raises(TypeError, match="no text"):
         content_text([{"type": "image_url", "image_url": {}}])
+
+
+def characters(body: dict[str, Any]) -> dict[str, Any]:
+    """A completion by a model whose tokens are pairs of characters; it adds one after the prompt."""
+    text = body["prompt"] + "!!"
+    offsets = list(range(0, len(text), 2))
+    nats = [None, *(-float(offset) for offset in offsets[1:])]
+    return {"text": text, "logprobs": {"text_offset": offsets, "token_logprobs": nats}}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "continuation", "nats"), [("abcd", "efgh", -10.0), ("abcd", "ef", -4.0), ("abcd ", "efg", -10.0)]
+)
+def test_log_likelihoods_by_echo(prompt: str, continuation: str, nats: float) -> None:
+    async def ask_it(url: str) -> float:
+        async with Endpoint(EndpointConfig(url=url, model="m")) as endpoint:
+            return await endpoint.log_likelihood(prompt, continuation)
+
+    with chat_server(ChatServer(characters)) as server:
+        assert asyncio.run(ask_it(server.url)) == nats
+    assert server.bodies[0]["echo"] and server.bodies[0]["max_tokens"] == 1 and "messages" not in server.bodies[0]
+
+
+def test_completions_carry_stop_strings() -> None:
+    async def ask_it(url: str) -> Completion:
+        async with Endpoint(EndpointConfig(url=url, model="m")) as endpoint:
+            return await endpoint.complete("1+1=", Sampling(stop=("\n",)), seed=3)
+
+    with chat_server(ChatServer(lambda body: "2")) as server:
+        assert asyncio.run(ask_it(server.url)).text == "2"
+    assert (server.bodies[0]["prompt"], server.bodies[0]["stop"], server.bodies[0]["seed"]) == ("1+1=", ["\n"], 3)

@@ -11,7 +11,7 @@ from megatron_mimo.config import ConfigError, UserError, load
 from megatron_mimo.config.eval import EvaluateConfig, GenerationConfig, TaskConfig
 from megatron_mimo.data.endpoint import Completion, Message, RequestFailed, Sampling
 from megatron_mimo.eval.compare import compare_results, comparison_page, comparison_text, read_results
-from megatron_mimo.eval.engines import EndpointEngine, Engine
+from megatron_mimo.eval.engines import EndpointEngine, Engine, Pairs
 from megatron_mimo.eval.presets import PRESETS, preset
 from megatron_mimo.eval.protocol import Grade, GradeFault, Graders, Problem, Task, user
 from megatron_mimo.eval.published import others, series
@@ -39,6 +39,12 @@ class Parrot:
         self.asked.append((question, seed))
         right = question.split()[-1][-1] in self.right
         return Completion(f"\\boxed{{{question.split()[-1] if right else 'no'}}}", "stop" if right else "length", 5, 7)
+
+    async def complete(self, prompt: str, sampling: Sampling, seed: int) -> Completion:
+        return await self.answer([{"role": "user", "content": prompt}], sampling, seed)
+
+    async def log_likelihoods(self, pairs: Pairs) -> list[float]:
+        return [-float(len(continuation)) for _, continuation in pairs]
 
     async def __aenter__(self) -> Self:
         return self
@@ -135,6 +141,49 @@ def test_an_answer_cut_short_in_the_journal_is_drawn_again(tmp_path: Path) -> No
     again = Parrot()
     assert run(config, again) == expected
     assert len(again.asked) == 1
+
+
+def test_columns_that_qualify_a_score(tmp_path: Path) -> None:
+    class Silent(Parrot):
+        async def answer(self, messages: list[Message], sampling: Sampling, seed: int) -> Completion:
+            answer = await super().answer(messages, sampling, seed)
+            return Completion("no box", "stop", 5, 7) if "What is 6\n" in messages[0]["content"] else answer
+
+    results = run(make_config(tmp_path), Silent())
+    task = results["tasks"]["math_500"]
+    # Odd questions are truncated and wrong; of the finished ones number 6 and number 16 have no answer.
+    assert task["score_of_finished"] == pytest.approx(0.9) and task["tokens"] == 280
+    assert task["without_answer"] == pytest.approx(2 / 40)
+    assert task["unreadable"][0] == {"id": "6#0", "verdict": "no boxed answer", "end": "no box"}
+    assert "finished answers alone: 90.0" in table(results) and "6#0" in table(results)
+
+
+def test_a_base_models_answer_ends_before_a_question_of_its_own(tmp_path: Path) -> None:
+    """Under the plain template, and at the configured stop strings; a chat's answers end by themselves."""
+    asked: list[tuple[str, ...]] = []
+
+    class Watched(Parrot):
+        async def answer(self, messages: list[Message], sampling: Sampling, seed: int) -> Completion:
+            asked.append(sampling.stop)
+            return await super().answer(messages, sampling, seed)
+
+    for place, (template, stop) in enumerate([("plain", None), ("plain", ["END"]), ("chat", None)]):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        config = make_config(folder, stop=stop, limit=1, repetitions=1)
+        config.generation = GenerationConfig(template=template)
+        run(config, Watched())
+    assert "\nQuestion:" in asked[0] and asked[1:] == [("END",), ()]
+
+
+def test_missing_files_are_left_out_on_demand(tmp_path: Path) -> None:
+    config, said = make_config(tmp_path), []
+    config.tasks.append(TaskConfig(task="aime24"))
+    with pytest.raises(UserError, match="no aime24.jsonl"):
+        prepare(config, Parrot())
+    config.skip_missing = True
+    assert [one.config.task for one in prepare(config, Parrot(), said.append)] == ["math_500"]
+    assert "left out: task aime24" in said[0]
 
 
 def test_an_answer_that_was_stored_in_parts_is_read_as_its_text(tmp_path: Path) -> None:
@@ -247,8 +296,23 @@ def test_comparison_is_paired(tmp_path: Path) -> None:
     assert reverse["difference"] == -40.0
 
 
+def test_comparison_shows_the_problems_that_flipped(tmp_path: Path) -> None:
+    first, second = compared(tmp_path)
+    (row,) = compare_results(first, second)
+    assert (row["gained"], row["lost"]) == (8, 0)
+    page = comparison_page(first, second, [row])
+    assert page.count('<details class="gained">') == 8 and page.count('<details class="unsolved">') == 4
+    assert "What is 13" in page and "\\boxed{no}" in page and "\\boxed{13}" in page and "<script" not in page
+    # Answers that are no longer on the disk are named, and the figures stay.
+    first["tasks"]["math_500"]["answers_file"] = str(tmp_path / "gone")
+    assert "not shown" in comparison_page(first, second, [row])
+
+
 def test_comparison_names_what_differs(tmp_path: Path) -> None:
     first, second = compared(tmp_path)
+    second |= {"system_prompt": "Be brief.", "template": "plain"}
+    (row,) = compare_results(first, second)
+    assert row["note"] == "different system_prompt; different template"
     second["tasks"]["math_500"]["temperature"] = 1.0
     del second["tasks"]["math_500"]["scores"]["3"]
     (row,) = compare_results(first, second)
@@ -271,7 +335,7 @@ def test_presets_are_the_reports() -> None:
     tasks = {task.title: task for task in preset("report")}
     assert {name: task.repetitions for name, task in tasks.items()} == {
         "math_500": 1, "aime24": 32, "aime25": 32, "livecodebench_v5": 8, "livecodebench_v6": 8, "gpqa_diamond": 8,
-        "supergpqa": 1, "mmlu_pro": 1,
+        "supergpqa": 1, "mmlu_pro": 1, "ifeval": 8, "drop": 1,
     }  # fmt: skip
     assert tasks["aime24"].max_tokens == 32768 and tasks["mmlu_pro"].max_tokens == 8192
     assert {(task.temperature, task.top_p) for task in tasks.values()} == {(0.6, 0.95)}
@@ -307,9 +371,7 @@ def test_an_endpoint_goes_down_and_comes_back(tmp_path: Path) -> None:
     assert server.bodies[0]["temperature"] == 0.6 and server.bodies[0]["top_p"] == 0.95
 
 
-def test_an_endpoint_takes_no_plain_prompts() -> None:
-    with pytest.raises(UserError, match="answers chats"):
-        EndpointEngine("http://localhost:1/v1", "", GenerationConfig(template="plain"))
+def test_a_silent_endpoint_is_told() -> None:
     with pytest.raises(UserError, match="no server answers"):
         EndpointEngine("http://localhost:1/v1", "", GenerationConfig())
 
