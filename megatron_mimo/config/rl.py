@@ -60,6 +60,15 @@ class RetryConfig:
     """Before the second attempt; doubles with each, up to max_delay_seconds."""
     max_delay_seconds: float = 60.0
     generation_timeout_seconds: float | None = None
+    """Of one response; null: timeout_factor times what the length budget takes at the engines' measured speed."""
+    timeout_factor: float = 3.0
+    min_generation_timeout_seconds: float = 60.0
+    first_tokens_per_second: float = 5.0
+    """Assumed before any engine finished a response."""
+    max_timeouts: int = 3
+    """Of an engine in a row; then it counts as dead and is started again."""
+    restart_timeout_seconds: float = 1800.0
+    """A restart that takes longer has failed."""
     reward_timeout_seconds: float | None = 600.0
     max_restarts: int = 5
     """Deaths of an engine in a row, without a finished request in between, before it is given up."""
@@ -72,7 +81,14 @@ class RetryConfig:
         require_at_least(1, "retry", max_generation_attempts=self.max_generation_attempts)
         require_at_least(1, "retry", max_reward_attempts=self.max_reward_attempts)
         require_at_least(0, "retry", delay_seconds=self.delay_seconds, max_restarts=self.max_restarts)
-        for name in ("generation_timeout_seconds", "reward_timeout_seconds"):
+        require_at_least(1, "retry", max_timeouts=self.max_timeouts, timeout_factor=self.timeout_factor)
+        for name in (
+            "generation_timeout_seconds",
+            "reward_timeout_seconds",
+            "min_generation_timeout_seconds",
+            "first_tokens_per_second",
+            "restart_timeout_seconds",
+        ):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ConfigError(f"retry.{name}", value, "must be above 0, or null")

@@ -51,6 +51,8 @@ class StepRecord:
     """Of the draws that had a pool to draw from, since the start."""
     epoch: int
     generated_tokens: int
+    engines: dict[str, dict[str, Any]]
+    """By name: state, speed, time-outs, deaths and restarts since the start of the run."""
     trainer: dict[str, float]
     """The trainer's own metrics: loss, gradient norm, ratios, entropy, engine-trainer gap."""
 
@@ -117,6 +119,7 @@ def step_record(
         easy_draw_ratio=counts.easy / counts.with_pool if counts.with_pool else 0.0,
         epoch=prompts.epoch,
         generated_tokens=sum(len(sample.tokens) for group in batch.groups for sample in group.finished),
+        engines={one.name: asdict(one) for one in batch.engines},
         trainer=trainer,
     )
 
