@@ -17,7 +17,7 @@
 | levels | nothing: it gives code problems the difficulty levels of their tests |
 
 Beside each output: what was dropped, with the reason, and a report with counts. `difficulty` asks models through
-OpenAI-compatible endpoints and can be stopped and started again; its settings are those of rl/problems/difficulty_config.py.
+OpenAI-compatible endpoints and can be stopped and started again (rl/problems/difficulty_config.py has its settings).
 """
 
 import argparse
