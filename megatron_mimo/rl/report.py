@@ -109,13 +109,15 @@ def _rollout(steps: list[Row]) -> str:
 def _engines(steps: list[Row]) -> str:
     """How the engines did: those that hung, died, or are slow show here."""
     engines = list(steps[-1].get("engines", {}).values())
+    verifier = steps[-1].get("verifier", {})
     if not engines:
         return ""
     note = (
         "Counted since this start of the run. Time-outs in a row, and silence while the others finish, are deaths; "
         "tokens per second are of one request, smoothed."
     )
-    return page.section("Engines", page.cards(page.table(engines)), note=note)
+    said = page.titled("Mathematics answers by what the verifier said", page.pairs(verifier)) if verifier else ""
+    return page.section("Engines and verifier", page.cards(page.table(engines), *filter(None, [said])), note=note)
 
 
 def _updates(steps: list[Row]) -> str:

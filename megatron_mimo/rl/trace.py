@@ -83,8 +83,11 @@ class Trace:
         self._board.close()
         try:
             from megatron_mimo.rl.report import write_report
+            from megatron_mimo.rl.rollout_page import write_rollout_page
 
             self.say(f"report: {write_report(self._output_dir)}")
+            if rollouts := write_rollout_page(self._output_dir):
+                self.say(f"rollouts to read: {rollouts}")
         except Exception as error:
             print(f"no report written: {type(error).__name__}: {error}", file=sys.stderr)
 

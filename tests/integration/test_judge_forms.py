@@ -264,10 +264,11 @@ def test_processor_time_decides_and_not_the_clock(pool: JudgePool) -> None:
     """A program that shares one core with busy processes takes far longer than wall_seconds and is accepted; one that
     waits for nothing is stopped after them; one that naps in a loop is a time limit as well."""
     core = min(os.sched_getaffinity(0))
-    hogs = [
-        subprocess.Popen([sys.executable, "-c", f"import os\nos.sched_setaffinity(0, {{{core}}})\nwhile True: pass"])
-        for _ in range(8)
-    ]
+    script = f"import os\nos.sched_setaffinity(0, {{{core}}})\nprint(flush=True)\nwhile True: pass"
+    hogs = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) for _ in range(8)]
+    for hog in hogs:
+        assert hog.stdout is not None
+        hog.stdout.readline()
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:

@@ -117,6 +117,7 @@ class GroupRunner:
         if self._stopped:
             return
         sample.reward, sample.solved, sample.reward_parts = float(score.reward), bool(score.solved), dict(score.parts)
+        sample.reward_details = dict(score.details)
         sample.scored_seconds = self._clock()
         if group.complete:
             group.completed_seconds = sample.scored_seconds
