@@ -47,6 +47,7 @@ PROGRAMS = {
     "chat-check": ("megatron_mimo.eval.chat_check", "ask a chat model of MiMo-nano held-out sums in several wordings"),
     "judge-server": ("megatron_mimo.cli.judge_server", "HTTP server that runs model-written programs in sandboxes"),
     "nano-chat": ("megatron_mimo.data.chat.nano", "generated conversations for MiMo-nano"),
+    "curate-problems": ("megatron_mimo.cli.curate_problems", "raw problems -> problems for RL, by the report's steps"),
     "nano-problems": ("megatron_mimo.rl.problems.nano", "generated problems of graded difficulty for MiMo-nano"),
     "verl-problems": ("megatron_mimo.rl.verl_plugin.problem_rows", "problem files as verl's Parquet rows"),
     "examples": ("megatron_mimo.cli.examples", "copy the recipes and launch scripts that come with the package"),

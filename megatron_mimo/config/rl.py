@@ -1,11 +1,15 @@
 """The root of an RL configuration file, and its parts. Numbers of the report (section 3) are the defaults."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from megatron_mimo.config.errors import ConfigError, require_at_least
 from megatron_mimo.config.judge import JudgeConfig
 from megatron_mimo.config.run import RunConfig, StartConfig
+
+RULES = "rules"
+"""The built-in reward in `reward.weights`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,15 @@ class RetryConfig:
     """Before the second attempt; doubles with each, up to max_delay_seconds."""
     max_delay_seconds: float = 60.0
     generation_timeout_seconds: float | None = None
+    """Of one response; null: timeout_factor times what the length budget takes at the engines' measured speed."""
+    timeout_factor: float = 3.0
+    min_generation_timeout_seconds: float = 60.0
+    first_tokens_per_second: float = 5.0
+    """Assumed before any engine finished a response."""
+    max_timeouts: int = 3
+    """Of an engine in a row; then it counts as dead and is started again."""
+    restart_timeout_seconds: float = 1800.0
+    """A restart that takes longer has failed."""
     reward_timeout_seconds: float | None = 600.0
     max_restarts: int = 5
     """Deaths of an engine in a row, without a finished request in between, before it is given up."""
@@ -72,7 +85,14 @@ class RetryConfig:
         require_at_least(1, "retry", max_generation_attempts=self.max_generation_attempts)
         require_at_least(1, "retry", max_reward_attempts=self.max_reward_attempts)
         require_at_least(0, "retry", delay_seconds=self.delay_seconds, max_restarts=self.max_restarts)
-        for name in ("generation_timeout_seconds", "reward_timeout_seconds"):
+        require_at_least(1, "retry", max_timeouts=self.max_timeouts, timeout_factor=self.timeout_factor)
+        for name in (
+            "generation_timeout_seconds",
+            "reward_timeout_seconds",
+            "min_generation_timeout_seconds",
+            "first_tokens_per_second",
+            "restart_timeout_seconds",
+        ):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ConfigError(f"retry.{name}", value, "must be above 0, or null")
@@ -145,6 +165,11 @@ class RLDataConfig:
 class RewardConfig:
     """Rule-based accuracy alone by default."""
 
+    function: str = ""
+    """`FILE.py:NAME`, a function (problem, response) that scores in place of the rules (reward/own.py)."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """Several rewards, weighed and added: `{rules: 1.0, my_rewards.py:brevity: 0.1}`; `rules` is the built-in reward.
+    Empty: one reward alone."""
     scheme: Literal["strict", "soft", "all_or_nothing"] = "strict"
     """Of the code reward over difficulty levels (report section 3.2); `all_or_nothing` knows no levels."""
     language_penalty: float = 0.0
@@ -160,6 +185,16 @@ class RewardConfig:
     def __post_init__(self) -> None:
         require_at_least(1, "reward", math_workers=self.math_workers, judge_slots=self.judge_slots)
         require_at_least(0, "reward", language_penalty=self.language_penalty)
+        if self.function and self.weights:
+            raise ConfigError("reward.function", self.function, "name it in reward.weights, or leave those out")
+        for name, weight in self.weights.items():
+            if not math.isfinite(weight) or weight == 0:
+                raise ConfigError(f"reward.weights.{name}", weight, "must be a finite number that is not 0")
+
+    @property
+    def weighed(self) -> dict[str, float]:
+        """Every reward with its weight."""
+        return self.weights or {self.function or RULES: 1.0}
 
     @property
     def local_judge(self) -> JudgeConfig:
@@ -240,6 +275,8 @@ class RLConfig(RunConfig):
     learning_rate: float = 1e-6
     data_parallel_size: int = 1
     """Trainer ranks that hold the same part of the model, which `parallel` cuts."""
+    keep_rollout_steps: int = 50
+    """Newest steps whose responses stay in OUTPUT_DIR/rollouts, to be read; 0: none are written."""
     validation_interval_steps: int = 10
     validation_samples: int = 8
 
@@ -249,6 +286,7 @@ class RLConfig(RunConfig):
         require_at_least(1, "rl", micro_batch_tokens=self.micro_batch_tokens)
         require_at_least(1, "rl", data_parallel_size=self.data_parallel_size)
         require_at_least(1, "rl", validation_samples=self.validation_samples)
+        require_at_least(0, "rl", keep_rollout_steps=self.keep_rollout_steps)
         self._check_trainer()
         if not self.on_policy and self.rollout.num_groups % self.mini_batch_groups:
             raise ConfigError("mini_batch_groups", self.mini_batch_groups, "must divide rollout.num_groups")

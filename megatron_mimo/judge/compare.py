@@ -19,8 +19,8 @@ def same_output(
     """Whether standard output is right.
 
     `tokens`: equal sequences of whitespace-separated tokens. `lines`: equal lines up to white space at their ends and
-    empty lines at the end. `exact`: equal bytes. `decimals`: LiveCodeBench's rule, stripped lines
-    that are equal as text or number by number as exact decimals. With `float_tolerance`, two tokens are also equal if both are decimal
+    empty lines at the end. `exact`: equal bytes. `decimals`: LiveCodeBench's rule, stripped lines that are equal as
+    text or number by number as exact decimals. With `float_tolerance`, two tokens are also equal if both are decimal
     numbers, at least one has a point or an exponent, and |a - b| <= tolerance * max(1, |b|).
     """
     if actual == expected:

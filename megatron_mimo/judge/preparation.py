@@ -16,7 +16,7 @@ def solution_for(source: str, tests: Sequence[Test], language: Literal["python",
 
 
 def contest_test(given: str, wanted: str, function: str | None) -> Test:
-    """A test of LiveCodeBench: standard input and output, or with `function` one JSON value a line for each argument."""
+    """A test of LiveCodeBench: standard input and output; with `function`, one JSON value per line and argument."""
     if function is None:
         return StdioTest(stdin=given, stdout=wanted)
     arguments = [json.loads(line) for line in given.split("\n") if line.strip()]

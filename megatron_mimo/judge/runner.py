@@ -172,7 +172,7 @@ class Runner:
             return result(verdict, outcome, stderr)
 
     def _checked(self, test: StdioTest, output: bytes, ran: TestResult) -> TestResult:
-        """The problem's own checker on the output. One that fails otherwise than by an exception is the judge's fault."""
+        """The problem's own checker on the output: an exception refuses it, any other failure is the judge's fault."""
         if len(output) > MAX_CHECKED_BYTES:
             return msgspec.structs.replace(ran, verdict=Verdict.WRONG_ANSWER, message="too much output for the checker")
         given = [test.stdin, output.decode(errors="replace"), test.stdout]

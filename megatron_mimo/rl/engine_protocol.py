@@ -6,7 +6,7 @@ Adapters translate their own errors into these; anything else that is raised cou
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from megatron_mimo.config.rl import GenerationConfig
 from megatron_mimo.rl.sample import FinishReason, Prompt, Sample
@@ -42,6 +42,8 @@ class Score:
     solved: bool
     """Accuracy 1."""
     parts: dict[str, float] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    """JSON values for people who read rollouts: verdict, tests."""
 
 
 class RolloutFault(Exception):

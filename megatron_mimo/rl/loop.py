@@ -14,6 +14,7 @@ from megatron_mimo.platform.files import write_json
 from megatron_mimo.rl.engine_protocol import RewardFunction, UpdatableEngine
 from megatron_mimo.rl.policy_weights import PolicyWeights
 from megatron_mimo.rl.prompt_sampling import PromptSampler
+from megatron_mimo.rl.rollout_log import RolloutLog
 from megatron_mimo.rl.sample import Prompt, SampleGroup
 from megatron_mimo.rl.scheduler.scheduler import RolloutScheduler
 from megatron_mimo.rl.step_record import Timings, step_record
@@ -57,8 +58,10 @@ class RLLoop:
         weights: PolicyWeights,
         trace: Trace,
         step: int = 0,
+        rollouts: RolloutLog | None = None,
     ) -> None:
-        """step: updates of the policy so far; the engines hold these weights."""
+        """step: updates of the policy so far; the engines hold these weights. rollouts: where responses are kept."""
+        self._rollouts = rollouts
         self.config, self.step = config, step
         self._trainer, self._engines, self._reward, self._prompts = trainer, engines, reward, prompts
         self._validation_prompts, self._scheduler, self._weights = validation_prompts, scheduler, weights
@@ -105,7 +108,10 @@ class RLLoop:
             metrics,
             num_engines=len(self._engines),
             max_new_tokens=max_new_tokens,
+            verifier=getattr(self._reward, "counts", None),
         )
+        if self._rollouts is not None:
+            self._rollouts.write(self.step, batch)
         self._trace.on_step(record, batch)
 
     async def _validate(self) -> None:

@@ -1,8 +1,8 @@
 """Which prompt comes next: a shuffled order of the data, prompts handed back, and the easy-data pool (report 3.3).
 
-No prompt is given twice in a step while another one is left. A prompt whose samples are all solved goes into the pool; each draw takes from the pool with probability alpha. A pool
-prompt that is no longer solved by all its samples returns to the ordinary data. State is JSON: data position, pool,
-prompts handed back, random generator.
+No prompt is given twice in a step while another one is left. A prompt whose samples are all solved goes into the pool;
+each draw takes from the pool with probability alpha. A pool prompt that is no longer solved by all its samples returns
+to the ordinary data. State is JSON: data position, pool, prompts handed back or open, random generator.
 """
 
 import random

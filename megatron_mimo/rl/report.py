@@ -26,7 +26,7 @@ def write_report(output_dir: Path) -> Path:
     body = [
         _head(output_dir, steps, validations),
         _validation(validations),
-        *([_learning(steps), _rollout(steps), _updates(steps)] if steps else []),
+        *([_learning(steps), _rollout(steps), _engines(steps), _updates(steps)] if steps else []),
         _timeline(output_dir),
         _configuration(output_dir),
     ]
@@ -104,6 +104,20 @@ def _rollout(steps: list[Row]) -> str:
     outcomes = [{"step": row["step"]} | row["outcomes"] for row in steps[-8:]]
     table = page.titled("Groups of the newest steps, by how they ended", page.table(outcomes))
     return page.section("Rollout", page.cards(*charts, narrow=True), page.cards(table))
+
+
+def _engines(steps: list[Row]) -> str:
+    """How the engines did: those that hung, died, or are slow show here."""
+    engines = list(steps[-1].get("engines", {}).values())
+    verifier = steps[-1].get("verifier", {})
+    if not engines:
+        return ""
+    note = (
+        "Counted since this start of the run. Time-outs in a row, and silence while the others finish, are deaths; "
+        "tokens per second are of one request, smoothed."
+    )
+    said = page.titled("Mathematics answers by what the verifier said", page.pairs(verifier)) if verifier else ""
+    return page.section("Engines and verifier", page.cards(page.table(engines), *filter(None, [said])), note=note)
 
 
 def _updates(steps: list[Row]) -> str:

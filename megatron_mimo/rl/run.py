@@ -20,6 +20,7 @@ from megatron_mimo.rl.problem_reward import open_rewards
 from megatron_mimo.rl.problems.problem import Problem
 from megatron_mimo.rl.prompt_sampling import PromptSampler
 from megatron_mimo.rl.prompts import PromptEncoder, encode_problems, load_problems
+from megatron_mimo.rl.rollout_log import RolloutLog
 from megatron_mimo.rl.sample import Prompt
 from megatron_mimo.rl.scheduler.policy import POLICIES
 from megatron_mimo.rl.scheduler.scheduler import RolloutScheduler
@@ -95,6 +96,7 @@ async def train(config: RLConfig, command: str) -> str:
             weights=weights,
             trace=trace,
             step=step,
+            rollouts=RolloutLog(output_dir, data.problems, data.encoder.decode, config.keep_rollout_steps),
         )
         with stopped_by_signals(loop.stop) as received:
             reason = await loop.fit()

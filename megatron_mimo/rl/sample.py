@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 FinishReason = Literal["stop", "length"]
 REWARD_ROUNDING = 1e-9
@@ -40,6 +40,8 @@ class Sample:
     solved: bool | None = None
     """Accuracy 1, whatever scores or penalties make of it: decides on the easy-data pool."""
     reward_parts: dict[str, float] = field(default_factory=dict)
+    reward_details: dict[str, Any] = field(default_factory=dict)
+    """JSON values for people who read rollouts."""
 
     @property
     def loss_mask(self) -> list[int]:

@@ -1,7 +1,7 @@
 """What is written down of every step: a line of `metrics.jsonl`, and the scalars of TensorBoard."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -51,6 +51,10 @@ class StepRecord:
     """Of the draws that had a pool to draw from, since the start."""
     epoch: int
     generated_tokens: int
+    engines: dict[str, dict[str, Any]]
+    """By name: state, speed, time-outs, deaths and restarts since the start of the run."""
+    verifier: dict[str, int]
+    """Answers to mathematics since the start of the run by what the verifier said; faults are no zeros."""
     trainer: dict[str, float]
     """The trainer's own metrics: loss, gradient norm, ratios, entropy, engine-trainer gap."""
 
@@ -90,6 +94,7 @@ def step_record(
     *,
     num_engines: int,
     max_new_tokens: int,
+    verifier: Mapping[str, int] | None = None,
 ) -> StepRecord:
     """The record of a finished step."""
     fresh = [group for group in batch.groups if group.complete and group.origin == "data"]
@@ -117,6 +122,8 @@ def step_record(
         easy_draw_ratio=counts.easy / counts.with_pool if counts.with_pool else 0.0,
         epoch=prompts.epoch,
         generated_tokens=sum(len(sample.tokens) for group in batch.groups for sample in group.finished),
+        verifier=dict(verifier or {}),
+        engines={one.name: asdict(one) for one in batch.engines},
         trainer=trainer,
     )
 

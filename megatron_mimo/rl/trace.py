@@ -28,6 +28,7 @@ class Trace:
         self._board = SummaryWriter(str(output_dir / "tensorboard"), purge_step=after_step + 1 if after_step else None)
         self._seconds_per_step: float | None = None
         self._is_first = True
+        self._troubles: dict[str, dict[str, int]] = {}
 
     def say(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
@@ -37,6 +38,16 @@ class Trace:
         self._append("step", record)
         write_json(self._output_dir / TIMELINE, timeline(record.step, batch))
         self.say(self.line(record))
+        self._say_engines(record)
+
+    def _say_engines(self, record: StepRecord) -> None:
+        """One line for every engine that had trouble since the last step, or is set aside."""
+        for name, engine in record.engines.items():
+            troubles = {key: engine[key] for key in ("timeouts", "silences", "deaths") if engine[key]}
+            if troubles != self._troubles.get(name, {}) or engine["state"] == "given up":
+                counts = ", ".join(f"{count} {key}" for key, count in troubles.items())
+                self.say(f"{name}: {engine['state']}; {counts} since the start, {engine['restarts']} restarts")
+            self._troubles[name] = troubles
 
     def on_validation(self, record: ValidationRecord) -> None:
         self._append("validation", record)
@@ -72,8 +83,11 @@ class Trace:
         self._board.close()
         try:
             from megatron_mimo.rl.report import write_report
+            from megatron_mimo.rl.rollout_page import write_rollout_page
 
             self.say(f"report: {write_report(self._output_dir)}")
+            if rollouts := write_rollout_page(self._output_dir):
+                self.say(f"rollouts to read: {rollouts}")
         except Exception as error:
             print(f"no report written: {type(error).__name__}: {error}", file=sys.stderr)
 

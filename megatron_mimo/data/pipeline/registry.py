@@ -22,6 +22,9 @@ STEPS = {
     "tag": "megatron_mimo.data.tag.tag_step:TagStep",
     "heuristics": "megatron_mimo.data.tag.heuristics:HeuristicsStep",
     "decontaminate": "megatron_mimo.data.decontaminate.step:Decontaminate",
+    "form": "megatron_mimo.rl.problems.curation:ProblemForm",
+    "ngram_dedup": "megatron_mimo.rl.problems.curation:NgramDedup",
+    "golden": "megatron_mimo.rl.problems.golden:GoldenSolution",
     "assign_source": "megatron_mimo.data.balance.buckets:AssignSource",
 }
 """Steps by name. A step of one's own needs no entry: `{step: my_package.my_module:MyStep}`."""

@@ -10,13 +10,10 @@ def arguments(function, given: list, namespace: dict) -> list:
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     if code is None or not annotations:
         return given
-    names = [name for name in code.co_varnames[: code.co_argcount]]
-    names = names[1:] if hasattr(function, "__self__") else names
-    kinds = [kind_of(annotations.get(name)) for name in names] + [""] * len(given)
-    return [
-        made(value, kind, annotations.get(name), namespace)
-        for value, kind, name in zip(given, kinds, names + [""] * len(given))
-    ]
+    names = [*code.co_varnames[: code.co_argcount]][1 if hasattr(function, "__self__") else 0 :]
+    names += [""] * (len(given) - len(names))
+    asked = [annotations.get(name) for name in names[: len(given)]]
+    return [made(value, kind_of(kind), kind, namespace) for value, kind in zip(given, asked, strict=True)]
 
 
 def kind_of(annotation: object) -> str:

@@ -12,7 +12,7 @@ HARNESS_FRAMES = 8
 
 
 def compile_source(prelude: str) -> None:
-    """Compile `prelude` and descriptor 0 to code objects on descriptor 1; a syntax error goes to descriptor 2, exit 1."""
+    """Compile `prelude` and descriptor 0 to code objects on descriptor 1; a syntax error: descriptor 2, exit code 1."""
     try:
         first = compile(prelude, "prelude.py", "exec", dont_inherit=True)
         code = compile(read_all(STDIN), "main.py", "exec", dont_inherit=True)
@@ -109,7 +109,7 @@ def wind_down(namespace: dict) -> int:
     if "threading" in sys.modules:
         sys.modules["threading"]._shutdown()
     atexit._run_exitfuncs()
-    # The program's streams are flushed while its names are alive; then it ends, and the interpreter's are flushed again.
+    # The program's streams are flushed while its names live; then those go, and the interpreter's own are flushed.
     code = flushed(sys.stdout, sys.stderr)
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     namespace.clear()

@@ -1,4 +1,4 @@
-"""Tests in the forms of unittest and pytest inside of a test program: counted where it runs them, run where it does not."""
+"""Tests in the forms of unittest and pytest in a test program: counted where it runs them, run where it does not."""
 
 import ast
 import sys

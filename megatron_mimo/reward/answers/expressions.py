@@ -161,7 +161,7 @@ def close(first: sympy.Expr, second: sympy.Expr, digits: int) -> bool:
 
 
 def same_equation(gold: tuple[Any, Any], answer: tuple[Any, Any], keeps_sign: bool = False) -> bool:
-    """Whether left - right of one is a constant times that of the other; `keeps_sign`: a positive one (inequalities)."""
+    """Whether left - right of one is a constant times that of the other; `keeps_sign`: a positive constant."""
     first, second = (prepared(left) - prepared(right) for left, right in (gold, answer))
     symbols = sorted({symbol.name for symbol in first.free_symbols | second.free_symbols})
     names = {name: sympy.Symbol(name) for name in symbols}

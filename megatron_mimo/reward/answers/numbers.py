@@ -14,25 +14,10 @@ ELLIPSIS = re.compile(r"(\d*)\.(\d*?)(\d+?)\3\3+\s*\\ldots")
 DECIMAL = re.compile(r"\d*\.?\d+|\d+\.")
 SCIENTIFIC = re.compile(r"(?:(.+?)\s*\\(?:times|cdot)\s*)?10\s*\^\s*(?:\{\s*([+-]?\d+)\s*\}|(\d))")
 POWER = re.compile(r"(\d+)\s*\^\s*(?:\{\s*(\d+)\s*\}|(\d))")
-WORDS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-]
+WORDS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen",
+)  # fmt: skip
 BASE = re.compile(
     rf"(-?[0-9A-Za-z]+)\s*(?:_\s*\{{?\s*{TEXT_OPEN}?\s*(?:base\s*)?(\d+|{'|'.join(WORDS)})\s*{TEXT_CLOSE}?\s*\}}?"
     rf"|{TEXT_OPEN}?\s*\(?\s*{TEXT_OPEN}?(?:in\s+)?base[\s-]*{TEXT_CLOSE}?\s*(\d+|{'|'.join(WORDS)})\)?\s*{TEXT_CLOSE}?\)?)"
@@ -47,10 +32,7 @@ def rational(text: str) -> Fraction | None:
         sign, text = (-sign if text[0] == "-" else sign), text[1:].strip()
     while text.startswith("{") and text.endswith("}"):
         text = text[1:-1].strip()
-    if text.startswith("-"):
-        inner = rational(text)
-    else:
-        inner = unsigned(text)
+    inner = rational(text) if text.startswith("-") else unsigned(text)
     return None if inner is None else sign * inner
 
 

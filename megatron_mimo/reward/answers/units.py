@@ -58,30 +58,11 @@ for _line in TABLE.strip().splitlines():
         NAMES[_name] = (_dimension, Fraction(_factor))
 SPEEDS = {"mph": "mi/h", "kph": "km/h", "kmph": "km/h", "fps": "ft/s", "cc": "cm^3", "sq": "square", "cu": "cubic"}
 FILLERS = frozenset(
-    [
-        "long",
-        "wide",
-        "tall",
-        "high",
-        "deep",
-        "away",
-        "total",
-        "in",
-        "of",
-        "old",
-        "exactly",
-        "only",
-        "each",
-        "altogether",
-        "unit",
-        "units",
-        "about",
-        "approximately",
-        "the",
-        "roughly",
-        "around",
-    ]
-)
+    (
+        "long", "wide", "tall", "high", "deep", "away", "total", "of", "old", "exactly", "only", "each", "altogether",
+        "unit", "units", "about", "approximately", "the", "roughly", "around",
+    )
+)  # fmt: skip
 SQUARE = {"square": 2, "squared": 2, "平方": 2, "cubic": 3, "cubed": 3, "立方": 3}
 CUBIC_VOLUME = Fraction(1, 1000)
 """Cubic metres in a litre."""

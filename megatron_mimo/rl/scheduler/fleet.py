@@ -1,14 +1,23 @@
-"""The engines: seats given to requests, the oldest launch first; deaths, restarts, engines given up."""
+"""The engines: seats given to requests, the oldest launch first; deaths, hangs, restarts, engines given up.
+
+A watch looks at the requests that run: those that take too long are ended, and an engine that finishes nothing counts
+as dead (health.py). It runs only while there are requests.
+"""
 
 import asyncio
 import heapq
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from megatron_mimo.config.rl import RetryConfig
-from megatron_mimo.rl.engine_protocol import EngineDied, NoEngines, RolloutEngine
+from megatron_mimo.rl.engine_protocol import EngineDied, GenerationFailed, NoEngines, RolloutEngine
+from megatron_mimo.rl.scheduler.health import EngineRecord, FleetSpeed
 
+WATCH_SECONDS = (1.0, 30.0)
+"""Shortest and longest time between two looks; in between, a quarter of a usual response's."""
+Answer = TypeVar("Answer")
 Priority = tuple[int, int]
 """(launch index, sample index): smaller is served first."""
 
@@ -18,6 +27,8 @@ class Berth:
     """An engine and how it is doing."""
 
     engine: RolloutEngine
+    record: EngineRecord
+    speed: FleetSpeed
     active: int = 0
     alive: bool = True
     lost: bool = False
@@ -25,13 +36,33 @@ class Berth:
     """Grows with every restart, so that late news of an old death does not count against a fresh engine."""
     deaths: int = 0
     """In a row, without a finished request in between."""
+    timeouts: int = 0
+    """In a row."""
+    overdue: float = 0.0
+    """Responses that it should have finished since its last one, by what the others finished."""
+    running: dict["Seat", "Running"] = field(default_factory=dict)
+
+    @property
+    def seats(self) -> int:
+        """A slow engine's are fewer, one at least."""
+        return max(1, round(self.engine.max_concurrent_requests * self.speed.share(self.record)))
 
     @property
     def free(self) -> int:
-        return self.engine.max_concurrent_requests - self.active if self.alive else 0
+        return max(0, self.seats - self.active) if self.alive else 0
 
 
 @dataclass(frozen=True)
+class Running:
+    """A request on an engine."""
+
+    since: float
+    max_new_tokens: int
+    ended: "asyncio.Future[Any]"
+    """Gets the fault for which the fleet ends the request."""
+
+
+@dataclass(frozen=True, eq=False)
 class Seat:
     """Leave to run one request on an engine; give it back with `EngineFleet.release`."""
 
@@ -45,8 +76,12 @@ class EngineFleet:
     def __init__(self, engines: Sequence[RolloutEngine], retry: RetryConfig) -> None:
         if not engines:
             raise ValueError("a fleet needs at least one engine")
-        self._berths = [Berth(engine) for engine in engines]
+        self._speed = FleetSpeed(records=[EngineRecord(name=engine.name) for engine in engines])
+        self._berths = [
+            Berth(engine, record, self._speed) for engine, record in zip(engines, self._speed.records, strict=True)
+        ]
         self._retry = retry
+        self._watching: asyncio.Task[None] | None = None
         self._waiting: list[tuple[Priority, int, asyncio.Future[Seat]]] = []
         self._numbers = itertools.count()
         self._restarts: set[asyncio.Task[None]] = set()
@@ -72,9 +107,86 @@ class EngineFleet:
         seat.berth.active -= 1
         self._serve()
 
-    def succeeded(self, seat: Seat) -> None:
-        """A request finished: earlier deaths are forgiven."""
-        seat.berth.deaths = 0
+    async def run(self, seat: Seat, request: Awaitable[Answer], max_new_tokens: int) -> Answer:
+        """The answer of a request. Raises GenerationFailed when it takes too long, EngineDied when its engine is lost
+        meanwhile; an engine that died does not answer its other requests either."""
+        loop = asyncio.get_running_loop()
+        task, ended = asyncio.ensure_future(request), loop.create_future()
+        seat.berth.running[seat] = Running(loop.time(), max_new_tokens, ended)
+        self._watch()
+        try:
+            limit = self._retry.generation_timeout_seconds
+            await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED, timeout=limit)
+            if task.done():
+                return task.result()
+            if not ended.done():
+                ended.set_exception(GenerationFailed(f"no answer in time ({limit} s)"))
+            try:
+                return ended.result()
+            except GenerationFailed:
+                self._timed_out(seat)
+                raise
+        finally:
+            del seat.berth.running[seat]
+            if not ended.done():
+                ended.cancel()
+            elif not ended.cancelled():
+                ended.exception()
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    def succeeded(self, seat: Seat, tokens: int, seconds: float) -> None:
+        """A request finished: earlier deaths and time-outs are forgiven."""
+        berth = seat.berth
+        berth.deaths = berth.timeouts = 0
+        berth.overdue = 0.0
+        self._speed.note(berth.record, tokens, seconds)
+        for other in self._berths:
+            if other is not berth and other.alive:
+                sound = sum(one.active for one in self._berths if one is not other)
+                other.overdue += other.active / max(1, sound)
+
+    def _timed_out(self, seat: Seat) -> None:
+        berth = seat.berth
+        if berth.life != seat.life or not berth.alive:
+            return
+        berth.timeouts += 1
+        berth.record.timeouts += 1
+        if berth.timeouts >= self._retry.max_timeouts:
+            self.died(seat)
+
+    def _watch(self) -> None:
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.get_running_loop().create_task(self._look_after())
+
+    async def _look_after(self) -> None:
+        """End requests that take too long, and silent engines, while anything runs."""
+        while any(berth.running for berth in self._berths):
+            usual = self._speed.seconds / self._speed.finished if self._speed.finished else 0.0
+            await asyncio.sleep(min(max(usual / 4, WATCH_SECONDS[0]), WATCH_SECONDS[1]))
+            now = asyncio.get_running_loop().time()
+            for berth in self._berths:
+                self._look_at(berth, now)
+
+    def _look_at(self, berth: Berth, now: float) -> None:
+        oldest = max((now - running.since for running in berth.running.values()), default=0.0)
+        if berth.alive and self._speed.is_silent(berth.overdue, oldest):
+            berth.record.silences += 1
+            self.died(Seat(berth, berth.life))
+            return
+        for running in list(berth.running.values()):
+            limit = self._speed.timeout_seconds(running.max_new_tokens, self._retry)
+            if now - running.since >= limit and not running.ended.done():
+                running.ended.set_exception(GenerationFailed(f"no answer in time ({limit:.0f} s)"))
+
+    def records(self) -> list[EngineRecord]:
+        """How every engine is doing, since the start of the run."""
+        for berth in self._berths:
+            is_slow = self._speed.share(berth.record) < 1
+            alive = "slow" if is_slow else "alive"
+            berth.record.state = alive if berth.alive else "given up" if berth.lost else "restarting"
+        return [replace(berth.record) for berth in self._berths]
 
     def died(self, seat: Seat) -> None:
         """The engine is gone: restart it in the background. Repeated news of the same death change nothing."""
@@ -82,6 +194,10 @@ class EngineFleet:
         if berth.alive and berth.life == seat.life:
             berth.alive = False
             berth.deaths += 1
+            berth.record.deaths += 1
+            for running in berth.running.values():
+                if not running.ended.done():
+                    running.ended.set_exception(EngineDied(f"{berth.engine.name} is lost"))
             task = asyncio.get_running_loop().create_task(self._restart(berth))
             self._restarts.add(task)
             task.add_done_callback(self._restarts.discard)
@@ -90,11 +206,15 @@ class EngineFleet:
         while berth.deaths <= self._retry.max_restarts:
             try:
                 await asyncio.sleep(self._retry.pause_seconds(berth.deaths))
-                await berth.engine.restart()
-            except EngineDied:
+                async with asyncio.timeout(self._retry.restart_timeout_seconds):
+                    await berth.engine.restart()
+            except (EngineDied, TimeoutError):
                 berth.deaths += 1
+                berth.record.deaths += 1
             else:
-                berth.alive, berth.life = True, berth.life + 1
+                berth.alive, berth.life, berth.timeouts, berth.overdue = True, berth.life + 1, 0, 0.0
+                berth.record.restarts += 1
+                berth.record.tokens_per_second = None
                 break
         berth.lost = not berth.alive
         self._serve()

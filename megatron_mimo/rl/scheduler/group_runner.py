@@ -117,6 +117,7 @@ class GroupRunner:
         if self._stopped:
             return
         sample.reward, sample.solved, sample.reward_parts = float(score.reward), bool(score.solved), dict(score.parts)
+        sample.reward_details = dict(score.details)
         sample.scored_seconds = self._clock()
         if group.complete:
             group.completed_seconds = sample.scored_seconds
@@ -167,13 +168,11 @@ class GroupRunner:
         self._unseated.discard(place)
         engine, started, finished = seat.berth.engine, self._clock(), False
         try:
-            async with asyncio.timeout(self._settings.retry.generation_timeout_seconds):
-                generation = await engine.generate(self._request(group, index, attempt))
+            request = engine.generate(self._request(group, index, attempt))
+            generation = await self._fleet.run(seat, request, self._settings.generation.max_new_tokens)
             check_generation(generation)
             finished = True
-            self._fleet.succeeded(seat)
-        except TimeoutError as error:
-            raise GenerationFailed("no answer in time") from error
+            self._fleet.succeeded(seat, len(generation.tokens), self._clock() - started)
         except EngineDied:
             self._fleet.died(seat)
             raise

@@ -13,6 +13,7 @@ from megatron_mimo.rl.prompt_sampling import PromptSampler
 from megatron_mimo.rl.sample import Outcome, SampleGroup
 from megatron_mimo.rl.scheduler.fleet import EngineFleet
 from megatron_mimo.rl.scheduler.group_runner import Clock, GroupRunner, Span
+from megatron_mimo.rl.scheduler.health import EngineRecord
 from megatron_mimo.rl.scheduler.ledger import StepLedger, SurvivalEstimate, group_from_json, group_to_json
 from megatron_mimo.rl.scheduler.policy import SEAMLESS, SchedulingPolicy
 
@@ -35,6 +36,8 @@ class RolloutBatch:
     """The running estimate at the end."""
     spans: list[Span] = field(default_factory=list)
     """The timeline, from the last restore on."""
+    engines: list[EngineRecord] = field(default_factory=list)
+    """How the engines are doing, since the start of the run."""
 
     @property
     def outcomes(self) -> Counter[Outcome]:
@@ -185,6 +188,7 @@ class RolloutScheduler:
             end_seconds=self._clock(),
             survival=self._survival.prior,
             spans=spans,
+            engines=self._fleet.records(),
         )
 
     def _not_filled(self, step: StepLedger) -> str:

@@ -54,3 +54,12 @@ def test_epsilon() -> None:
 def test_shapes_are_checked() -> None:
     with pytest.raises(ValueError, match="must be"):
         group_advantages(torch.zeros(2, 2), torch.zeros(2, dtype=torch.int64))
+
+
+def test_rounding_of_sums_is_no_signal() -> None:
+    """Soft rewards 0.1 + 0.2 and 0.3 are one reward; divided by its deviation, their difference would be -1."""
+    rewards = [0.1 + 0.2, 0.3, 0.3, 0.3]
+    assert rewards[0] != rewards[1]
+    assert not has_signal(rewards)
+    advantages = group_advantages(torch.tensor(rewards, dtype=torch.float64), torch.zeros(4, dtype=torch.int64))
+    assert advantages.tolist() == [0.0] * 4

@@ -1,0 +1,89 @@
+"""How engines are doing: decoding speed, silence, time-outs. Nothing here acts; fleet.py does.
+
+An engine that hangs says nothing. Two signs betray it. It finishes nothing while the others finish so many that it
+should have finished a dozen, by the share of requests that it holds: silence. Or a request takes longer than the whole
+length budget takes at the measured speed: a time-out; several in a row are as bad as a death.
+"""
+
+from dataclasses import dataclass, field
+from statistics import median
+
+from megatron_mimo.config.rl import RetryConfig
+
+SMOOTHING = 0.2
+"""Weight of the newest request in an engine's speed."""
+MIN_TOKENS = 8
+"""Shorter responses measure the prompt, not the decoding."""
+SILENCE_RESPONSES = 12.0
+"""Responses that an engine should have finished since its last one: a sound one goes so far once in e^12 times."""
+SILENCE_AGE_RATIO = 2.0
+"""And its oldest request has run for this many times a usual response: a fresh engine has nothing to finish yet."""
+SLOW_RATIO = 0.7
+"""Below this share of the median speed an engine gets seats in proportion."""
+VERY_SLOW_RATIO = 0.25
+"""Below this share it gets one request at a time, so that it can show itself mended."""
+
+
+@dataclass(kw_only=True)
+class EngineRecord:
+    """What one engine did; a line of the report."""
+
+    name: str
+    state: str = "alive"
+    """alive, slow, restarting, given up."""
+    tokens_per_second: float | None = None
+    """Of one request, smoothed; null: nothing was finished yet."""
+    finished: int = 0
+    timeouts: int = 0
+    silences: int = 0
+    deaths: int = 0
+    """Those by time-outs and silence included."""
+    restarts: int = 0
+
+
+@dataclass
+class FleetSpeed:
+    """Speed of the engines together."""
+
+    finished: int = 0
+    seconds: float = 0.0
+    """Of all finished requests."""
+    records: list[EngineRecord] = field(default_factory=list)
+
+    def note(self, record: EngineRecord, tokens: int, seconds: float) -> None:
+        """A request was finished."""
+        record.finished += 1
+        self.finished += 1
+        self.seconds += seconds
+        if tokens >= MIN_TOKENS and seconds > 0:
+            rate, before = tokens / seconds, record.tokens_per_second
+            record.tokens_per_second = rate if before is None else before + SMOOTHING * (rate - before)
+
+    @property
+    def typical(self) -> float | None:
+        """Median tokens per second of the engines that are measured."""
+        rates = [one.tokens_per_second for one in self.records if one.tokens_per_second is not None]
+        return median(rates) if rates else None
+
+    def timeout_seconds(self, max_new_tokens: int, retry: RetryConfig) -> float:
+        """Longest that a request may take: by what is set, else by what the length budget takes at the usual speed."""
+        if retry.generation_timeout_seconds is not None:
+            return retry.generation_timeout_seconds
+        if self.typical is None:
+            budget = max_new_tokens / retry.first_tokens_per_second
+        else:
+            budget = retry.timeout_factor * max_new_tokens / self.typical
+        return max(retry.min_generation_timeout_seconds, budget)
+
+    def share(self, record: EngineRecord) -> float:
+        """Of its seats that an engine gets: all, or in proportion where it is slow."""
+        typical = self.typical
+        if typical is None or record.tokens_per_second is None:
+            return 1.0
+        ratio = record.tokens_per_second / typical
+        return 1.0 if ratio >= SLOW_RATIO else ratio if ratio >= VERY_SLOW_RATIO else 0.0
+
+    def is_silent(self, overdue: float, oldest_seconds: float) -> bool:
+        """Whether an engine hangs. overdue: responses that it should have finished; oldest_seconds: of its requests."""
+        usual = self.seconds / self.finished if self.finished else float("inf")
+        return overdue > SILENCE_RESPONSES and oldest_seconds > SILENCE_AGE_RATIO * usual
