@@ -23,9 +23,9 @@ from megatron_mimo.reward.final_answer import final_part
 from support.arithmetic import check_steps
 
 SIGNS = {
-    "+": r"\d ?\+|plus|Add|total|more\.|together",
-    "-": r"\d ?-|minus|away|difference",
-    "*": r"\d ?\*|times|Multiply|product|each",
+    "+": r"\d ?\+|plus|Add|sum|total|more\.|together|in all",
+    "-": r"\d ?-|minus|less|difference|away|out\. How many remain|left",
+    "*": r"\d ?\*|times|[Mm]ultipl|product|each",
 }
 """What tells the operator, in any wording."""
 
