@@ -54,6 +54,8 @@ class Storm:
         self.faults: Counter[str] = Counter()
         self.runs = 0
         self.crossed_layout = False
+        self.has_struck = False
+        """Whether the last start was disturbed before it came to its end."""
         self._expected = self._undisturbed()
         self._begin_run()
 
@@ -82,6 +84,7 @@ class Storm:
             goes_on = self._start("SIGTERM", *self.random.choice(LAYOUTS))
         else:
             goes_on = self._start(kind)
+            self.faults[kind] += int(self.has_struck)
         if not goes_on:
             self._check_curve()
             self._begin_run()
@@ -110,8 +113,7 @@ class Storm:
             f"run {self.runs} ({self._described(processes, parallel)}): {fault if done else 'undisturbed'} from step"
             f" {first}, exit code {code}; sound checkpoints {before} -> {after}"
         )
-        if done and fault:
-            self.faults[fault] += 1
+        self.has_struck = done
         if code == 2 and "none of the" in said and not before:
             self._begin_anew(said)
             return True
