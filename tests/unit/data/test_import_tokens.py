@@ -161,8 +161,13 @@ def test_documents_without_eod_are_refused_with_what_was_measured(run, tmp_path:
 
 def test_another_end_token_is_named(run, tmp_path: Path) -> None:
     documents = [[*document, [273]] for document in random_documents(9, eod=False)]
-    with pytest.raises(UserError, match=r"Most documents end with id 273 \('<\|im_end\|>'\)"):
+    with pytest.raises(UserError, match=r"last token is id 273 \('<\|im_end\|>', 9 documents\)"):
         run(write_pair(tmp_path / "peer", documents))
+
+
+def test_a_type_too_narrow_for_the_eod_token_is_named(run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"\(id 271\), which uint8 cannot hold"):
+        run(write_pair(tmp_path / "peer", random_documents(9, eod=False), np.uint8))
 
 
 def test_missing_eods_are_added_to_a_copy(run, tmp_path: Path) -> None:
