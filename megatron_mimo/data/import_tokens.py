@@ -142,10 +142,10 @@ def notes(pair: ImportedPair, vocab_size: int, eod: int) -> Iterator[str]:
 
 def _no_eod(path: Path, facts: PairFacts, job: TokenizeJob) -> str:
     eod, tokenizer = job.encoder.eod_token_id, job.encoder.tokenizer
-    narrow = np.iinfo(facts.dtype).max < eod
+    narrow = f", which {facts.dtype} cannot hold" if np.iinfo(facts.dtype).max < eod else ""
     return (
         f"{facts.unended_documents:,} of the {facts.documents:,} documents of {path} do not end with"
-        f" {tokenizer.id_to_token(eod)} (id {eod}){f', which {facts.dtype} cannot hold' if narrow else ''}; the first is"
+        f" {tokenizer.id_to_token(eod)} (id {eod}){narrow}; the first is"
         f" document {facts.first_unended:,}. The most frequent last token is id {facts.usual_end}"
         f" ({tokenizer.id_to_token(facts.usual_end)!r}, {facts.usual_end_documents:,} documents);"
         f" {facts.eod_tokens - facts.ended_documents:,} EOD tokens stand inside documents."

@@ -339,6 +339,16 @@ def test_patterns_and_endings_name_pairs(run, tmp_path: Path) -> None:
         run(tmp_path / "web_*", tmp_path / "web_1.v1.idx")
 
 
+def test_one_document_leaves_nothing_to_hold_out_and_is_kept(run, tmp_path: Path) -> None:
+    pair = write_pair(tmp_path / "peer", random_documents(1))
+    manifest, _ = run(pair)
+    assert (manifest.sources["web"].train.documents, manifest.sources["web"].valid.tokens) == (1, 0)
+    again, lines = run(pair)
+    assert again == manifest and lines == [f"{tmp_path / 'out'} is up to date: kept"]
+    with pytest.raises(UserError, match="valid split of these imported pairs holds no tokens"):
+        open_split(tmp_path / "out", manifest.sources["web"], "valid")
+
+
 def test_damage_after_the_import_is_found_at_start(run, tmp_path: Path) -> None:
     pair = write_pair(tmp_path / "peer", random_documents(10))
     manifest, _ = run(pair)
