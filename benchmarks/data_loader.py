@@ -85,7 +85,7 @@ def _measure(args: argparse.Namespace) -> Iterator[tuple[str, float]]:
         except UserError:
             print(f"{name}: not installed, left out")
     stream = open_split(args.data, next(iter(read_manifest(args.data).sources.values())), "train")
-    yield "numpy memory map, random offsets", rate(_torch_loader(MemoryMap(stream.pieces[0], args.seq_length), args))
+    yield "numpy memory map, random offsets", rate(_torch_loader(MemoryMap(stream.tokens, args.seq_length), args))
     with tempfile.TemporaryDirectory() as cache:
         yield "megatron-core GPTDataset, one source", rate(_torch_loader(_gpt_dataset(args, cache), args))
 

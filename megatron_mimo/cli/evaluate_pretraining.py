@@ -95,8 +95,7 @@ def training_documents(manifest: Manifest, data: Path) -> Iterator[bytes]:
     """The text that the shards of the train split hold, decoded; raises UserError where it is not all of it."""
     tokenizer = load_tokenizer(data / "tokenizer")
     for source in manifest.sources.values():
-        stream = open_split(data, source, "train")
-        tokens = stream.read(0, len(stream))
+        tokens = np.asarray(open_split(data, source, "train").tokens)
         ends = np.flatnonzero(tokens == manifest.tokenizer.eod_token_id)
         ids = [piece[:-1].tolist() for piece in np.split(tokens, ends + 1)[:-1]]
         documents = [text.encode() for text in tokenizer.decode_batch(ids, skip_special_tokens=False)]

@@ -142,14 +142,16 @@ def notes(pair: ImportedPair, vocab_size: int, eod: int) -> Iterator[str]:
 
 def _no_eod(path: Path, facts: PairFacts, job: TokenizeJob) -> str:
     eod, tokenizer = job.encoder.eod_token_id, job.encoder.tokenizer
-    inside = facts.eod_tokens - facts.ended_documents
+    narrow = f", which {facts.dtype} cannot hold" if np.iinfo(facts.dtype).max < eod else ""
     return (
         f"{facts.unended_documents:,} of the {facts.documents:,} documents of {path} do not end with"
-        f" {tokenizer.id_to_token(eod)} (id {eod}); the first is document {facts.first_unended:,}. Most documents end"
-        f" with id {facts.usual_end} ({tokenizer.id_to_token(facts.usual_end or 0)!r});"
-        f" {inside:,} EOD tokens stand inside documents.\nAttention and positions are kept inside documents by"
-        " that token. Say what to do in eod of the source (--eod): add makes a copy of the pair that has it after every"
-        " document, ignore takes the tokens as they are, so that documents run into one another"
+        f" {tokenizer.id_to_token(eod)} (id {eod}){narrow}; the first is"
+        f" document {facts.first_unended:,}. The most frequent last token is id {facts.usual_end}"
+        f" ({tokenizer.id_to_token(facts.usual_end)!r}, {facts.usual_end_documents:,} documents);"
+        f" {facts.eod_tokens - facts.ended_documents:,} EOD tokens stand inside documents."
+        "\nAttention and positions are kept inside documents by that token. Say in eod of the source (--eod) what to"
+        " do: add makes a copy of the pair that has it after every document, ignore takes the tokens as they are, so"
+        " that documents run into one another"
     )
 
 
@@ -197,7 +199,9 @@ class _Progress:
         self._left = {str(path): Path(f"{path}.bin").stat().st_size for path in paths}
         self._all_bytes, self._began, self._said = sum(self._left.values()), time.monotonic(), time.monotonic()
         self._tokens = self._done = 0
-        report(f"{source}: {len(paths):,} pairs of {self._all_bytes / 1e9:,.2f} GB to read")
+        report(
+            f"{source}: {self._all_bytes / 1e9:,.2f} GB in {len(paths):,} {'pairs' if paths[1:] else 'pair'} to read"
+        )
 
     def beat(self, tokens: int) -> None:
         """Some tokens of the present pair were read."""

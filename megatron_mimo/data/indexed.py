@@ -111,6 +111,11 @@ class TokenStream:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
+    @property
+    def tokens(self) -> np.ndarray:
+        """All tokens; mapped where one file holds them, copied to int64 where several do."""
+        return self.pieces[0] if len(self.pieces) == 1 else self.read(0, len(self))
+
     def read(self, start: int, length: int) -> np.ndarray:
         """`length` tokens (int64) from position `start`, going on at the beginning after the last token."""
         start %= len(self)

@@ -57,7 +57,7 @@ class SplitEntry:
     @property
     def ranges(self) -> list[RangeEntry]:
         """Where the tokens are, in order."""
-        if self.imported:
+        if not self.prefix:
             return self.imported
         whole = {"pair_sequences": self.documents, "pair_tokens": self.tokens, "tokens": self.tokens}
         return [RangeEntry(prefix=self.prefix, sha256=self.sha256, first_token=0, **whole)]

@@ -41,8 +41,10 @@ class PairFacts:
     """Documents whose last token is the EOD token."""
     eod_tokens: int
     """EOD tokens at any place."""
-    usual_end: int | None
-    """The last token of most documents."""
+    usual_end: int
+    """The most frequent last token of documents."""
+    usual_end_documents: int
+    """Documents that end with it."""
     first_unended: int | None
     """Number of the first document that is not empty and lacks the EOD token."""
     marks_documents: bool
@@ -143,6 +145,7 @@ class PeerPair:
                 first_unended = block.first_document + int(filled[np.argmax(last != eod)])
             beat(len(tokens))
         outside.refuse(self.prefix, len(self.tokens))
+        ((usual_end, usual_end_documents),) = ends_with.most_common(1)
         return PairFacts(
             dtype=self.dtype.name,
             sequences=self.sequences,
@@ -152,7 +155,8 @@ class PeerPair:
             sha256={"bin": sha256.hexdigest(), "idx": file_sha256(self.idx)},
             ended_documents=ends_with[eod],
             eod_tokens=eod_tokens,
-            usual_end=ends_with.most_common(1)[0][0] if ends_with else None,
+            usual_end=usual_end,
+            usual_end_documents=usual_end_documents,
             first_unended=first_unended,
             marks_documents=self.marks_documents,
         )

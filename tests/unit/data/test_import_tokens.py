@@ -161,8 +161,13 @@ def test_documents_without_eod_are_refused_with_what_was_measured(run, tmp_path:
 
 def test_another_end_token_is_named(run, tmp_path: Path) -> None:
     documents = [[*document, [273]] for document in random_documents(9, eod=False)]
-    with pytest.raises(UserError, match=r"Most documents end with id 273 \('<\|im_end\|>'\)"):
+    with pytest.raises(UserError, match=r"last token is id 273 \('<\|im_end\|>', 9 documents\)"):
         run(write_pair(tmp_path / "peer", documents))
+
+
+def test_a_type_too_narrow_for_the_eod_token_is_named(run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"\(id 271\), which uint8 cannot hold"):
+        run(write_pair(tmp_path / "peer", random_documents(9, eod=False), np.uint8))
 
 
 def test_missing_eods_are_added_to_a_copy(run, tmp_path: Path) -> None:
@@ -332,6 +337,16 @@ def test_patterns_and_endings_name_pairs(run, tmp_path: Path) -> None:
     (tmp_path / "out" / "manifest.json").unlink()
     with pytest.raises(UserError, match="twice"):
         run(tmp_path / "web_*", tmp_path / "web_1.v1.idx")
+
+
+def test_one_document_leaves_nothing_to_hold_out_and_is_kept(run, tmp_path: Path) -> None:
+    pair = write_pair(tmp_path / "peer", random_documents(1))
+    manifest, _ = run(pair)
+    assert (manifest.sources["web"].train.documents, manifest.sources["web"].valid.tokens) == (1, 0)
+    again, lines = run(pair)
+    assert again == manifest and lines == [f"{tmp_path / 'out'} is up to date: kept"]
+    with pytest.raises(UserError, match="valid split of these imported pairs holds no tokens"):
+        open_split(tmp_path / "out", manifest.sources["web"], "valid")
 
 
 def test_damage_after_the_import_is_found_at_start(run, tmp_path: Path) -> None:
