@@ -10,6 +10,7 @@ from megatron_mimo.eval.protocol import Benchmark, Problem, Task
 from megatron_mimo.eval.ruler import KINDS, CountTokens, Ruler
 from megatron_mimo.eval.tasks.choices import choices
 from megatron_mimo.eval.tasks.cruxeval import CruxEval
+from megatron_mimo.eval.tasks.ifeval import IfEval
 from megatron_mimo.eval.tasks.livecodebench import LiveCodeBench
 from megatron_mimo.eval.tasks.mathematics import mathematics
 from megatron_mimo.eval.tasks.programs import programs
@@ -21,7 +22,7 @@ RULER = "ruler_"
 
 def file_tasks() -> dict[str, Task]:
     """Every task that is read from a file, by name."""
-    tasks: list[Task] = [*mathematics(), *programs(), LiveCodeBench(), *choices()]
+    tasks: list[Task] = [*mathematics(), *programs(), LiveCodeBench(), *choices(), IfEval()]
     tasks += [CruxEval("cruxeval_o", "output"), CruxEval("cruxeval_i", "input")]
     return {task.name: task for task in tasks}
 

@@ -76,7 +76,7 @@ def task_results(run: TaskRun) -> dict[str, Any]:
         "without_answer": unanswered / count if count else None,
         "mean_tokens": float(np.mean(lengths)) if count else None,
         "tokens": int(np.sum(lengths)) if count else 0,
-        "seconds_per_answer": seconds / count if count else None,
+        "seconds_per_answer": round(seconds / count, 1) if count else None,
         "score_of_finished": average_at_n(list(finished.values())) if finished else None,
         "unreadable": unreadable,
         "details": {name: float(np.mean(found)) for name, found in details.items()},
