@@ -67,14 +67,11 @@ def count_without_data() -> bool:
         nltk.data.find("tokenizers/punkt_tab")
         return False
     except LookupError:
-        helpers, rules = (
-            importlib.import_module(f"{RULES}.instructions_util"),
-            importlib.import_module(f"{RULES}.instructions"),
-        )
+        helpers = importlib.import_module(f"{RULES}.instructions_util")
     try:
         nltk.data.find("tokenizers/punkt_tab")  # importing the rules has fetched it
         return False
     except LookupError:
         helpers.count_sentences = lambda text: len([part for part in SENTENCE_END.split(text) if part and part.strip()])
-        rules.nltk.word_tokenize = nltk.tokenize.NLTKWordTokenizer().tokenize
+        helpers.nltk.word_tokenize = nltk.tokenize.NLTKWordTokenizer().tokenize
         return True
