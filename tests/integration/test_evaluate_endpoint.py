@@ -1,4 +1,4 @@
-"""`megatron-mimo evaluate` against an endpoint: files as they are downloaded, answers as models write them, one command."""
+"""`megatron-mimo evaluate` against an endpoint: files as downloaded, answers as models write them, one command."""
 
 import json
 import os
