@@ -17,6 +17,8 @@ from megatron_mimo.platform.files import file_sha256
 
 Pairs = Sequence[tuple[str, str]]
 """(context, continuation)."""
+BASE = "base_"
+"""Tasks that need no chat template begin with it."""
 IDENTITY_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "*.safetensors")
 
 
@@ -50,7 +52,10 @@ def make_engine(config: EvaluateConfig) -> Engine:
         return EndpointEngine(config.model, config.model_name, config.generation)
     if not config.model:
         raise UserError("no model: give --model FOLDER or --model http://host:port/v1")
-    return LocalEngine(Path(config.model), config.model_name, config.generation)
+    engine = LocalEngine(Path(config.model), config.model_name, config.generation)
+    if not config.tasks or not all(task.task.startswith(BASE) for task in config.tasks):
+        engine.check_template()
+    return engine
 
 
 class EndpointEngine:
@@ -99,7 +104,7 @@ class LocalEngine:
     """vLLM with the model's MTP layers drafting, on the weights of a folder, whose own code is run."""
 
     def __init__(self, folder: Path, name: str, config: GenerationConfig) -> None:
-        """Raises UserError where the folder holds no model, no tokenizer, or no chat template."""
+        """Raises UserError where the folder holds no model or no tokenizer."""
         from megatron_mimo.serve.speculative import read_model_config
 
         read_model_config(folder)
@@ -107,12 +112,15 @@ class LocalEngine:
         self.identity = folder_identity(folder)
         self._folder, self._config = folder, config
         self._tokenizer = load_tokenizer(folder)
-        if config.template == "chat" and not self._tokenizer.chat_template:
+        self._system, self._engine, self._asked = system_message(config.system_prompt), None, 0
+
+    def check_template(self) -> None:
+        """Raise UserError where chats are asked for and the folder has no chat template."""
+        if self._config.template == "chat" and not self._tokenizer.chat_template:
             raise UserError(
-                f"{folder} has no chat template: add chat_template to its tokenizer_config.json, or set "
+                f"{self._folder} has no chat template: add chat_template to its tokenizer_config.json, or set "
                 "generation.template=plain for a base model"
             )
-        self._system, self._engine, self._asked = system_message(config.system_prompt), None, 0
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text."""

@@ -8,11 +8,11 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from megatron_mimo.reward.math_answer import last_boxed
+from megatron_mimo.reward.boxed import last_boxed
 
 BOX = re.compile(r"\\(boxed|fbox)\s*(?:\{|\(\s*([A-Za-z])\s*\)|([A-Za-z])\b)")
 STYLE = re.compile(
-    r"\\(?:text|math|emph|textnormal|displaystyle|left|right|bf|rm|it|sf|quad|qquad|mbox|hbox|underline)[a-z]*(?![a-z])"
+    r"\\(?:boxed|fbox|text|math|emph|textnormal|displaystyle|left|right|bf|rm|it|sf|quad|qquad|mbox|hbox|underline)[a-z]*(?![a-z])"
 )
 NOISE = re.compile(r"\\[()\[\],;:! ]|[${}*_`~\"'“”‘’]")
 PREFIX = re.compile(

@@ -51,7 +51,7 @@ def rule_checked() -> list[TaskConfig]:
     """IFEval, and DROP with the three examples that the report states, both by lm-evaluation-harness' rules."""
     drop = short("harness:drop")
     drop.num_shots = 3
-    return [short("harness:ifeval", 8), drop]
+    return [short("ifeval", 8), drop]
 
 
 def harness() -> list[TaskConfig]:

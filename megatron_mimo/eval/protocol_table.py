@@ -16,7 +16,7 @@ VERIFIED = {
     "base_piqa": "prompts and requests equal the harness' byte for byte",
     "base_winogrande": "requests equal the harness' byte for byte",
     "base_drop": "questions and F1 equal the harness'; examples end in the answer, where its end in field names",
-    "math_500": "golden answers",
+    "ifeval": "published verdicts on GPT-4's responses",
     "aime24": "golden answers",
     "livecodebench": "own runner's rules (lcb-compat)",
 }

@@ -10,6 +10,7 @@ from megatron_mimo.eval.protocol import Benchmark, Problem, Task
 from megatron_mimo.eval.ruler import KINDS, CountTokens, Ruler
 from megatron_mimo.eval.tasks.choices import choices
 from megatron_mimo.eval.tasks.cruxeval import CruxEval
+from megatron_mimo.eval.tasks.ifeval import IfEval
 from megatron_mimo.eval.tasks.livecodebench import LiveCodeBench
 from megatron_mimo.eval.tasks.mathematics import mathematics
 from megatron_mimo.eval.tasks.programs import programs
@@ -21,7 +22,7 @@ RULER = "ruler_"
 
 def file_tasks() -> dict[str, Task]:
     """Every task that is read from a file, by name."""
-    tasks: list[Task] = [*mathematics(), *programs(), LiveCodeBench(), *choices()]
+    tasks: list[Task] = [*mathematics(), *programs(), LiveCodeBench(), *choices(), IfEval()]
     tasks += [CruxEval("cruxeval_o", "output"), CruxEval("cruxeval_i", "input")]
     return {task.name: task for task in tasks}
 
@@ -37,16 +38,25 @@ def names() -> list[str]:
 
 def find_task(config: TaskConfig, seed: int = 0) -> Benchmark:
     """The benchmark of a configuration. Raises ConfigError for a name that is none."""
-    if config.task == "livecodebench":
-        return LiveCodeBench(first_date=config.first_date, end_date=config.end_date, runner=config.runner)
     if config.task in forms():
         return FewShot(forms()[config.task], config)
+    refuse_shots(config)
+    if config.task == "livecodebench":
+        return LiveCodeBench(first_date=config.first_date, end_date=config.end_date, runner=config.runner)
     if config.task.startswith(RULER):
         return Ruler(config.task.removeprefix(RULER), config.context_tokens, config.num_problems, seed)
     tasks = file_tasks()
     if config.task not in tasks:
         raise ConfigError("tasks.task", config.task, f"is one of {', '.join(names())}")
     return tasks[config.task]
+
+
+def refuse_shots(config: TaskConfig) -> None:
+    """Raise ConfigError for settings of base models' tasks at another task, which would ignore them."""
+    for key in ("num_shots", "shots_path", "answer_prefix"):
+        if getattr(config, key):
+            way_out = f"is for base models' tasks ({', '.join(list(forms())[:3])}, ...) and harness:TASK: leave it out"
+            raise ConfigError(f"tasks.{key}", getattr(config, key), way_out)
 
 
 def load_problems(task: Benchmark, config: TaskConfig, data: str, count: CountTokens | None) -> list[Problem]:

@@ -109,4 +109,4 @@ def answer_item(run: TaskRun, answer: dict[str, Any]) -> str:
         parts["Graded"] = grade["answer"] or "nothing of the demanded form"
     body = "".join(f"<h3>{name}</h3><pre>{escape(text)}</pre>" for name, text in parts.items())
     kind = "wrong" if grade is not None and grade["score"] < 1 else "right"
-    return f'<details class="{kind}"><summary>{escape(head)}</summary>{body}</details>'
+    return f'<div class="{kind}"><details><summary>{escape(head)}</summary>{body}</details></div>'

@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 
 from megatron_mimo.config import UserError
 from megatron_mimo.platform.worker_process import StartFailed, StartTimedOut, WorkerDied, WorkerProcess
@@ -81,7 +82,17 @@ class Worker(WorkerProcess):
         except (WorkerDied, StartTimedOut) as error:
             raise MathFault(f"the verifier: {error}") from error
         except StartFailed as error:
-            raise UserError("math-verify is missing: pip install 'math-verify[antlr4_13_2]'") from error
+            raise UserError(why_not_started()) from error
+
+
+def why_not_started() -> str:
+    """The package is missing, or the process ended before it was ready, as it does in a script without a guard."""
+    if find_spec("math_verify") is None:
+        return "math-verify is missing: pip install 'math-verify[antlr4_13_2]'"
+    return (
+        "the verifier's worker process did not start: a script that uses MathVerifier needs the guard "
+        "`if __name__ == '__main__':` around its own work"
+    )
 
 
 class MathVerifier:

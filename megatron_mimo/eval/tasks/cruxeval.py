@@ -11,9 +11,9 @@ from typing import Any, Literal
 from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, user
 from megatron_mimo.judge.request import AssertTest, Limits
 from megatron_mimo.judge.result import Verdict
+from megatron_mimo.reward.boxed import last_boxed
 from megatron_mimo.reward.code_block import last_code_block
 from megatron_mimo.reward.final_answer import final_part
-from megatron_mimo.reward.math_answer import last_boxed
 
 MAX_ANSWER_CHARACTERS = 10_000
 

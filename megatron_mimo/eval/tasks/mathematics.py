@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from megatron_mimo.eval.protocol import Grade, Graders, NoAnswer, Problem, Task, first, user
+from megatron_mimo.reward.boxed import last_boxed
 from megatron_mimo.reward.final_answer import final_part
-from megatron_mimo.reward.math_answer import last_boxed
 
 INSTRUCTION = "Reason step by step, and put the final answer in \\boxed{}."
 

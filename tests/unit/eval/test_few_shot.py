@@ -122,8 +122,8 @@ def test_programs_go_on_from_the_prompt(tmp_path: Path) -> None:
     prompt = 'def double(x):\n    """Twice x."""\n'
     test = "def check(f):\n    assert f(1) == 2"
     records = [
-        {"task_id": f"t/{i}", "prompt": prompt.replace("double", f"double{i}"), "entry_point": f"double{i}", "test": test,
-         "canonical_solution": "    return 2 * x\n"}
+        {"task_id": f"t/{i}", "prompt": prompt.replace("double", f"double{i}"), "entry_point": f"double{i}",
+         "test": test, "canonical_solution": "    return 2 * x\n"}
         for i in range(2)
     ]  # fmt: skip
     write(tmp_path / "HumanEval.jsonl", records)

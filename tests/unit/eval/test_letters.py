@@ -16,7 +16,8 @@ OPTIONS = ["opt0", "opt1", "vitamin B", "a cat"]
         "{{A}}", r"{\(A\)}", "{$A$}", "{**A**}", "{[A]}", r"{\text{Answer: A}}", r"{\textit{A}}", r"{\textbf{A}}",
         r"{\mathrm{A}}", r"{\mathbf A}", r"{\text{(A)}}", r"{\rm A}", "{A.}", "{A. something else}",
         "{The answer is A}",
-        "{Answer is (A).}", "{Option A is correct}", r"{\textbf{(A) }opt0}", "{A\n}", "{`A`}", " A", "(A)",
+        "{Answer is (A).}", "{Option A is correct}", r"{\textbf{(A) }opt0}",
+        "{A\n}", "{`A`}", " A", "(A)", r"{\boxed{A}}",
         r"{\text{A. opt0}}", r"{\ A\ }", "{\\displaystyle A}", "{*A*}", '{"A"}',
     ],
 )  # fmt: skip

@@ -294,5 +294,7 @@ def test_settings_that_make_no_sense() -> None:
         find_task(TaskConfig(task="gsm9k"))
     with pytest.raises(ConfigError, match="YYYY-MM-DD"):
         TaskConfig(task="livecodebench", first_date="August")
+    with pytest.raises(ConfigError, match="is for base models' tasks"):
+        find_task(TaskConfig(task="gsm8k", num_shots=5))
     with pytest.raises(ConfigError, match="greedy"):
         TaskConfig(task="gsm8k", temperature=0.0, repetitions=2)

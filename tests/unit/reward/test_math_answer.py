@@ -105,3 +105,9 @@ def test_a_worker_that_always_dies_is_a_fault(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(math_answer.Worker, "ask", dies)
     with MathVerifier(num_workers=1) as verifier, pytest.raises(math_answer.MathFault):
         verifier.reward_now(r"\boxed{1}", "1")
+
+
+def test_a_worker_that_did_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "__name__ == '__main__'" in math_answer.why_not_started()
+    monkeypatch.setattr(math_answer, "find_spec", lambda name: None)
+    assert "pip install" in math_answer.why_not_started()
