@@ -14,6 +14,7 @@ import msgspec
 from megatron_mimo.config.judge import JudgeConfig
 from megatron_mimo.data.synthesize.queries import Query
 from megatron_mimo.judge import AssertTest, JudgePool, Test
+from megatron_mimo.judge.preparation import solution_for
 from megatron_mimo.reward.boxed import last_boxed
 from megatron_mimo.reward.code_block import last_code_block
 from megatron_mimo.reward.final_answer import final_part
