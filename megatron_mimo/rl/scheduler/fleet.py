@@ -198,6 +198,7 @@ class EngineFleet:
             for running in berth.running.values():
                 if not running.ended.done():
                     running.ended.set_exception(EngineDied(f"{berth.engine.name} is lost"))
+            berth.engine.abandon()
             task = asyncio.get_running_loop().create_task(self._restart(berth))
             self._restarts.add(task)
             task.add_done_callback(self._restarts.discard)
