@@ -13,8 +13,15 @@
 import re
 from enum import StrEnum
 
-from megatron_mimo.reward.answers.expressions import TooLarge, Unreadable, formula, same_equation, same_formula
-from megatron_mimo.reward.answers.numbers import WORDS, decimals, in_base, rational
+from megatron_mimo.reward.answers.expressions import (
+    TooLarge,
+    Unreadable,
+    formula,
+    prepared,
+    same_equation,
+    same_formula,
+)
+from megatron_mimo.reward.answers.exact_numbers import WORDS, decimals, in_base, rational
 from megatron_mimo.reward.answers.reading import (
     COMPARISON,
     FLIPPED,
@@ -101,8 +108,6 @@ def same_text(gold: str, answer: str) -> bool:
 
 def too_large(text: str) -> bool:
     """Whether the expected answer itself cannot be evaluated."""
-    from megatron_mimo.reward.answers.expressions import prepared
-
     try:
         prepared(formula(text))
     except TooLarge:

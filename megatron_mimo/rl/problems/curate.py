@@ -24,7 +24,7 @@ from megatron_mimo.rl.problems.difficulty import DifficultyRules, why_drop, with
 from megatron_mimo.rl.problems.difficulty_config import DifficultyConfig
 from megatron_mimo.rl.problems.problem import Problem, from_document, read_problems, to_document, write_problems
 from megatron_mimo.rl.problems.readers import read
-from megatron_mimo.rl.problems.rollouts import RolloutFile, joined, roll_out
+from megatron_mimo.rl.problems.rollouts import RolloutFile, joined, read_rollouts, roll_out
 
 MAX_LISTED_FAULTS = 20
 
@@ -162,8 +162,6 @@ def decide(
 
 def levels(source: Path, output: Path, rollouts: list[Path], scores: list[float]) -> dict[str, Any]:
     """Give every code problem the difficulty levels of its tests, from rollout files of `difficulty`."""
-    from megatron_mimo.rl.problems.rollouts import read_rollouts
-
     if not rollouts:
         raise ConfigError("rollouts", [], "name the rollout files of the step `difficulty`")
     passed: dict[str, list[list[bool]]] = {}
