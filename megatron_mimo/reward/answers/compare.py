@@ -13,6 +13,7 @@
 import re
 from enum import StrEnum
 
+from megatron_mimo.reward.answers.exact_numbers import WORDS, decimals, in_base, rational
 from megatron_mimo.reward.answers.expressions import (
     TooLarge,
     Unreadable,
@@ -21,7 +22,6 @@ from megatron_mimo.reward.answers.expressions import (
     same_equation,
     same_formula,
 )
-from megatron_mimo.reward.answers.exact_numbers import WORDS, decimals, in_base, rational
 from megatron_mimo.reward.answers.reading import (
     COMPARISON,
     FLIPPED,
