@@ -73,7 +73,7 @@ NUMBER_START = re.compile(r"^[-+]?\s*(?:[\d.]|\\frac|\\sqrt|\\pi)")
 CURRENCY = re.compile(r"^([-+]?)\s*(?:([\ue003¥€£])|(?:US|CA|A)\ue003|(?:USD|RMB|CNY|Rs\.?)\s)\s*(?=[\d.\\])")
 WORD_TAIL = re.compile(
     rf"^(.*?[\d)}}a-z])\s*({TEXT_OPEN}.*|\\?%.*|\^\\circ.*|[{CJK}].*|(?<=[\d)}}])\s*(?:percent|pct|per\s|degrees?|deg)\b.*"
-    rf"|(?<=[\d)}} ])(?:[a-zA-Z]{{2,}}|(?<= )[a-zA-Z])(?:[\s/^.]*(?:[a-zA-Z]+|\{{?-?\d\}}?))*|\ue003|[¥€£])$",
+    rf"|(?<=[\d)}} ])(?:[a-zA-Z]{{2,}}+|(?<= )[a-zA-Z])(?:[\s/^.]*+(?:[a-zA-Z]++|\{{?-?\d\}}?))*+|\ue003|[¥€£])$",
     re.S,
 )
 HALF_DAY = re.compile(rf"{TEXT_OPEN}?\s*\b([ap])\.?\s*m\b\.?\s*{TEXT_CLOSE}?", re.I)

@@ -12,6 +12,8 @@ import sympy
 
 MAX_BITS = 2_000_000
 """Numbers with more binary digits are not evaluated."""
+MAX_CHARACTERS = 500
+"""Of one formula: the parser takes minutes for longer ones."""
 POINTS = 4
 MIN_POINTS = 3
 
@@ -27,6 +29,8 @@ class TooLarge(Exception):
 @functools.lru_cache(maxsize=64)
 def formula(text: str) -> Any:
     """The sympy object of LaTeX. Raises Unreadable."""
+    if len(text) > MAX_CHARACTERS:
+        raise Unreadable(f"a formula of {len(text)} characters")
     from latex2sympy2_extended.latex2sympy2 import NormalizationConfig, latex2sympy, normalize_latex
     from math_verify.grader import should_treat_as_complex
 
