@@ -132,6 +132,8 @@ class EngineFleet:
                 raise
         finally:
             del seat.berth.running[seat]
+            if self._watching is not None and not any(berth.running for berth in self._berths):
+                self._watching.cancel()
             if not ended.done():
                 ended.cancel()
             elif not ended.cancelled():
@@ -161,7 +163,7 @@ class EngineFleet:
             self.died(seat)
 
     def _watch(self) -> None:
-        if self._watching is None or self._watching.done():
+        if self._watching is None or self._watching.done() or self._watching.cancelling():
             self._watching = asyncio.get_running_loop().create_task(self._look_after())
 
     async def _look_after(self) -> None:
