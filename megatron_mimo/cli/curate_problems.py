@@ -28,7 +28,6 @@ from typing import Any
 
 from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import ConfigError
-from megatron_mimo.data.pipeline.step import Step
 from megatron_mimo.platform.files import write_json
 from megatron_mimo.rl.problems.problem import read_problems
 from megatron_mimo.rl.problems.readers import FORMATS
@@ -66,7 +65,7 @@ def form(options: argparse.Namespace, sources: list[Path], output: Path) -> dict
     return report
 
 
-def pipeline_step(make: Callable[[argparse.Namespace], Step]) -> Callable[..., dict[str, Any]]:
+def pipeline_step(make: Callable[[argparse.Namespace], Any]) -> Callable[..., dict[str, Any]]:
     def run_it(options: argparse.Namespace, sources: list[Path], output: Path) -> dict[str, Any]:
         from megatron_mimo.rl.problems.curate import run_step
 
@@ -75,13 +74,13 @@ def pipeline_step(make: Callable[[argparse.Namespace], Step]) -> Callable[..., d
     return run_it
 
 
-def ngram_dedup(options: argparse.Namespace) -> Step:
+def ngram_dedup(options: argparse.Namespace) -> Any:
     from megatron_mimo.rl.problems.curation import NgramDedup
 
     return NgramDedup(ngram_words=options.ngram_words, max_share=options.max_share)
 
 
-def decontaminate(options: argparse.Namespace) -> Step:
+def decontaminate(options: argparse.Namespace) -> Any:
     from megatron_mimo.data.decontaminate.step import Decontaminate
 
     if not options.index:
@@ -89,7 +88,7 @@ def decontaminate(options: argparse.Namespace) -> Step:
     return Decontaminate(index=options.index)
 
 
-def golden(options: argparse.Namespace) -> Step:
+def golden(options: argparse.Namespace) -> Any:
     from megatron_mimo.rl.problems.golden import GoldenSolution
 
     return GoldenSolution(num_slots=options.slots)

@@ -9,7 +9,7 @@ from megatron_mimo.config.judge import JudgeConfig
 from megatron_mimo.config.run import RunConfig, StartConfig
 
 RULES = "rules"
-"""The built-in reward in `reward.weights`."""
+"""The built-in reward in `reward.functions`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,14 +162,26 @@ class RLDataConfig:
 
 
 @dataclass(kw_only=True)
+class WeighedReward:
+    """One of several rewards."""
+
+    function: str
+    """`rules`, or `FILE.py:NAME` (reward/own.py)."""
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight) or self.weight == 0:
+            raise ConfigError("reward.functions.weight", self.weight, "must be a finite number that is not 0")
+
+
+@dataclass(kw_only=True)
 class RewardConfig:
     """Rule-based accuracy alone by default."""
 
     function: str = ""
     """`FILE.py:NAME`, a function (problem, response) that scores in place of the rules (reward/own.py)."""
-    weights: dict[str, float] = field(default_factory=dict)
-    """Several rewards, weighed and added: `{rules: 1.0, my_rewards.py:brevity: 0.1}`; `rules` is the built-in reward.
-    Empty: one reward alone."""
+    functions: list[WeighedReward] = field(default_factory=list)
+    """Several rewards, weighed and added; `rules` is the built-in one. Empty: one reward alone."""
     scheme: Literal["strict", "soft", "all_or_nothing"] = "strict"
     """Of the code reward over difficulty levels (report section 3.2); `all_or_nothing` knows no levels."""
     language_penalty: float = 0.0
@@ -185,16 +197,16 @@ class RewardConfig:
     def __post_init__(self) -> None:
         require_at_least(1, "reward", math_workers=self.math_workers, judge_slots=self.judge_slots)
         require_at_least(0, "reward", language_penalty=self.language_penalty)
-        if self.function and self.weights:
-            raise ConfigError("reward.function", self.function, "name it in reward.weights, or leave those out")
-        for name, weight in self.weights.items():
-            if not math.isfinite(weight) or weight == 0:
-                raise ConfigError(f"reward.weights.{name}", weight, "must be a finite number that is not 0")
+        if self.function and self.functions:
+            raise ConfigError("reward.function", self.function, "name it in reward.functions, or leave those out")
+        names = [one.function for one in self.functions]
+        if len(set(names)) != len(names):
+            raise ConfigError("reward.functions", names, "names a function twice")
 
     @property
     def weighed(self) -> dict[str, float]:
         """Every reward with its weight."""
-        return self.weights or {self.function or RULES: 1.0}
+        return {one.function: one.weight for one in self.functions} or {self.function or RULES: 1.0}
 
     @property
     def local_judge(self) -> JudgeConfig:

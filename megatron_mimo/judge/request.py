@@ -73,7 +73,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Size of its private /tmp; 0: no writable directory at all."""
     max_threads: int = 64
     may_fork: bool = False
-    """Processes besides threads. Off: one process, so that memory_bytes bounds the whole program."""
+    """Processes besides threads. Off: one process, so that memory_bytes bounds the whole program. On: wall_seconds is
+    the clock's, whether the program waits or not."""
     compile_cpu_seconds: float = 30.0
     compile_memory_bytes: int = 2 << 30
     total_wall_seconds: float = 600.0

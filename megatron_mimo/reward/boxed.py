@@ -27,7 +27,9 @@ def boxes(text: str) -> Iterator[Box]:
         place = match.end()
         if text[place : place + 1] == "{":
             end = closing_brace(text, place)
-            yield Box(match.start(), len(text) if end is None else end + 1, end and text[place + 1 : end])
+            yield Box(
+                match.start(), len(text) if end is None else end + 1, None if end is None else text[place + 1 : end]
+            )
             place = len(text) if end is None else end + 1
         elif bare := BARE.match(text, place):
             yield Box(match.start(), bare.end(), bare.group())

@@ -61,6 +61,10 @@ class RayRolloutEngine:
         async with self._changing:
             await self._start()
 
+    def abandon(self) -> None:
+        """End the processes of an engine that hangs; its requests raise EngineDied."""
+        self.close()
+
     async def restart(self) -> None:
         """Come back with the current weights; nothing to do where that has happened already. Raises EngineDied."""
         async with self._changing:

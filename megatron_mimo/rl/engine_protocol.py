@@ -80,8 +80,12 @@ class RolloutEngine(Protocol):
         """A complete response. Raises RolloutFault."""
         ...
 
+    def abandon(self) -> None:
+        """The scheduler holds this engine for dead, though it may only hang: end it, so that `restart` begins anew."""
+        ...
+
     async def restart(self) -> None:
-        """After EngineDied: come back with the current weights. Raises EngineDied where that fails."""
+        """After EngineDied or `abandon`: come back with the current weights. Raises EngineDied where that fails."""
         ...
 
 

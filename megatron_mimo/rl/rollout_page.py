@@ -9,7 +9,7 @@ from megatron_mimo.platform.page import escape
 from megatron_mimo.rl.rollout_log import read_rollout_file, rollout_files
 
 MAX_ROLLOUTS = 1000
-MAX_BYTES = 4_500_000
+MAX_BYTES = 4_300_000
 """Of the responses in the page; longer ones lose their middle first."""
 STYLE = """
 body{font:14px/1.45 system-ui,sans-serif;margin:1.5rem auto;max-width:72rem;padding:0 1rem;color:#1c2430}
@@ -95,8 +95,7 @@ def write_rollout_page(output_dir: Path) -> Path | None:
         "prompts": {row["problem"]: row["prompt"] for row in rows},
         "rollouts": [{key: value for key, value in row.items() if key not in ("prompt", "is_cut")} for row in rows],
     }
-    # A response may hold a closing tag: no `<` of it reaches the page's markup.
-    data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    data = in_page(content)
     options = "".join(
         f"<option>{name}</option>" for name in ("newest", "best", "worst", "longest", "surest", "problem")
     )
@@ -124,7 +123,7 @@ def newest_rows(output_dir: Path) -> list[dict[str, Any]]:
         rows += list(read_rollout_file(path))[: MAX_ROLLOUTS - len(rows)]
         if len(rows) == MAX_ROLLOUTS:
             break
-    most = fitting_length([len(row["response"].encode(errors="replace")) for row in rows])
+    most = fitting_length([num_bytes(row["response"]) for row in rows])
     return [page_row(row, most) for row in rows]
 
 
@@ -138,11 +137,21 @@ def fitting_length(sizes: list[int]) -> int:
     return max(sizes, default=0)
 
 
+def num_bytes(text: str) -> int:
+    """What a text takes in the page."""
+    return len(in_page(text).encode(errors="replace"))
+
+
+def in_page(content: Any) -> str:
+    """JSON for a script element. A response may hold a closing tag: no `<` of it reaches the page's markup."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
 def page_row(row: dict[str, Any], most: int) -> dict[str, Any]:
-    response, is_cut = row["response"], len(row["response"].encode(errors="replace")) > most
+    response, size = row["response"], num_bytes(row["response"])
+    is_cut = size > most
     if is_cut:
-        # Characters of four bytes at most: a quarter of the bytes is always few enough.
-        half = most // 8 if not response.isascii() else most // 2
+        half = int(0.49 * len(response) * most / size)
         response = f"{response[:half]}\n[... {len(response) - 2 * half:,} characters ...]\n{response[-half:]}"
     logprobs, details = row["rollout_logprobs"], row["details"]
     facts = [f"{name} {value:.3g}" for name, value in row["parts"].items()]

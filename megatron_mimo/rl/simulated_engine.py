@@ -78,6 +78,10 @@ class SimulatedEngine:
         for future in futures:
             future.set_exception(EngineDied(self.name))
 
+    def abandon(self) -> None:
+        """An engine that hangs is ended."""
+        self.kill()
+
     async def restart(self) -> None:
         await asyncio.sleep(self._restart_seconds)
         if self.failing_restarts:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from megatron_mimo.judge import AssertTest, CallTest, JudgeConfig, JudgePool, Limits, Solution, StdioTest, Verdict
+from megatron_mimo.judge import AssertTest, CallTest, JudgeConfig, JudgePool, Limits, Solution, StdioTest, Test, Verdict
 from megatron_mimo.judge.preparation import contest_test, mbpp_tests, solution_for
 
 pytestmark = [
@@ -99,7 +99,7 @@ CONTEST = {
 @pytest.mark.parametrize("name", CONTEST)
 def test_what_contest_graders_take_as_given(pool: JudgePool, name: str) -> None:
     source, arguments, expected = CONTEST[name]
-    tests = [CallTest(function="f", arguments=arguments, expected=expected)]
+    tests: list[Test] = [CallTest(function="f", arguments=arguments, expected=expected)]
     result = pool.judge_now(solution_for(source, tests), tests)
     assert result.verdict is Verdict.ACCEPTED, result
 

@@ -13,13 +13,16 @@ import msgspec
 
 from megatron_mimo.config.judge import JudgeConfig
 from megatron_mimo.data.synthesize.queries import Query
-from megatron_mimo.judge import AssertTest, JudgePool, Solution, Test
-from megatron_mimo.reward.math_answer import last_boxed, verify_boxed
+from megatron_mimo.judge import AssertTest, JudgePool, Test
+from megatron_mimo.judge.preparation import solution_for
+from megatron_mimo.reward.boxed import last_boxed
+from megatron_mimo.reward.code_block import last_code_block
+from megatron_mimo.reward.final_answer import final_part
+from megatron_mimo.reward.math_answer import verify_boxed
 
 _REFUSALS = re.compile(
     r"(I'm sorry|I am sorry|I can(no|')t|I cannot|As an AI|Sorry, but|抱歉|对不起|作为一个人工智能|我无法)"
 )
-_BLOCK = re.compile(r"```[a-zA-Z0-9+]*\n(.*?)```", re.DOTALL)
 MIN_OPEN_CHARACTERS = 200
 
 
@@ -59,11 +62,6 @@ def check_whole(response: str, finish_reason: str) -> Verdict:
     if response.count("<think>") != response.count("</think>"):
         return Verdict(False, "thinking has no end")
     return ACCEPTED if final_part(response).strip() else Verdict(False, "empty")
-
-
-def final_part(response: str) -> str:
-    """What follows the thinking."""
-    return response.rpartition("</think>")[2]
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class SandboxJudge:
         records: list[Test] = [msgspec.convert(test, Test) for test in tests if not isinstance(test, str)]
         if asserts:
             records.append(AssertTest(program="\n".join(asserts)))
-        return all(self._pool.judge_now(Solution(source=program), records).passed)
+        return all(self._pool.judge_now(solution_for(program, records), records).passed)
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class CodeVerifier:
 
     def verify(self, query: Query, response: str) -> Verdict:
         """Run the program by the judge."""
-        blocks = _BLOCK.findall(final_part(response))
-        if not blocks:
+        program = last_code_block(final_part(response))
+        if program is None:
             return Verdict(False, "no code block")
-        return ACCEPTED if self.judge.run(blocks[-1], query.tests) else Verdict(False, "tests failed")
+        return ACCEPTED if self.judge.run(program, query.tests) else Verdict(False, "tests failed")

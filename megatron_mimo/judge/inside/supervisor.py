@@ -163,7 +163,9 @@ class Supervisor:
         """
         descriptor = posix.pidfd_open(pids[0])
         before, used, waiting = start, 0.0, 0.0
-        longest = self.limits["wall_seconds"] + WALL_PER_CPU_SECOND * self.limits["cpu_seconds"]
+        # Of processes that the program starts, nothing is known before they end: the clock decides alone.
+        starved = 0.0 if self.limits["may_fork"] else WALL_PER_CPU_SECOND * self.limits["cpu_seconds"]
+        longest = self.limits["wall_seconds"] + starved
         poller = select.poll()
         poller.register(descriptor, select.POLLIN)
         try:
@@ -176,7 +178,7 @@ class Supervisor:
                 if waiting > self.limits["wall_seconds"]:
                     return REASON_WALL
                 if now - start > longest:
-                    return REASON_STALLED
+                    return REASON_STALLED if starved else REASON_WALL
                 if self.limits["scratch_bytes"] and files_in_scratch() > MAX_FILES:
                     return REASON_FILES
             return REASON_NONE

@@ -13,8 +13,15 @@
 import re
 from enum import StrEnum
 
-from megatron_mimo.reward.answers.expressions import TooLarge, Unreadable, formula, same_equation, same_formula
-from megatron_mimo.reward.answers.numbers import WORDS, decimals, in_base, rational
+from megatron_mimo.reward.answers.exact_numbers import WORDS, decimals, in_base, rational
+from megatron_mimo.reward.answers.expressions import (
+    TooLarge,
+    Unreadable,
+    formula,
+    prepared,
+    same_equation,
+    same_formula,
+)
 from megatron_mimo.reward.answers.reading import (
     COMPARISON,
     FLIPPED,
@@ -66,7 +73,7 @@ NUMBER_START = re.compile(r"^[-+]?\s*(?:[\d.]|\\frac|\\sqrt|\\pi)")
 CURRENCY = re.compile(r"^([-+]?)\s*(?:([\ue003¥€£])|(?:US|CA|A)\ue003|(?:USD|RMB|CNY|Rs\.?)\s)\s*(?=[\d.\\])")
 WORD_TAIL = re.compile(
     rf"^(.*?[\d)}}a-z])\s*({TEXT_OPEN}.*|\\?%.*|\^\\circ.*|[{CJK}].*|(?<=[\d)}}])\s*(?:percent|pct|per\s|degrees?|deg)\b.*"
-    rf"|(?<=[\d)}} ])(?:[a-zA-Z]{{2,}}|(?<= )[a-zA-Z])(?:[\s/^.]*(?:[a-zA-Z]+|\{{?-?\d\}}?))*|\ue003|[¥€£])$",
+    rf"|(?<=[\d)}} ])(?:[a-zA-Z]{{2,}}+|(?<= )[a-zA-Z])(?:[\s/^.]*+(?:[a-zA-Z]++|\{{?-?\d\}}?))*+|\ue003|[¥€£])$",
     re.S,
 )
 HALF_DAY = re.compile(rf"{TEXT_OPEN}?\s*\b([ap])\.?\s*m\b\.?\s*{TEXT_CLOSE}?", re.I)
@@ -101,8 +108,6 @@ def same_text(gold: str, answer: str) -> bool:
 
 def too_large(text: str) -> bool:
     """Whether the expected answer itself cannot be evaluated."""
-    from megatron_mimo.reward.answers.expressions import prepared
-
     try:
         prepared(formula(text))
     except TooLarge:

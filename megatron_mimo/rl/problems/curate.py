@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.data.document import Document
 from megatron_mimo.data.endpoint import Endpoint, EndpointConfig, Sampling
-from megatron_mimo.data.pipeline.step import Step, Task
+from megatron_mimo.data.pipeline.step import Task
 from megatron_mimo.judge.opening import open_judge
 from megatron_mimo.platform.files import write_json
 from megatron_mimo.reward.math_answer import MathVerifier
@@ -24,9 +24,17 @@ from megatron_mimo.rl.problems.difficulty import DifficultyRules, why_drop, with
 from megatron_mimo.rl.problems.difficulty_config import DifficultyConfig
 from megatron_mimo.rl.problems.problem import Problem, from_document, read_problems, to_document, write_problems
 from megatron_mimo.rl.problems.readers import read
-from megatron_mimo.rl.problems.rollouts import RolloutFile, joined, roll_out
+from megatron_mimo.rl.problems.rollouts import RolloutFile, joined, read_rollouts, roll_out
 
 MAX_LISTED_FAULTS = 20
+
+
+class DocumentStep(Protocol):
+    """A pipeline step with its name: form, ngram_dedup, decontaminate, golden."""
+
+    name: ClassVar[str]
+
+    def run(self, documents: Iterable[Document], task: Task) -> Iterator[Document]: ...
 
 
 class Sieve:
@@ -60,7 +68,7 @@ def beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
-def run_step(step: Step, problems: Iterable[Problem], output: Path) -> dict[str, Any]:
+def run_step(step: DocumentStep, problems: Iterable[Problem], output: Path) -> dict[str, Any]:
     """A pipeline step over problems: form, ngram_dedup, decontaminate, golden."""
     sieve = Sieve(output, step.name)
     task = Task(on_drop=lambda document, _, reason: sieve.drop(from_document(document), reason))
@@ -162,8 +170,6 @@ def decide(
 
 def levels(source: Path, output: Path, rollouts: list[Path], scores: list[float]) -> dict[str, Any]:
     """Give every code problem the difficulty levels of its tests, from rollout files of `difficulty`."""
-    from megatron_mimo.rl.problems.rollouts import read_rollouts
-
     if not rollouts:
         raise ConfigError("rollouts", [], "name the rollout files of the step `difficulty`")
     passed: dict[str, list[list[bool]]] = {}

@@ -6,8 +6,10 @@
 | code without tests | `form` |
 | n-gram repetitions over all problems | `ngram_dedup` |
 | golden solution fails a test | `golden` (golden.py: it needs a judge) |
-| never solved by advanced models; solved too often by the model to be trained | difficulty.py |
+| never solved by advanced models; solved too often by the trained one | `difficulty` (difficulty.py: it asks models) |
 | in a benchmark | the data pipeline's `decontaminate` on the same documents |
+
+`megatron-mimo curate-problems STEP` runs each of them from file to file.
 """
 
 import re

@@ -38,8 +38,10 @@ class Berth:
     """In a row, without a finished request in between."""
     timeouts: int = 0
     """In a row."""
-    overdue: float = 0.0
-    """Responses that it should have finished since its last one, by what the others finished."""
+    pace: float = 0.0
+    """Grows with every response of the others by one over their requests: what each request here should have done."""
+    last_pace: float = 0.0
+    """At its last finished response."""
     running: dict["Seat", "Running"] = field(default_factory=dict)
 
     @property
@@ -57,6 +59,8 @@ class Running:
     """A request on an engine."""
 
     since: float
+    pace: float
+    """Of its berth when it began."""
     max_new_tokens: int
     ended: "asyncio.Future[Any]"
     """Gets the fault for which the fleet ends the request."""
@@ -112,7 +116,7 @@ class EngineFleet:
         meanwhile; an engine that died does not answer its other requests either."""
         loop = asyncio.get_running_loop()
         task, ended = asyncio.ensure_future(request), loop.create_future()
-        seat.berth.running[seat] = Running(loop.time(), max_new_tokens, ended)
+        seat.berth.running[seat] = Running(loop.time(), seat.berth.pace, max_new_tokens, ended)
         self._watch()
         try:
             limit = self._retry.generation_timeout_seconds
@@ -128,6 +132,8 @@ class EngineFleet:
                 raise
         finally:
             del seat.berth.running[seat]
+            if self._watching is not None and not any(berth.running for berth in self._berths):
+                self._watching.cancel()
             if not ended.done():
                 ended.cancel()
             elif not ended.cancelled():
@@ -140,12 +146,12 @@ class EngineFleet:
         """A request finished: earlier deaths and time-outs are forgiven."""
         berth = seat.berth
         berth.deaths = berth.timeouts = 0
-        berth.overdue = 0.0
+        berth.last_pace = berth.pace
         self._speed.note(berth.record, tokens, seconds)
         for other in self._berths:
             if other is not berth and other.alive:
                 sound = sum(one.active for one in self._berths if one is not other)
-                other.overdue += other.active / max(1, sound)
+                other.pace += 1 / max(1, sound)
 
     def _timed_out(self, seat: Seat) -> None:
         berth = seat.berth
@@ -157,7 +163,7 @@ class EngineFleet:
             self.died(seat)
 
     def _watch(self) -> None:
-        if self._watching is None or self._watching.done():
+        if self._watching is None or self._watching.done() or self._watching.cancelling():
             self._watching = asyncio.get_running_loop().create_task(self._look_after())
 
     async def _look_after(self) -> None:
@@ -171,7 +177,8 @@ class EngineFleet:
 
     def _look_at(self, berth: Berth, now: float) -> None:
         oldest = max((now - running.since for running in berth.running.values()), default=0.0)
-        if berth.alive and self._speed.is_silent(berth.overdue, oldest):
+        overdue = [berth.pace - max(berth.last_pace, running.pace) for running in berth.running.values()]
+        if berth.alive and self._speed.is_silent(overdue, oldest):
             berth.record.silences += 1
             self.died(Seat(berth, berth.life))
             return
@@ -198,6 +205,7 @@ class EngineFleet:
             for running in berth.running.values():
                 if not running.ended.done():
                     running.ended.set_exception(EngineDied(f"{berth.engine.name} is lost"))
+            berth.engine.abandon()
             task = asyncio.get_running_loop().create_task(self._restart(berth))
             self._restarts.add(task)
             task.add_done_callback(self._restarts.discard)
@@ -212,7 +220,7 @@ class EngineFleet:
                 berth.deaths += 1
                 berth.record.deaths += 1
             else:
-                berth.alive, berth.life, berth.timeouts, berth.overdue = True, berth.life + 1, 0, 0.0
+                berth.alive, berth.life, berth.timeouts, berth.last_pace = True, berth.life + 1, 0, berth.pace
                 berth.record.restarts += 1
                 berth.record.tokens_per_second = None
                 break

@@ -5,6 +5,7 @@ should have finished a dozen, by the share of requests that it holds: silence. O
 length budget takes at the measured speed: a time-out; several in a row are as bad as a death.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -15,7 +16,9 @@ SMOOTHING = 0.2
 MIN_TOKENS = 8
 """Shorter responses measure the prompt, not the decoding."""
 SILENCE_RESPONSES = 12.0
-"""Responses that an engine should have finished since its last one: a sound one goes so far once in e^12 times."""
+"""Responses that an engine should have finished since its last one, by the others' pace."""
+MOST_OF_ONE = 2.0
+"""One request counts as this many at most: a few long responses are no silence."""
 SILENCE_AGE_RATIO = 2.0
 """And its oldest request has run for this many times a usual response: a fresh engine has nothing to finish yet."""
 SLOW_RATIO = 0.7
@@ -83,7 +86,8 @@ class FleetSpeed:
         ratio = record.tokens_per_second / typical
         return 1.0 if ratio >= SLOW_RATIO else ratio if ratio >= VERY_SLOW_RATIO else 0.0
 
-    def is_silent(self, overdue: float, oldest_seconds: float) -> bool:
-        """Whether an engine hangs. overdue: responses that it should have finished; oldest_seconds: of its requests."""
+    def is_silent(self, overdue: Iterable[float], oldest_seconds: float) -> bool:
+        """Whether an engine hangs. overdue: of each of its requests, how many of its kind the others finished."""
         usual = self.seconds / self.finished if self.finished else float("inf")
-        return overdue > SILENCE_RESPONSES and oldest_seconds > SILENCE_AGE_RATIO * usual
+        expected = sum(min(one, MOST_OF_ONE) for one in overdue)
+        return expected > SILENCE_RESPONSES and oldest_seconds > SILENCE_AGE_RATIO * usual

@@ -1,5 +1,8 @@
 """Answers to mathematics problems: what is right in any writing, what is wrong however near it looks."""
 
+import contextlib
+import time
+
 import pytest
 
 pytest.importorskip("math_verify")
@@ -127,3 +130,35 @@ def test_wrong_however_near(kind: str) -> None:
 def test_what_cannot_be_decided_is_no_wrong_answer() -> None:
     assert compare("9^{9^{9^{8}}}+x", "9^{9^{9^{9}}}+x") is Comparison.UNDECIDED
     assert compare("5", r"\frac{1}{") is Comparison.UNREADABLE_GOLD
+
+
+HOSTILE = [
+    "5 " + "ab " * 1000 + "!",
+    "5 " + "a" * 3900 + "!",
+    "0." + "1" * 3900,
+    "0." + "12" * 90 + "\\ldots",
+    "(" * 2000 + ")" * 1900,
+    "\\{" * 1000,
+    "1," * 1900,
+    "{" * 3900,
+    "\\text{" * 600,
+    "-" * 3900 + "1",
+    "x=" * 1900,
+    "\\pm " * 900,
+    "\\sqrt(" * 500,
+    "9" * 3900,
+    "1/" * 1900 + "2",
+    "^" * 3900,
+    "1:" * 1900,
+    "\\frac{1}{2004!}",
+]
+
+
+@pytest.mark.parametrize("answer", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_answer_takes_long(answer: str) -> None:
+    """Whatever a model writes within the length that is compared, the verifier's time is not spent on it."""
+    start = time.process_time()
+    with contextlib.suppress(RecursionError):
+        assert compare(answer, "5") is not Comparison.RIGHT
+        compare(answer, r"\frac{x}{2} + 1")
+    assert time.process_time() - start < 4

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from megatron_mimo.config import ConfigError, UserError
-from megatron_mimo.config.rl import RewardConfig
+from megatron_mimo.config.rl import RewardConfig, WeighedReward
 from megatron_mimo.reward.own import OwnReward
 from megatron_mimo.reward.router import Reward
 from megatron_mimo.rl.engine_protocol import ScoringFailed
@@ -97,7 +97,11 @@ def test_a_prompt_that_ends_in_a_thought_opens_it(file: str) -> None:
 def test_settings() -> None:
     assert RewardConfig().weighed == {"rules": 1.0}
     assert RewardConfig(function="a.py:f").weighed == {"a.py:f": 1.0}
-    with pytest.raises(ConfigError, match="weights"):
-        RewardConfig(function="a.py:f", weights={"rules": 1.0})
-    with pytest.raises(ConfigError, match="weights.rules"):
-        RewardConfig(weights={"rules": 0.0})
+    several = [WeighedReward(function="rules"), WeighedReward(function="a.py:f", weight=-0.5)]
+    assert RewardConfig(functions=several).weighed == {"rules": 1.0, "a.py:f": -0.5}
+    with pytest.raises(ConfigError, match="functions"):
+        RewardConfig(function="a.py:f", functions=several)
+    with pytest.raises(ConfigError, match="twice"):
+        RewardConfig(functions=[*several, WeighedReward(function="rules")])
+    with pytest.raises(ConfigError, match="weight"):
+        WeighedReward(function="rules", weight=0.0)

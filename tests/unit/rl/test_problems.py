@@ -56,7 +56,7 @@ def test_code_readers(tmp_path: Path) -> None:
         "test_setup_code": "import re",
     }
     (problem,), _ = read(tmp_path / "b.jsonl", "mbpp", [record])
-    assert problem.tests == [AssertTest(program="assert f(1)==1", prelude="import re")]
+    assert problem.tests == [AssertTest(program="import re\nassert f(1)==1")]
     assert "assert f(1)==1" in problem.prompt and problem.golden == "x"
 
     public = json.dumps([{"input": "1\n", "output": "2\n", "testtype": "stdin"}])

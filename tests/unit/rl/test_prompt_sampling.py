@@ -125,3 +125,32 @@ def test_errors() -> None:
     group.outcome = None
     with pytest.raises(ValueError, match="not ended"):
         PromptSampler(prompts(2)).settle(group)
+
+
+def test_no_prompt_twice_in_a_step_while_another_is_left() -> None:
+    """Over the ends of epochs and with prompts handed back; every prompt still comes as often as the others."""
+    sampler, seen = PromptSampler(prompts(10), alpha=0.0), Counter()
+    for step in range(30):
+        drawn = [sampler.draw()[0] for _ in range(7)]
+        assert len({prompt.id for prompt in drawn}) == 7, step
+        for place, prompt in enumerate(drawn):
+            outcome = Outcome.SURPLUS if place == 6 else Outcome.SELECTED
+            seen[prompt.id] += outcome is Outcome.SELECTED
+            sampler.settle(ended(prompt, "data", [True, False], outcome))
+    assert sampler.counts.repeated == 0
+    assert max(seen.values()) - min(seen.values()) <= 3
+
+
+def test_data_smaller_than_a_step_repeats_and_counts_it() -> None:
+    sampler = PromptSampler(prompts(3), alpha=0.0)
+    drawn = [sampler.draw()[0].id for _ in range(9)]
+    assert set(drawn[:3]) == {"p0", "p1", "p2"}
+    assert sampler.counts.repeated == 6
+
+
+def test_open_prompts_survive_a_restart() -> None:
+    sampler = PromptSampler(prompts(4), alpha=0.0)
+    drawn = [sampler.draw()[0].id for _ in range(3)]
+    again = PromptSampler(prompts(4), alpha=0.0)
+    again.load_state_dict(json.loads(json.dumps(sampler.state_dict())))
+    assert again.draw()[0].id not in drawn

@@ -75,7 +75,7 @@ def test_the_page_holds_a_thousand_in_five_megabytes(tmp_path: Path) -> None:
 
     def text(step: int, number: int, index: int) -> str:
         start = f"needle {step}/{number}/{index} </script><script>alert(1)</script> <think>"
-        return start + "é" * (200_000 if number == 3 else generator.randrange(20, 400))
+        return start + "é\n" * (200_000 if number == 3 else generator.randrange(20, 400))
 
     for step in (1, 2, 3):
         log.write(step, batch(step, 100, text))

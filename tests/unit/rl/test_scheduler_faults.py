@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import math
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -211,3 +213,22 @@ def test_slow_requests_and_rewards_time_out() -> None:
     assert any("no answer in time" in fault for fault in faults)
     assert any("no reward in time" in fault for fault in faults)
     assert len(batch.selected) == 8
+
+
+@pytest.mark.parametrize("reward", [float("inf"), float("-inf"), float("nan")])
+def test_a_reward_that_is_no_finite_number_is_a_fault(reward: float) -> None:
+    world = World(SEAMLESS, retry=RetryConfig(max_reward_attempts=2))
+
+    async def main() -> RolloutBatch:
+        scheduler, score = world.scheduler(), world.reward.score
+
+        async def sometimes(prompt, sample):
+            found = await score(prompt, sample)
+            return replace(found, reward=reward) if int(prompt.id) % 7 == 0 else found
+
+        world.reward.score = sometimes
+        return await scheduler.collect()
+
+    batch = run_in_virtual_time(main())
+    assert all(math.isfinite(reward) for group in batch.selected for reward in group.rewards)
+    assert any("no finite number" in group.fault for group in batch.groups)

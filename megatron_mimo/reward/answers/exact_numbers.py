@@ -6,6 +6,8 @@ from fractions import Fraction
 from megatron_mimo.reward.answers.text import TEXT_CLOSE, TEXT_OPEN
 
 MAX_EXPONENT = 5000
+MAX_ENDLESS = 200
+"""Characters of a decimal with dots at its end in which a period is looked for."""
 GROUP = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
 FRACTION = re.compile(rf"\\frac\s*{GROUP}\s*{GROUP}")
 REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot|overset\{\.\})\s*\{?(\d+)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?")
@@ -42,7 +44,8 @@ def unsigned(text: str) -> Fraction | None:
     if found := REPEATING.fullmatch(text):
         whole, plain, first, between, last = found.groups()
         return repeating(whole, plain, first + (between or "") + (last or ""))
-    if found := PARENTHESES.fullmatch(text) or ELLIPSIS.fullmatch(text):
+    is_endless = text.endswith(r"\ldots") and len(text) < MAX_ENDLESS
+    if found := PARENTHESES.fullmatch(text) or (ELLIPSIS.fullmatch(text) if is_endless else None):
         return repeating(*found.groups())
     if found := FRACTION.fullmatch(text):
         return quotient(rational(found[1]), rational(found[2]))
