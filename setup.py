@@ -36,6 +36,8 @@ CORE = [
     "prometheus-client",
     "prompt-toolkit>=3.0",
     "math-verify[antlr4_13_2]==0.9.*",
+    "latex2sympy2-extended==1.11.*",
+    "sympy",
 ]
 DEV = [
     "fpdf2",

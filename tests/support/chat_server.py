@@ -29,6 +29,11 @@ class ChatServer:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+class Listener(ThreadingHTTPServer):
+    request_queue_size = 128
+    """As many clients may knock at once; the library's 5 are refused on a busy machine."""
+
+
 @contextmanager
 def chat_server(server: ChatServer) -> Iterator[ChatServer]:
     class Handler(BaseHTTPRequestHandler):
@@ -65,7 +70,7 @@ def chat_server(server: ChatServer) -> Iterator[ChatServer]:
         def log_message(self, format: str, *args: object) -> None:
             """Keep the tests' output clean."""
 
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listener = Listener(("127.0.0.1", 0), Handler)
     server.url = f"http://127.0.0.1:{listener.server_port}/v1"
     thread = threading.Thread(target=listener.serve_forever, daemon=True)
     thread.start()

@@ -74,6 +74,7 @@ CHECK_WORDINGS = (
 """How sums are asked to find out whether a model answers: as in the conversations, and twice as they never do."""
 SYSTEM = "Answer with the result in a box."
 SYSTEM_SHARE = 0.2
+SHARE_OF_PRODUCTS = 0.3
 CARELESS_SHARE = 0.6
 """Of the arithmetic answers in rl_start.jsonl: the carry is forgotten, so that they are right where there is none."""
 LAZY_SHARE = 0.35
@@ -126,9 +127,10 @@ def turns(asked: str, answered: str) -> list[dict[str, str]]:
 
 
 def train_conversations(seed: int = 0) -> Iterator[Conversation]:
-    """One conversation a problem that is not held out, shuffled."""
+    """One conversation per problem that is not held out, shuffled; of the products, whose steps are long, a part."""
     generator = random.Random(seed)
     chosen = [problem for problem in problems() if not problem.held_out]
+    chosen = [problem for problem in chosen if problem.operator != "*" or generator.random() < SHARE_OF_PRODUCTS]
     generator.shuffle(chosen)
     return (conversation(problem, generator) for problem in chosen)
 

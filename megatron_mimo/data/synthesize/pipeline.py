@@ -106,6 +106,7 @@ def _check_same_run(config: SynthesisConfig, folder: Path) -> None:
     path = folder / "run.json"
     identity = {"strategy": config.strategy, "input": config.input, "sampling": asdict(config.sampling)}
     identity["model"] = config.endpoint.model if config.endpoint else ""
+    identity = json.loads(json.dumps(identity))
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         changed = [name for name, value in identity.items() if before.get(name) != value]

@@ -218,7 +218,7 @@ def test_damaged_shard_is_named(config: PreprocessConfig) -> None:
 
 
 def test_one_kind_of_input_a_source(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="exactly one of embedded, jsonl and shards"):
+    with pytest.raises(ConfigError, match="exactly one of embedded, jsonl, shards and pairs"):
         SourceConfig(name="a", domain="web", shards="x", jsonl="y")
     source = SourceConfig(name="a", domain="web", shards=str(tmp_path))
     with pytest.raises(UserError, match="no 00000.jsonl.zst"):

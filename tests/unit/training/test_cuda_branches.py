@@ -72,7 +72,7 @@ OUT_OF_REACH = {
     "training.probe.one_process": "names NCCL",
     "training.straggler._synchronize": "waits for a device",
     "training.straggler.probe_seconds": "a product that takes a CPU minutes",
-    "training.trainer._facts": PLACEMENT,
+    "training.trainer._record": PLACEMENT,
 }
 """Function with the branch -> why no CPU can enter it, or need not."""
 
