@@ -18,7 +18,7 @@ MODEL = ModelConfig(
 
 def record(step: int = 0, consumed_tokens: int = 0, **facts: Any) -> CheckpointRecord:
     """Of a run with a single stage named `one`."""
-    facts = {
+    values: dict[str, Any] = {
         "name": "unit",
         "model": MODEL,
         "stages": [StageRecord(name="one", seq_length=100, rotary_base=10_000, tokens=300, mixture="one.yaml")],
@@ -26,7 +26,7 @@ def record(step: int = 0, consumed_tokens: int = 0, **facts: Any) -> CheckpointR
         "tokenizer_folder": "nowhere",
         "progress": Progress(step, consumed_tokens, 0, step),
     } | facts
-    return CheckpointRecord(**facts)
+    return CheckpointRecord(**values)
 
 
 def write_checkpoint(folder: Path, step: int, **facts: Any) -> Path:

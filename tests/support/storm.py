@@ -143,11 +143,11 @@ class Storm:
         else:
             # To every process, as Slurm and terminals do, or to the ranks alone.
             number = signal.Signals[fault]
-            ranks_alone = [rank.pid for rank in started.ranks if rank.exitcode is None]
+            ranks_alone = [rank.pid for rank in started.ranks if rank.exitcode is None and rank.pid is not None]
             targets = [process.pid for process in alive] if self.random.random() < 0.5 else ranks_alone
             for process in targets:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(process or 0, number) if process else None
+                    os.kill(process, number)
         return True
 
     def _launch_again(self, started: Ranks) -> None:
