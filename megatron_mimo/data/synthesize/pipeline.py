@@ -106,9 +106,13 @@ def _check_same_run(config: SynthesisConfig, folder: Path) -> None:
     path = folder / "run.json"
     identity = {"strategy": config.strategy, "input": config.input, "sampling": asdict(config.sampling)}
     identity["model"] = config.endpoint.model if config.endpoint else ""
+    # As it is read back: JSON knows no tuples.
     identity = json.loads(json.dumps(identity))
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
+        # Settings that are newer than the folder had their default.
+        usual = json.loads(json.dumps(asdict(type(config.sampling)())))
+        before["sampling"] = usual | before.get("sampling", {})
         changed = [name for name, value in identity.items() if before.get(name) != value]
         if changed:
             raise UserError(f"{folder} holds responses made with another {changed[0]}: choose another synthesis.output")

@@ -211,7 +211,8 @@ def test_code_is_what_the_last_block_holds() -> None:
     query = Query("q", "?", "code", tests=["t"])
     verifier = CodeVerifier(Judge())
     assert verifier.verify(query, "```python\nx = 1\n```\nbetter:\n```python\nx = 2\n```").accepted
-    assert verifier.verify(query, "```python\nx = 2\n```\nno:\n```\nx = 1\n```").reason == "tests failed"
+    assert verifier.verify(query, "```python\nx = 2\n```\nno:\n```python\nx = 1\n```").reason == "tests failed"
+    assert verifier.verify(query, "```python\nx = 2\n```\nIt prints:\n```\n1\n```").accepted
     assert verifier.verify(query, "x = 2").reason == "no code block"
 
 
