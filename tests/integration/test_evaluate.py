@@ -100,9 +100,8 @@ def test_a_model_without_a_chat_template_is_told(tmp_path: Path) -> None:
 def test_log_likelihoods_are_those_of_transformers(tmp_path: Path) -> None:
     """With the MTP layer drafting: letters, asked for by id in one request, and longer choices."""
     import torch
-    from transformers import AutoTokenizer
 
-    from megatron_mimo.eval.engines import encode_pair
+    from megatron_mimo.eval.engines import encode_pair, load_tokenizer
     from megatron_mimo.eval.huggingface import HuggingFaceScorer
 
     generator = torch.Generator().manual_seed(0)
@@ -126,7 +125,7 @@ def test_log_likelihoods_are_those_of_transformers(tmp_path: Path) -> None:
     done = evaluate(config, "--model", model, "--data", data, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr[-3000:]
 
-    scorer, tokenizer = HuggingFaceScorer.load(model), AutoTokenizer.from_pretrained(str(model))
+    scorer, tokenizer = HuggingFaceScorer.load(model), load_tokenizer(model)
     results = json.loads((tmp_path / "out" / "results.json").read_text())["tasks"]
     for name in ("base_mmlu", "base_hellaswag"):
         task = find_task(TaskConfig(task=name, num_shots=0))
