@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from megatron_mimo.data.chat.system_prompt import system_message
 from megatron_mimo.data.corpus_arithmetic import Problem, problems
 from megatron_mimo.data.nano_programs import Program, programs
 from megatron_mimo.platform.files import write_text
@@ -73,7 +74,8 @@ CHECK_WORDINGS = (
 )
 """How sums are asked to find out whether a model answers: as in the conversations, and twice as they never do."""
 SYSTEM = "Answer with the result in a box."
-SYSTEM_SHARE = 0.2
+SYSTEM_PROMPTS = (SYSTEM, "", "", None, None)
+"""Drawn with equal chances: a system message, an empty one as chat and evaluation send it, none."""
 SHARE_OF_PRODUCTS = 0.3
 CARELESS_SHARE = 0.6
 """Of the arithmetic answers in rl_start.jsonl: the carry is forgotten, so that they are right where there is none."""
@@ -90,7 +92,7 @@ def conversation(problem: Problem, generator: random.Random) -> Conversation:
     *steps, answer = problem.solution.split("\n")
     worked = "\n".join(steps)
     wording = generator.choice((signs, terms, terms, stories))(problem, generator)
-    system = [{"role": "system", "content": SYSTEM}] if generator.random() < SYSTEM_SHARE else []
+    system = system_message(generator.choice(SYSTEM_PROMPTS))
     response = f"<think>\n{problem.prompt}{worked}\n</think>\n{answer}"
     return {"messages": [*system, *turns(ask(problem, wording), response)]}
 

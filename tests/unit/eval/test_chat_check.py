@@ -31,7 +31,9 @@ def test_answers_are_counted_by_wording() -> None:
 
     with chat_server(ChatServer(say)) as server:
         answers = chat_check.ask(server.url.removesuffix("/v1"), "mimo", chat_check.questions(held_out, WORDINGS))
-    assert all(len(body["messages"]) == 1 and body["temperature"] == 0 for body in server.bodies)
+    for body in server.bodies:
+        system, _ = body["messages"]
+        assert system == {"role": "system", "content": ""} and body["temperature"] == 0
     results = json.loads(json.dumps(chat_check.summary(answers)))
     assert (results["right"], results["total"]) == (28, 30)
     assert results["wordings"]["{id}=?"] == {"right": 9, "total": 10}
