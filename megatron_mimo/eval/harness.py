@@ -95,7 +95,7 @@ class Answers:
         self.used: dict[str, dict[str, Any]] = {}
         self.is_plain = evaluation.generation.template == "plain"
 
-    async def draw(self, asked: list[tuple[str, Sequence[str]]]) -> list[str]:
+    async def draw(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
         """Answers to (prompt, stop strings); a chat is its JSON. Raises UserError when the model stops answering."""
         return await self._all([self._one(prompt, tuple(stop)) for prompt, stop in asked])
 

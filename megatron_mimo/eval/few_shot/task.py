@@ -32,8 +32,8 @@ class FewShot(Task):
         self.name, self.files, self.split = form.name, form.files, form.split
         self.inner = form.inner() if form.inner else None
         if isinstance(self.inner, LiveCodeBench):
-            dates = {"first_date": self.config.first_date, "end_date": self.config.end_date}
-            self.inner = LiveCodeBench(runner=self.config.runner, **dates)
+            own = self.config
+            self.inner = LiveCodeBench(first_date=own.first_date, end_date=own.end_date, runner=own.runner)
         self.needs = self.inner.needs if self.inner else frozenset()
         self.version = f"1.{self.inner.version}" if self.inner else "1"
         self.num_shots = form.num_shots if self.config.num_shots is None else self.config.num_shots

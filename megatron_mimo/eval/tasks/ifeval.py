@@ -67,7 +67,7 @@ def count_without_data() -> bool:
         nltk.data.find("tokenizers/punkt_tab")
         return False
     except LookupError:
-        helpers = importlib.import_module(f"{RULES}.instructions_util")
+        helpers: Any = importlib.import_module(f"{RULES}.instructions_util")
     try:
         nltk.data.find("tokenizers/punkt_tab")  # importing the rules has fetched it
         return False

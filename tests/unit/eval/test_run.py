@@ -171,7 +171,7 @@ def test_a_base_models_answer_ends_before_a_question_of_its_own(tmp_path: Path) 
         folder = tmp_path / str(place)
         folder.mkdir()
         config = make_config(folder, stop=stop, limit=1, repetitions=1)
-        config.generation = GenerationConfig(template=template)
+        config.generation.template = template  # pyright: ignore[reportAttributeAccessIssue]
         run(config, Watched())
     assert "\nQuestion:" in asked[0] and asked[1:] == [("END",), ()]
 
