@@ -160,7 +160,7 @@ def filtered(items: Sequence[str], kinds: Mapping[str, str], name: str = "shown"
     its page.
     """
     name = "".join(sign if sign.isalnum() else "-" for sign in name)
-    buttons = {"": "all"} | kinds
+    buttons = {"": "all", **kinds}
     choices = [
         f'<input type="radio" name="{name}" id="{name}-{kind}"{"" if kind else " checked"}>'
         f'<label for="{name}-{kind}">{escape(words)}</label> '

@@ -46,7 +46,7 @@ def branch(run: Path, step: int, output_dir: Path) -> str:
 
 def _settings(path: Path, record: CheckpointRecord, output_dir: Path) -> dict[str, Any]:
     """Those of the run, for the new folder; what became of stages after the checkpoint is forgotten."""
-    settings = read_yaml(path) | {"output_dir": str(output_dir)}
+    settings: dict[str, Any] = read_yaml(path) | {"output_dir": str(output_dir)}
     for stage in settings.get("stages", [])[record.progress.stage :]:
         stage.pop("ended_after_tokens", None)
     return settings

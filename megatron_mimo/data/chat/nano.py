@@ -49,6 +49,10 @@ STORIES = {
         "There are {a} {things} in one box and {b} in another. How many {things} are there together?",
         "{name} finds {a} {things} and then {b} more. How many is that in all?",
         "{a} old and {b} new {things} stand on a shelf. How many {things} are there altogether?",
+        "There are {a} big and {b} small {things}. How many {things} is that together?",
+        "There are {a} {things} on the table and {b} on the floor. How many {things} are there in all?",
+        "{a} boys and {b} girls are in a class. How many children are there together?",
+        "{name} counts {a} white and {b} black {things}. How many are there altogether?",
         "{name} sold {a} {things} on Monday and {b} on Tuesday. How many together?",
     ),
     "-": (
