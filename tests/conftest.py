@@ -1,5 +1,6 @@
 """Fixtures that several test folders share."""
 
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -8,6 +9,9 @@ import pytest
 from support.tiny import make_tiny_data
 
 pytest_plugins = ["support.costs"]
+
+# A shell starts what it runs in the background with SIGINT ignored, and every program started from here would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no failure, and neither is a new example of an old fault: the examples are the same every time.
 hypothesis.settings.register_profile("no_deadline", deadline=None, derandomize=True)
