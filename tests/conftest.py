@@ -10,7 +10,7 @@ from support.tiny import make_tiny_data
 
 pytest_plugins = ["support.costs"]
 
-# A shell starts what it runs in the background with SIGINT ignored, and every program started from here would inherit it.
+# A shell starts programs in the background with SIGINT ignored, and those started from here would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no failure, and neither is a new example of an old fault: the examples are the same every time.
