@@ -31,7 +31,8 @@ test-distributed: install ## several processes over gloo, golden losses
 test-slow: install ## end to end: nano chain, vLLM, bad input, Slurm where it is installed
 	$(PYTEST) tests/integration
 
-test: lint test-unit test-distributed test-slow ## lint, then every test, fast ones first
+test: lint ## lint, then every test in one session, fast ones first
+	$(PYTEST) tests/unit tests/distributed tests/integration
 
 gpu-check: $(if $(PYTHON),,install) ## on a GPU machine: what of the GPU parts works there (PYTHON=... for the image's own)
 	$(or $(PYTHON),$(BIN)/python) tools/gpu_check.py
