@@ -26,6 +26,7 @@ WITHOUT_CONTAINER = {
     "datatrove": "an adapter for those who have it",
     "trafilatura": "another extractor to fall back on, for those who have it",
     "readability": "the same",
+    "nltk": "lm-evaluation-harness brings it, for those who have that",
 }
 FROM_IMAGE = {"torch", "numpy", "transformer_engine", "nvidia"}
 
