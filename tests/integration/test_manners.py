@@ -26,7 +26,7 @@ from support.processes import is_alive
 from support.tiny import tiny_tree, write_run
 
 pytestmark = pytest.mark.slow
-LIMIT_SECONDS = 100
+LIMIT_SECONDS = 300
 STEPS = 100_000
 """More than any of these runs makes."""
 
