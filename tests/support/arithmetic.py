@@ -4,15 +4,19 @@ import re
 
 
 def check_steps(steps: list[str]) -> None:
-    """Fail on a step that is not true: `7+8+0=15`, or `47*8=?` and later, with steps between, its result alone."""
-    asked = []
+    """Fail on a step that is not true: `7+8+0=15`, or `47*8=?` and later, with steps between, its result alone.
+
+    Steps side by side stand in columns: a result answers the question of its column.
+    """
+    asked: dict[int, str] = {}
     for step in steps:
-        left, _, right = step.partition("=")
-        if right == "?":
-            asked.append(left)
-        else:
-            expression, result = (left, right) if right else (asked[-1], left)
-            assert value(expression) == int(result), steps
+        for column, part in enumerate(step.split(" ")):
+            left, _, right = part.partition("=")
+            if right == "?":
+                asked[column] = left
+            else:
+                expression, result = (left, right) if right else (asked[column], left)
+                assert value(expression) == int(result), steps
 
 
 def value(expression: str) -> int:
