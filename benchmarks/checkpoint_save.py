@@ -167,7 +167,7 @@ def run_case(name: str, times: float) -> dict[str, float]:
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     with tempfile.TemporaryDirectory(prefix="checkpoint_save_") as folder:
         arguments = ["--worker", folder, "--case", name, "--times", str(times)]
-        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         run = subprocess.run(
             [*command, *arguments], check=True, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
         )
