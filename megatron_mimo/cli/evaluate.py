@@ -1,8 +1,8 @@
-"""Evaluate a model on benchmarks, or compare two evaluations.
+"""Evaluate a model on benchmarks.
 
     megatron-mimo evaluate CONFIG.yaml [key=value ...]
     megatron-mimo evaluate --preset report --model FOLDER|URL --data FOLDER [key=value ...]
-    megatron-mimo evaluate compare FIRST SECOND [--output comparison.html]
+    megatron-mimo compare FIRST SECOND [--output comparison.html]
     megatron-mimo evaluate tasks [--table]
 
 --model, --data and --output also override those of CONFIG.yaml. Answers and grades are kept under OUTPUT/cache: the
@@ -78,6 +78,16 @@ def read_config(arguments: list[str]) -> EvaluateConfig:
     )
 
 
+def comparison_parser() -> argparse.ArgumentParser:
+    """The options of `compare`."""
+    text = "Two evaluations, question by question: differences with intervals, and a page.\n\n"
+    parser = parser_of(text + "    megatron-mimo compare FIRST SECOND [--output comparison.html]")
+    parser.add_argument("first", type=Path, help="output folder or results.json")
+    parser.add_argument("second", type=Path, help="the one that it is compared with")
+    parser.add_argument("--output", type=Path, default=Path("comparison.html"), help="page (default comparison.html)")
+    return parser
+
+
 def run(config: EvaluateConfig) -> None:
     """Evaluate, write results and report."""
     from megatron_mimo.eval.session import evaluate_and_write
@@ -89,14 +99,10 @@ def run(config: EvaluateConfig) -> None:
 
 def compare(arguments: list[str]) -> None:
     """Print the paired comparison of two evaluations and write its page."""
+    options = comparison_parser().parse_intermixed_args(arguments)
     from megatron_mimo.eval.compare import compare_results, comparison_page, comparison_text, read_results
     from megatron_mimo.platform.files import write_text
 
-    parser = argparse.ArgumentParser(prog="megatron-mimo evaluate compare")
-    parser.add_argument("first", type=Path, help="output folder or results.json")
-    parser.add_argument("second", type=Path)
-    parser.add_argument("--output", type=Path, default=Path("comparison.html"))
-    options = parser.parse_intermixed_args(arguments)
     first, second = read_results(options.first), read_results(options.second)
     rows = compare_results(first, second)
     write_text(options.output, comparison_page(first, second, rows), errors="replace")

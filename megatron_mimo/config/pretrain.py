@@ -10,7 +10,7 @@ from megatron_mimo.config.stages import MTPLossWeight, SkippedData, StageConfig,
 
 @dataclass(kw_only=True)
 class PretrainConfig(RunConfig):
-    """One pre-training run: `python -m megatron_mimo.pretrain CONFIG.yaml` reads exactly this."""
+    """One pre-training run: `megatron-mimo pretrain CONFIG.yaml` reads exactly this."""
 
     start: StartConfig | None = None
     """Another run's weights to start from; null starts from random ones."""

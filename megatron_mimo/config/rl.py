@@ -14,7 +14,7 @@ RULES = "rules"
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    """Sampling of one rollout. Report: temperature 1.0, top-p 1.0."""
+    """Sampling of one rollout (report section 3.3): temperature 1.0, top-p 1.0."""
 
     max_new_tokens: int = 32_768
     temperature: float = 1.0
@@ -29,7 +29,7 @@ class GenerationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyLossConfig:
-    """Eq. 1 with nothing else by default."""
+    """Eq. 1 of the report with nothing else by default (report section 3.3)."""
 
     clip_ratio_low: float = 0.2
     clip_ratio_high: float = 0.28
@@ -100,7 +100,7 @@ class RetryConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutConfig:
-    """One step's rollout."""
+    """The rollout of one step (report sections 3.3 and 3.4.1)."""
 
     num_groups: int = 512
     """Prompts a batch."""
@@ -151,7 +151,7 @@ class RLDataConfig:
     max_prompt_tokens: int = 2048
     """Problems with longer prompts are left out, and counted."""
     easy_pool_alpha: float = 0.1
-    """Probability that a draw comes from the pool of solved prompts; 0 switches the pool off."""
+    """Probability that a draw comes from the pool of solved prompts; 0 switches the pool off (report section 3.3.2)."""
 
     def __post_init__(self) -> None:
         if not self.train:
@@ -183,9 +183,9 @@ class RewardConfig:
     functions: list[WeighedReward] = field(default_factory=list)
     """Several rewards, weighed and added; `rules` is the built-in one. Empty: one reward alone."""
     scheme: Literal["strict", "soft", "all_or_nothing"] = "strict"
-    """Of the code reward over difficulty levels (report section 3.2); `all_or_nothing` knows no levels."""
+    """Of the code reward over difficulty levels (report section 3.3.1); `all_or_nothing` knows no levels."""
     language_penalty: float = 0.0
-    """Off in the report, which warns of it."""
+    """Off in the report, which warns of it (report section 3.6)."""
     math_workers: int = 2
     math_limit_seconds: float = 10.0
     judge_slots: int = 1
@@ -263,7 +263,7 @@ class LengthBudget:
 
 @dataclass(kw_only=True)
 class RLConfig(RunConfig):
-    """One RL run: `python -m megatron_mimo.rl CONFIG.yaml` reads exactly this."""
+    """One RL run: `megatron-mimo rl CONFIG.yaml` reads exactly this. Recipe: section 3.3 of the report."""
 
     start: StartConfig
     data: RLDataConfig
@@ -271,11 +271,13 @@ class RLConfig(RunConfig):
     engine: EngineConfig = field(default_factory=EngineConfig)
     rollout: RolloutConfig = field(default_factory=lambda: RolloutConfig())
     scheduling: Literal["seamless", "static", "naive", "continuous", "asynchronous", "first_finished"] = "seamless"
+    """How rollouts are launched and ended: `seamless` is the report's engine, the others are what it is compared with
+    (report section 3.4.1)."""
     length_schedule: list[LengthBudget] = field(default_factory=list)
     """Report's 0530 release: 32K, 38K, 48K. Empty: rollout.generation.max_new_tokens throughout."""
     num_steps: int
     mini_batch_groups: int = 32
-    """Prompts a gradient update: 512 / 32 = 16 updates a step."""
+    """Prompts per gradient update: 512 / 32 = 16 updates per step (report section 3.3)."""
     on_policy: bool = False
     """One update over the whole batch a step (0530 release); mini_batch_groups is not used then."""
     micro_batch_tokens: int = 8192
@@ -285,6 +287,7 @@ class RLConfig(RunConfig):
     overlong_masking: bool = False
     """Leave samples cut at the budget out of the loss."""
     learning_rate: float = 1e-6
+    """Constant (report section 3.3)."""
     data_parallel_size: int = 1
     """Trainer ranks that hold the same part of the model, which `parallel` cuts."""
     keep_rollout_steps: int = 50

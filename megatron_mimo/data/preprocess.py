@@ -54,7 +54,7 @@ class TokenizerConfig:
 
 @dataclass(kw_only=True)
 class PreprocessConfig:
-    """One data folder: `megatron-mimo preprocess CONFIG.yaml` reads exactly this."""
+    """One data folder: `megatron-mimo data CONFIG.yaml` reads exactly this."""
 
     output_dir: str
     sources: list[SourceConfig]

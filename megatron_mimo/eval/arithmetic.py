@@ -40,7 +40,7 @@ class Accuracy:
 def read_problems(path: Path) -> list[Problem]:
     """Read a problem file; raises UserError naming the line that is not a problem."""
     if not path.is_file():
-        raise UserError(f"no held-out problems at {path}: make the data first (megatron-mimo preprocess)")
+        raise UserError(f"no held-out problems at {path}: make the data first (megatron-mimo data)")
     problems = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:

@@ -30,7 +30,7 @@ def read_held_out(folder: Path) -> dict[str, list[str]]:
     """Documents by source from `heldout/text/SOURCE.jsonl` of a data folder; raises UserError without any."""
     paths = sorted((folder / "heldout" / "text").glob("*.jsonl"))
     if not paths:
-        raise UserError(f"no held-out text in {folder}: make the data folder with megatron-mimo preprocess")
+        raise UserError(f"no held-out text in {folder}: make the data folder with megatron-mimo data")
     texts = {path.stem: [json.loads(line)["text"] for line in path.open(encoding="utf-8")] for path in paths}
     return {source: documents for source, documents in texts.items() if documents}
 

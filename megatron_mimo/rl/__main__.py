@@ -1,4 +1,4 @@
-"""RL post-training of MiMo: `python -m megatron_mimo.rl CONFIG.yaml [key=value ...]`.
+"""RL post-training of MiMo: `megatron-mimo rl CONFIG.yaml [key=value ...]`.
 
 One command starts trainer ranks, rollout engines and rewards under Ray, on this machine or on the Ray cluster that
 RAY_ADDRESS names. The run resumes by itself; exit codes as of pre-training.
@@ -9,10 +9,7 @@ import sys
 from pathlib import Path
 
 from megatron_mimo.config import RLConfig, load, to_yaml
-from megatron_mimo.model.serving import serving_warning
-from megatron_mimo.platform.run_lock import run_lock
 from megatron_mimo.training.launch import print_warnings, resume_command, run_program
-from megatron_mimo.training.number_format import with_number_format
 
 USAGE = """usage: megatron-mimo rl CONFIG.yaml [key=value ...] [--print-config]
   CONFIG.yaml     an RL configuration, for example examples/nano/rl.yaml
@@ -28,10 +25,14 @@ def main(arguments: list[str] | None = None) -> int:
 def run(arguments: list[str]) -> int:
     """Load the configuration and train, or print it."""
     config = load(RLConfig, [argument for argument in arguments if argument != "--print-config"])
+    # Imported late: torch takes seconds, in which a configuration can be refused; Ray's workers import this file again.
     if "--print-config" in arguments:
+        from megatron_mimo.training.number_format import with_number_format
+
         print(to_yaml(with_number_format(config)), end="")
         return 0
-    # Imported late: Ray's workers import this file again.
+    from megatron_mimo.model.serving import serving_warning
+    from megatron_mimo.platform.run_lock import run_lock
     from megatron_mimo.rl.loop import FINISHED, PREEMPTED
     from megatron_mimo.rl.run import train
     from megatron_mimo.training.disk import check_disk

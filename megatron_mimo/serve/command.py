@@ -14,10 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import UserError
-from megatron_mimo.convert.huggingface import is_chat_model
 from megatron_mimo.serve.chat_client import ChatForm, CompletionForm
-from megatron_mimo.serve.openai_server import curl_line, post, running_server, served_name
-from megatron_mimo.serve.speculative import mtp_speculative_config
 
 QUESTION, PROMPT = "What is 47+38?", "Question: 47+38=?"
 
@@ -64,6 +61,11 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def serve(options: argparse.Namespace, extra: list[str]) -> None:
     """Hold the server up until it is interrupted, or ask it once; raises UserError where it cannot start."""
+    # Imported late: torch takes seconds, which --help does not need.
+    from megatron_mimo.convert.huggingface import is_chat_model
+    from megatron_mimo.serve.openai_server import curl_line, post, running_server, served_name
+    from megatron_mimo.serve.speculative import mtp_speculative_config
+
     draft = mtp_speculative_config(options.model, options.num_drafts)
     log_path = options.log or Path(tempfile.mkdtemp(prefix="serve_")) / "vllm.log"
     print(f"starting vLLM on {options.model}, speculation: {draft or 'none'} (log: {log_path})", flush=True)

@@ -19,7 +19,7 @@ Report = Callable[[str], None]
 
 @dataclass(kw_only=True)
 class JobConfig:
-    """What `megatron-mimo preprocess CONFIG.yaml` reads; a file without the two parts is `tokenize` alone."""
+    """What `megatron-mimo data CONFIG.yaml` reads; a file without the two parts is `tokenize` alone."""
 
     output_dir: str | None = None
     """Folder of the tokenized data, and in `pipeline/` of what comes before it; each part may name its own."""
