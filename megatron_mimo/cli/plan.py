@@ -26,8 +26,9 @@ def run(options: argparse.Namespace) -> None:
     from megatron_mimo.model.layouts import check_request
     from megatron_mimo.model.plan_report import make_report, render
     from megatron_mimo.model.workload import Variant
+    from megatron_mimo.training.checkpoint_model import model_of
 
-    config = load(PretrainConfig, options.settings)
+    config = load(PretrainConfig, options.settings, model_of)
     gpu = find_gpu(options.gpu)
     check_request(config, options.gpus, gpu, options.mfu)
     variant = Variant(

@@ -36,8 +36,6 @@ _UNITS = (
     ("batch_size", "sequences"),
     ("_ratio", "a share from 0 to 1"),
     ("_share", "a share from 0 to 1"),
-    ("_threads", "threads"),
-    ("_workers", "processes"),
 )
 """Endings of names and what such a setting is counted in."""
 
@@ -151,13 +149,13 @@ def field_texts(config_class: type) -> dict[str, str]:
 def _unit(name: str, annotation: Any) -> str:
     """What a number is counted in, by the ending of its name."""
     kinds = {annotation, *typing.get_args(annotation)}
-    if not kinds & {int, float}:
+    if not kinds & {int, float} or name.startswith("num_"):
         return ""
     for ending, unit in _UNITS:
         if name == ending.removeprefix("_") or name.endswith(ending):
             words = name.removesuffix(ending).rsplit("_", 1)[-1]
             return unit.format(words)
-    return "a count" if name.startswith("num_") else ""
+    return ""
 
 
 def _report_section(text: str) -> str:

@@ -8,13 +8,15 @@ import asyncio
 import sys
 from pathlib import Path
 
-from megatron_mimo.config import RLConfig, load, to_yaml
+from megatron_mimo.config import RLConfig, load_with_origins
+from megatron_mimo.config.explain import explained_yaml
+from megatron_mimo.training.checkpoint_model import model_of
 from megatron_mimo.training.launch import print_warnings, resume_command, run_program
 
 USAGE = """usage: megatron-mimo rl CONFIG.yaml [key=value ...] [--print-config]
   CONFIG.yaml     an RL configuration, for example examples/nano/rl.yaml
   key=value       overrides: num_steps=50 rollout.num_groups=16 data.easy_pool_alpha=0
-  --print-config  print the resolved configuration and stop"""
+  --print-config  print the resolved configuration, with the place of each value, and stop"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,12 +26,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(arguments: list[str]) -> int:
     """Load the configuration and train, or print it."""
-    config = load(RLConfig, [argument for argument in arguments if argument != "--print-config"])
+    words = [argument for argument in arguments if argument != "--print-config"]
+    config, layers = load_with_origins(RLConfig, words, model_of)
     # Imported late: torch takes seconds, in which a configuration can be refused; Ray's workers import this file again.
     if "--print-config" in arguments:
         from megatron_mimo.training.number_format import with_number_format
 
-        print(to_yaml(with_number_format(config)), end="")
+        print(explained_yaml(config, with_number_format(config), layers), end="")
         return 0
     from megatron_mimo.model.serving import serving_warning
     from megatron_mimo.platform.run_lock import run_lock

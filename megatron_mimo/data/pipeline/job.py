@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import ConfigError, UserError, to_yaml
-from megatron_mimo.config.load import apply_override, from_tree, read_yaml
+from megatron_mimo.config.layers import apply_override, read_merged
+from megatron_mimo.config.load import from_tree
 from megatron_mimo.data.pipeline.config import PipelineConfig
 from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.plan import stages_of
@@ -36,7 +37,7 @@ class JobConfig:
 
 def load_job(path: str, overrides: list[str]) -> JobConfig:
     """Read the file strictly, options of readers and steps included; raises UserError naming file and key."""
-    tree = read_yaml(Path(path))
+    tree = read_merged(Path(path))
     for override in overrides:
         apply_override(tree, override)
     if "pipeline" not in tree and "tokenize" not in tree:

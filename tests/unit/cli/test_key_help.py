@@ -1,4 +1,4 @@
-"""`--help KEY` says what the dataclass says: default, unit, section of the report; for every setting of every command."""
+"""`--help KEY` says what the dataclass says, for every setting of every command, as do schemas and completion."""
 
 import dataclasses
 import json
