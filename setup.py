@@ -105,7 +105,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["megatron_mimo", "megatron_mimo.*"]),
-    package_data={"megatron_mimo.convert": ["remote_code/*.py"], "megatron_mimo.data.extract": ["block_model.npz"]},
+    package_data={
+        "megatron_mimo.convert": ["remote_code/*.py"],
+        "megatron_mimo.data.extract": ["block_model.npz"],
+        "megatron_mimo.recipes": ["*.yaml", "*/*.yaml", "README.md"],
+    },
     cmdclass={"build_py": BuildWithExamples},
     install_requires=CORE,
     ext_modules=EXTENSIONS,

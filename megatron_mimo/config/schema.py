@@ -38,7 +38,7 @@ def json_schema(config_class: Any, title: str) -> dict[str, Any]:
             definition["properties"][key] = _with_spelled_numbers(value) | _description(texts.get(key, ""))
     root = schema["$defs"].pop(config_class.__name__)
     root["properties"] = FILE_KEYS | root["properties"]
-    return {"$schema": DIALECT, "title": title} | root | {"$defs": schema["$defs"]}
+    return {"$schema": DIALECT} | root | {"title": title, "$defs": schema["$defs"]}
 
 
 def dataclasses_in(config_class: Any) -> dict[Any, None]:

@@ -62,7 +62,9 @@ def test_pages_and_sections_that_are_named_exist() -> None:
 def test_commands_that_are_named_exist() -> None:
     named = {(path, name) for path in tracked() for name in COMMAND.findall(path.read_text(errors="replace"))}
     assert len({name for _, name in named}) > 15
-    wrong = [f"{path.relative_to(ROOT)}: megatron-mimo {name}" for path, name in named if name not in {*COMMANDS, *OLD_NAMES}]
+    wrong = [
+        f"{path.relative_to(ROOT)}: megatron-mimo {name}" for path, name in named if name not in {*COMMANDS, *OLD_NAMES}
+    ]
     assert not wrong, wrong
 
 

