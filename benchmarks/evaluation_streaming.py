@@ -127,7 +127,7 @@ async def one_run(
     streaming: bool,
 ) -> Measured:  # fmt: skip
     """A whole run whose answers are all new: it has an output folder of its own."""
-    task = TaskConfig(task="math_500", repetitions=options.repetitions, max_tokens=options.max_tokens)
+    task = TaskConfig(task="math_500", repetitions=options.repetitions, max_new_tokens=options.max_tokens)
     with tempfile.TemporaryDirectory(prefix=name, dir=scratch) as output:
         config = EvaluateConfig(data=str(scratch), output=output, seed=seed, tasks=[task])
         (run,) = prepare(config, engine)

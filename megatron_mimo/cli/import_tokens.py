@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
         sources=sources_of(options),
         tokenizer=TokenizerConfig(path=str(options.tokenizer)),
         overwrite=options.overwrite,
-        num_workers=options.workers,
+        num_workers=options.num_workers,
     )
     manifest = preprocess(config, lambda line: print(line, flush=True))
     print(f"data folder ready: data.path={options.output} data.tokenizer={options.output / 'tokenizer'}")
@@ -61,7 +61,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--valid", action="append", default=[], metavar="NAME=PREFIX", help="pairs that are held out")
     parser.add_argument("--valid-share", type=float, default=0.002, help="else the last documents of every pair")
     parser.add_argument("--domain", default="web", help="domain of the sources in reports (default web)")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read pairs; 0 reads in this one")
+    parser.add_argument(
+        "--num-workers", "--workers", type=int, default=0, help="processes that read pairs; 0 reads in this one"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a folder that was made in another way")
     return parser
 

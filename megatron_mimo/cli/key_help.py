@@ -9,8 +9,9 @@ from typing import Any
 
 from megatron_mimo.cli.command import exit_code
 from megatron_mimo.cli.commands import COMMANDS
-from megatron_mimo.config.describe import ITEM, Setting, settings_of
+from megatron_mimo.config.describe import ITEM, Setting, dataclasses_in, settings_of
 from megatron_mimo.config.errors import UserError
+from megatron_mimo.config.renamed import old_names
 
 ALL = "keys"
 """In the place of KEY: list every one."""
@@ -42,11 +43,22 @@ def explain(command: str, key: str) -> str:
     ending = [setting for setting in settings if setting.key.endswith(f".{wanted}")]
     if ending:
         return "\n\n".join(details(setting, command) for setting in ending)
+    if renamed := _present_name(config_of(command), wanted):
+        return f"{wanted} is now called {renamed}\n\n{explain(command, renamed)}"
     last = {setting.key.rpartition(".")[2]: setting.key for setting in settings}
     near = difflib.get_close_matches(wanted, [setting.key for setting in settings], n=3)
     near += [last[name] for name in difflib.get_close_matches(wanted.rpartition(".")[2], last, n=3)]
     hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
     raise UserError(f"{command} has no setting {key}; {hint} megatron-mimo {command} --help {ALL} lists all")
+
+
+def _present_name(config_class: Any, key: str) -> str:
+    """The present name of a setting that had another one; empty where there is none."""
+    section, _, name = key.rpartition(".")
+    for found in dataclasses_in(config_class):
+        if name in old_names(found):
+            return f"{section}.{old_names(found)[name]}" if section else old_names(found)[name]
+    return ""
 
 
 def details(setting: Setting, command: str) -> str:

@@ -28,7 +28,6 @@ _UNITS = (
     ("_tflops_per_gpu", "TFLOP/s"),
     ("tokens", "tokens"),
     ("seq_length", "tokens"),
-    ("max_model_len", "tokens"),
     ("seconds", "seconds"),
     ("bytes", "bytes"),
     ("steps", "steps"),
@@ -94,6 +93,16 @@ def inner_class(annotation: Any) -> tuple[Any, bool]:
     if origin in (list, tuple):
         return inner_class(arguments[0])[0], True
     return None, False
+
+
+def dataclasses_in(config_class: Any) -> dict[Any, None]:
+    """The dataclass and all that its fields hold, in order."""
+    found: dict[Any, None] = {config_class: None}
+    for annotation in typing.get_type_hints(config_class).values():
+        inner, _ = inner_class(annotation)
+        if inner is not None:
+            found |= dataclasses_in(inner)
+    return found
 
 
 def in_words(annotation: Any) -> str:

@@ -34,6 +34,12 @@ class Layers:
         _forget(self.origins, key)
         self.origins |= dict.fromkeys(_leaves(yaml.safe_load(value), key), f"override {text}")
 
+    def rename(self, old: str, new: str) -> None:
+        """Origins of the values below a key that has got another name."""
+        moved = {key: place for key, place in self.origins.items() if key == old or key.startswith(f"{old}.")}
+        _forget(self.origins, old)
+        self.origins |= {new + key.removeprefix(old): place for key, place in moved.items()}
+
     def origin(self, key: str) -> str | None:
         """Where the value of a dotted key came from, of a section the first of its values; None: it was not given."""
         inside = (place for found, place in self.origins.items() if found.startswith(f"{key}."))

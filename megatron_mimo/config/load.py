@@ -13,13 +13,14 @@ import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 
 from megatron_mimo.config.errors import ConfigError, UserError
 from megatron_mimo.config.layers import Layers, apply_override, read_layers, read_yaml
 from megatron_mimo.config.model_from import ModelOf, fill_in_model
+from megatron_mimo.config.renamed import with_present_key, with_present_names
 
 __all__ = ["apply_override", "from_tree", "load", "load_with_origins", "read_yaml", "to_yaml"]
 
@@ -40,7 +41,8 @@ def load_with_origins(
     """The configuration, and the raw values with the places they came from. `model_of` reads `model: {from: PATH}`."""
     if not arguments:
         raise UserError(f"usage: CONFIG.yaml [key=value ...]   (the keys are those of {config_class.__name__})")
-    path, overrides = Path(arguments[0]), arguments[1:]
+    path = Path(arguments[0])
+    overrides = [with_present_key(config_class, override) for override in arguments[1:]]
     layers = read_layers(path)
     for override in overrides:
         layers.override(override)
@@ -60,6 +62,9 @@ def from_tree(
     `layers` adds the place in a base that the value came from.
     """
     try:
+        for old, new in with_present_names(config_class, tree):
+            if layers is not None:
+                layers.rename(old, new)
         return _build(config_class, tree, "")
     except UserError as error:
         fault = error.key if isinstance(error, ConfigError) else ""
@@ -93,7 +98,7 @@ def _build(annotation: Any, value: Any, key: str) -> Any:
 
 
 def _build_dataclass(config_class: Any, tree: dict[str, Any], key: str) -> Any:
-    prefix, hints = f"{key}." if key else "", typing.get_type_hints(config_class)
+    prefix, hints = f"{key}." if key else "", _hints(config_class)
     for name, value in tree.items():
         if name not in hints:
             near = difflib.get_close_matches(str(name), hints, n=1)
@@ -110,6 +115,12 @@ def _build_dataclass(config_class: Any, tree: dict[str, Any], key: str) -> Any:
         if not error.key.startswith(key):
             error.args = (f"{error} (in {key})",)
         raise
+
+
+def _hints(config_class: Any) -> dict[str, Any]:
+    """Types of the settings; class variables are none."""
+    hints = typing.get_type_hints(config_class)
+    return {name: hint for name, hint in hints.items() if hint is not ClassVar}
 
 
 def _cast(annotation: type, value: Any, key: str) -> Any:

@@ -48,10 +48,10 @@ class PretrainConfig(RunConfig):
                 way_out = f"the stages end after {self.total_tokens} tokens: name a place before, or leave it out"
                 raise ConfigError("skip_data.after_tokens", skipped.after_tokens, way_out)
         scores, hang = self.evaluation.scores, self.guard.hang_timeout_seconds
-        if scores and 0 < hang <= scores.limit_seconds:
+        if scores and 0 < hang <= scores.timeout_seconds:
             raise ConfigError(
-                "evaluation.scores.limit_seconds",
-                scores.limit_seconds,
+                "evaluation.scores.timeout_seconds",
+                scores.timeout_seconds,
                 f"must stay below guard.hang_timeout_seconds ({hang:g}), or the watchdog takes the wait for a hang",
             )
         if self.parallel.context_parallel_size > 1 and self.data.intra_document_attention:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from megatron_mimo.config.errors import ConfigError, require_at_least
 from megatron_mimo.config.judge import JudgeConfig
@@ -178,6 +178,7 @@ class WeighedReward:
 class RewardConfig:
     """Rule-based accuracy alone by default."""
 
+    RENAMED: ClassVar = {"math_workers": "num_math_workers", "math_limit_seconds": "math_timeout_seconds"}
     function: str = ""
     """`FILE.py:NAME`, a function (problem, response) that scores in place of the rules (reward/own.py)."""
     functions: list[WeighedReward] = field(default_factory=list)
@@ -186,8 +187,10 @@ class RewardConfig:
     """Of the code reward over difficulty levels (report section 3.3.1); `all_or_nothing` knows no levels."""
     language_penalty: float = 0.0
     """Off in the report, which warns of it (report section 3.6)."""
-    math_workers: int = 2
-    math_limit_seconds: float = 10.0
+    num_math_workers: int = 2
+    """Processes that compare mathematical answers."""
+    math_timeout_seconds: float = 10.0
+    """Processor time of one comparison; one that takes longer is a fault, not a wrong answer."""
     judge_slots: int = 1
     """Slots of the local judge; with judge_urls none is started."""
     judge: JudgeConfig = field(default_factory=JudgeConfig)
@@ -195,7 +198,7 @@ class RewardConfig:
     judge_urls: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        require_at_least(1, "reward", math_workers=self.math_workers, judge_slots=self.judge_slots)
+        require_at_least(1, "reward", num_math_workers=self.num_math_workers, judge_slots=self.judge_slots)
         require_at_least(0, "reward", language_penalty=self.language_penalty)
         if self.function and self.functions:
             raise ConfigError("reward.function", self.function, "name it in reward.functions, or leave those out")

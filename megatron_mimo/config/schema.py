@@ -4,14 +4,12 @@ Types and defaults come from msgspec, texts from config/describe.py. `required` 
 may come from its `base`, and the loader names what is missing in the end.
 """
 
-import dataclasses
 import inspect
-import typing
 from typing import Any
 
 import msgspec
 
-from megatron_mimo.config.describe import field_texts, inner_class
+from megatron_mimo.config.describe import dataclasses_in, field_texts
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SPELLED_NUMBER = {"type": "string", "pattern": r"^[-+]?[0-9._]+([eE][-+]?[0-9]+)?$"}
@@ -39,16 +37,6 @@ def json_schema(config_class: Any, title: str) -> dict[str, Any]:
     root = schema["$defs"].pop(config_class.__name__)
     root["properties"] = FILE_KEYS | root["properties"]
     return {"$schema": DIALECT} | root | {"title": title, "$defs": schema["$defs"]}
-
-
-def dataclasses_in(config_class: Any) -> dict[Any, None]:
-    """The dataclass and all that its fields hold, in order."""
-    found: dict[Any, None] = {config_class: None}
-    for annotation in typing.get_type_hints(config_class).values():
-        inner, _ = inner_class(annotation)
-        if inner is not None and dataclasses.is_dataclass(inner):
-            found |= dataclasses_in(inner)
-    return found
 
 
 def _description(text: str) -> dict[str, str]:

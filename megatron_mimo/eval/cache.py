@@ -32,12 +32,12 @@ def sample_key(
         "prompts": digest(*map(asked, problems)),
         "temperature": config.temperature,
         "top_p": config.top_p,
-        "max_tokens": config.max_tokens,
+        "max_tokens": config.max_new_tokens,
         "stop": config.stop,
         "seed": seed,
         "template": generation.template,
         "system_message": system_message(generation.system_prompt),
-        "max_model_len": generation.max_model_len,
+        "max_model_len": generation.seq_length,
     }
 
 

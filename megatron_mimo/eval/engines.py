@@ -174,7 +174,7 @@ class LocalEngine:
             ids,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            max_tokens=sampling.max_tokens,
+            max_tokens=sampling.max_new_tokens,
             seed=seed,
             stop=list(sampling.stop),
             stop_token_ids=self._stops,
@@ -221,7 +221,7 @@ class LocalEngine:
         register()
         on_gpu = torch.cuda.is_available()
         dtype: Any = compute_dtype(self._folder)
-        max_model_len: Any = self._config.max_model_len  # None: the model's own; vLLM's annotation forgets it
+        max_model_len: Any = self._config.seq_length  # None: the model's own; vLLM's annotation forgets it
         self._engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(
                 model=str(self._folder),
@@ -231,7 +231,7 @@ class LocalEngine:
                 max_model_len=max_model_len,
                 enforce_eager=not on_gpu,  # compiling takes longer than it gains on the CPU
                 enable_chunked_prefill=on_gpu,  # on CPU a prompt cut in two and a request's own seed end in an error
-                speculative_config=mtp_speculative_config(self._folder, self._config.num_drafts),
+                speculative_config=mtp_speculative_config(self._folder, self._config.num_speculative_tokens),
             )
         )
         return self

@@ -58,7 +58,7 @@ class TaskRun:
         return Sampling(
             temperature=self.config.temperature,
             top_p=self.config.top_p,
-            max_tokens=self.config.max_tokens,
+            max_new_tokens=self.config.max_new_tokens,
             stop=self.stop,
         )
 

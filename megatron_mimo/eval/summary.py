@@ -58,7 +58,7 @@ def task_results(run: TaskRun) -> dict[str, Any]:
     return {
         "task": run.config.task,
         "repetitions": run.config.repetitions,
-        "max_tokens": run.config.max_tokens,
+        "max_tokens": run.config.max_new_tokens,
         "temperature": run.config.temperature,
         "top_p": run.config.top_p,
         "runner": run.config.runner,

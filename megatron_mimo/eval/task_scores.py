@@ -77,6 +77,6 @@ class TaskScorer(Callback):
         try:
             export_checkpoint(folder / "weights", folder / "hf", Path(self.run.data.tokenizer))
             evaluate = dataclasses.replace(self.config.evaluate, model=str(folder / "hf"), output=str(self.folder))
-            return score_folder(evaluate, self.config.limit_seconds)
+            return score_folder(evaluate, self.config.timeout_seconds)
         except Exception as error:
             return f"{type(error).__name__}: {error}"

@@ -92,7 +92,7 @@ async def open_rewards(
     """Verifier processes and judge of a run, closed at the end. Raises SandboxUnavailable where programs would have to
     run without a sandbox, ConfigError for a function of one's own that cannot be loaded."""
     async with AsyncExitStack() as stack:
-        math = stack.enter_context(MathVerifier(config.math_workers, config.math_limit_seconds))
+        math = stack.enter_context(MathVerifier(config.num_math_workers, config.math_timeout_seconds))
         judge = None
         if RULES in config.weighed and any(problem.kind == "code" for problem in problems.values()):
             judge = await stack.enter_async_context(open_judge(config.judge_urls, config.local_judge))

@@ -72,7 +72,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="conversation in the chat template, or text to go on with (default: what the model was trained for)",
     )
     parser.add_argument("--system", default="", help="system prompt (default: empty)")
-    parser.add_argument("--max-tokens", type=int, help="longest answer (default: up to the end of the context)")
+    parser.add_argument(
+        "--max-new-tokens", "--max-tokens", dest="max_tokens", type=int, metavar="TOKENS",
+        help="longest answer (default: up to the end of the context)",
+    )  # fmt: skip
     parser.add_argument("--temperature", type=float, default=0.6)
     return parser.parse_args(arguments)
 
@@ -128,7 +131,7 @@ def _answer(url: str, form: Form, settings: dict[str, Any], line: str, sink: Tex
     except UserError as error:
         answer.content, note = "", f"{error}\n{_advice(str(error))}"
     if answer.end == "length":
-        note = "(cut off: --max-tokens, or the end of the model's context; /clear makes room)"
+        note = "(cut off: --max-new-tokens, or the end of the model's context; /clear makes room)"
     print(f"\n{note}" if note else "", file=sink, flush=True)
     if answer.content:
         form.keep(line, answer.content)

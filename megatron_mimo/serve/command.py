@@ -42,8 +42,9 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument(
-        "--num-drafts", type=int, help="tokens drafted a step (default: one for each MTP layer; 0: none)"
-    )
+        "--num-speculative-tokens", "--num-drafts", dest="num_drafts", type=int, metavar="TOKENS",
+        help="tokens drafted per step (default: one for each MTP layer; 0: none)",
+    )  # fmt: skip
     parser.add_argument(
         "--reasoning-parser",
         default="auto",
@@ -54,7 +55,10 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         "--prompt",
         help="line that --check and the curl line ask: a question for a chat model, a text to go on for a base model",
     )
-    parser.add_argument("--max-tokens", type=int, default=128, help="longest answer of --check")
+    parser.add_argument(
+        "--max-new-tokens", "--max-tokens", dest="max_tokens", type=int, default=128, metavar="TOKENS",
+        help="longest answer of --check",
+    )  # fmt: skip
     parser.add_argument("--check", action="store_true", help="ask one line, print the answer and stop")
     return parser.parse_args(arguments[:end]), arguments[end + 1 :]
 

@@ -48,7 +48,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "tokenizer": str(root / "tokenizer"),
             "max_prompt_tokens": 64,
         },
-        "reward": {"math_workers": 1},
+        "reward": {"num_math_workers": 1},
         "rollout": {"num_groups": 4, "samples_per_prompt": 8, "generation": {"max_new_tokens": 16}},
         "engine": {
             "num_engines": 1,

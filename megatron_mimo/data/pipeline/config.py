@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from megatron_mimo.config import ConfigError
 from megatron_mimo.config.errors import require_at_least
@@ -15,11 +15,13 @@ RESERVED_NAMES = {"done", "dropped", "failed", "inputs", "running", "slurm"}
 class LocalConfig:
     """Worker processes on this machine."""
 
-    workers: int = 1
+    RENAMED: ClassVar = {"workers": "num_workers"}
+
+    num_workers: int = 1
     """Processes; 0 runs every task in the calling process (to debug a step)."""
 
     def __post_init__(self) -> None:
-        require_at_least(0, "executor.local", workers=self.workers)
+        require_at_least(0, "executor.local", num_workers=self.num_workers)
 
 
 @dataclass(kw_only=True)

@@ -56,7 +56,7 @@ def make_executor(config: PipelineConfig) -> Executor:
     if config.executor.slurm is not None:
         return LocalExecutor(config, config.executor.slurm.cpus_per_task)
     assert config.executor.local is not None
-    return LocalExecutor(config, config.executor.local.workers)
+    return LocalExecutor(config, config.executor.local.num_workers)
 
 
 def unfinished(layout: Layout, stage: Stage, indices: Sequence[int]) -> list[int]:

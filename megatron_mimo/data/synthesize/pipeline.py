@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.config.errors import require_at_least
@@ -44,6 +44,7 @@ from megatron_mimo.platform.files import write_json
 class SynthesisConfig:
     """One strategy over one input."""
 
+    RENAMED: ClassVar = {"verify_workers": "num_verify_workers", "verify_seconds": "verify_timeout_seconds"}
     output: str
     """Folder of journals, shards and `synthesis.json`; an existing one is continued."""
     strategy: Literal["analysis", "solution", "general"]
@@ -64,12 +65,18 @@ class SynthesisConfig:
     source: str = "synthetic"
     """Source of the mixture that the documents belong to."""
     documents_per_shard: int = 10_000
-    verify_workers: int = 1
-    verify_seconds: float = 20.0
+    num_verify_workers: int = 1
+    verify_timeout_seconds: float = 20.0
     """Time limit of one verification; then its process is killed."""
 
     def __post_init__(self) -> None:
-        for name in ("responses_per_query", "keep_per_query", "documents_per_shard", "verify_workers", "max_queries"):
+        for name in (
+            "responses_per_query",
+            "keep_per_query",
+            "documents_per_shard",
+            "num_verify_workers",
+            "max_queries",
+        ):
             require_at_least(1, "synthesis", **{name: vars(self)[name]})
         if self.input == "nano" and self.strategy != "solution":
             raise ConfigError("synthesis.input", self.input, "the generated problems are for strategy: solution")
@@ -207,7 +214,7 @@ def _verify(queries: list[Query], config: SynthesisConfig, verifiers: dict[str, 
                 journal.append({"id": name, "accepted": False, "reason": verdict.reason})
         if not waiting:
             return
-        with VerifierPool(verifiers, config.verify_workers, config.verify_seconds) as pool:
+        with VerifierPool(verifiers, config.num_verify_workers, config.verify_timeout_seconds) as pool:
             verdicts = pool.verify_all((query, text) for _, query, text in waiting)
             for (name, _, _), verdict in zip(waiting, verdicts, strict=True):
                 if not verdict.undecided:

@@ -25,7 +25,7 @@ class AnnotationConfig:
     output: str
     """JSONL of annotations; an existing one is continued."""
     endpoint: EndpointConfig
-    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0, top_p=1.0, max_tokens=2048))
+    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0, top_p=1.0, max_new_tokens=2048))
     max_documents: int | None = None
 
     def __post_init__(self) -> None:

@@ -72,7 +72,7 @@ def write_data(folder: Path, count: int = 20) -> Path:
 
 def make_config(tmp_path: Path, **changes: Any) -> EvaluateConfig:
     data = write_data(tmp_path / "data")
-    task = TaskConfig(task="math_500", **{"repetitions": 2, "max_tokens": 64, **changes})
+    task = TaskConfig(task="math_500", **{"repetitions": 2, "max_new_tokens": 64, **changes})
     return EvaluateConfig(data=str(data), output=str(tmp_path / "out"), tasks=[task])
 
 
@@ -337,7 +337,7 @@ def test_presets_are_the_reports() -> None:
         "math_500": 1, "aime24": 32, "aime25": 32, "livecodebench_v5": 8, "livecodebench_v6": 8, "gpqa_diamond": 8,
         "supergpqa": 1, "mmlu_pro": 1, "ifeval": 8, "drop": 1,
     }  # fmt: skip
-    assert tasks["aime24"].max_tokens == 32768 and tasks["mmlu_pro"].max_tokens == 8192
+    assert tasks["aime24"].max_new_tokens == 32768 and tasks["mmlu_pro"].max_new_tokens == 8192
     assert {(task.temperature, task.top_p) for task in tasks.values()} == {(0.6, 0.95)}
     for name in PRESETS:
         EvaluateConfig(tasks=preset(name))
