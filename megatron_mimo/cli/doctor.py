@@ -38,7 +38,7 @@ NEEDED_DISK_BYTES = 3 << 30
 
 
 @dataclass(frozen=True)
-class Row:
+class Examined:
     """One finding."""
 
     part: str
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     return int(any(row.is_required and row.state == "missing" for row in rows))
 
 
-def text(rows: list[Row]) -> str:
+def text(rows: list[Examined]) -> str:
     """A line for each finding, with the way out below what is missing."""
     width = max(len(row.part) for row in rows)
     lines = []
@@ -80,29 +80,29 @@ def text(rows: list[Row]) -> str:
     return "\n".join([*lines, "", end])
 
 
-def python() -> list[Row]:
+def python() -> list[Examined]:
     """The interpreter; megatron_mimo/__init__.py refuses one that is too old before this is read."""
-    return [Row("Python", "ok", f"{platform.python_version()} at {sys.executable}", is_required=True)]
+    return [Examined("Python", "ok", f"{platform.python_version()} at {sys.executable}", is_required=True)]
 
 
-def packages() -> list[Row]:
+def packages() -> list[Examined]:
     """Packages that training needs, and those of single commands."""
     rows = [_package(name, module, "everything", is_required=True) for name, module in TRAINING.items()]
     return rows + [_package(name, module, users, is_required=False) for name, (module, users) in PARTS.items()]
 
 
-def _package(name: str, module: str, users: str, is_required: bool) -> Row:
+def _package(name: str, module: str, users: str, is_required: bool) -> Examined:
     from importlib.metadata import PackageNotFoundError, version
 
     if not is_installed(module):
-        return Row(name, "missing", f"not installed; needed by: {users}", way_out(module), is_required)
+        return Examined(name, "missing", f"not installed; needed by: {users}", way_out(module), is_required)
     try:
-        return Row(name, "ok", version(name), is_required=is_required)
+        return Examined(name, "ok", version(name), is_required=is_required)
     except PackageNotFoundError:
-        return Row(name, "ok", "version unknown (built into this environment)", is_required=is_required)
+        return Examined(name, "ok", "version unknown (built into this environment)", is_required=is_required)
 
 
-def drafting() -> list[Row]:
+def drafting() -> list[Examined]:
     """Whether vLLM finds the plugin that several MTP layers need."""
     if not is_installed("vllm"):
         return []
@@ -111,11 +111,11 @@ def drafting() -> list[Row]:
     try:
         check_plugin_is_installed()
     except UserError as error:
-        return [Row("vLLM plugin", "missing", "not registered", str(error))]
-    return [Row("vLLM plugin", "ok", "registered")]
+        return [Examined("vLLM plugin", "missing", "not registered", str(error))]
+    return [Examined("vLLM plugin", "ok", "registered")]
 
 
-def device() -> list[Row]:
+def device() -> list[Examined]:
     """GPUs, or the CPU and its bf16."""
     if not is_installed("torch"):
         return []
@@ -126,43 +126,47 @@ def device() -> list[Row]:
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
         return [
-            Row("GPUs", "ok", f"{count} x {torch.cuda.get_device_name(0)}", "examine them: megatron-mimo gpu-check")
+            Examined(
+                "GPUs", "ok", f"{count} x {torch.cuda.get_device_name(0)}", "examine them: megatron-mimo gpu-check"
+            )
         ]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     has_bf16, reason = cpu_bf16()
     format_name = "bf16 in hardware" if has_bf16 else f"no bf16 in hardware, so training uses fp32 ({reason})"
     return [
-        Row("GPUs", "note", "none: CPU training, which suits the nano size"),
-        Row("CPU", "ok", f"{cores} cores, {cpu_model_and_flags(CPUINFO)[0]}; {format_name}"),
+        Examined("GPUs", "note", "none: CPU training, which suits the nano size"),
+        Examined("CPU", "ok", f"{cores} cores, {cpu_model_and_flags(CPUINFO)[0]}; {format_name}"),
     ]
 
 
-def judge() -> list[Row]:
+def judge() -> list[Examined]:
     """Whether a sandbox can be opened, by opening one."""
     from megatron_mimo.judge import JudgePool
 
     try:
         with JudgePool():
-            row = Row("sandbox", "ok", "bubblewrap opens one: rl on code, evaluate on code, judge")
+            row = Examined("sandbox", "ok", "bubblewrap opens one: rl on code, evaluate on code, judge")
     except UserError as error:
-        row = Row("sandbox", "missing", "needed by: judge, rl and evaluate on code", str(error))
+        row = Examined("sandbox", "missing", "needed by: judge, rl and evaluate on code", str(error))
     compiler = shutil.which("g++")
-    missing = Row("g++", "missing", "needed by: judge on C++ solutions", "Debian, Ubuntu: apt-get install g++")
-    return [row, Row("g++", "ok", compiler) if compiler else missing]
+    missing = Examined("g++", "missing", "needed by: judge on C++ solutions", "Debian, Ubuntu: apt-get install g++")
+    return [row, Examined("g++", "ok", compiler) if compiler else missing]
 
 
-def space() -> list[Row]:
+def space() -> list[Examined]:
     """Memory and disk."""
     free = shutil.disk_usage(Path.cwd()).free
     disk: State = "ok" if free >= NEEDED_DISK_BYTES else "note"
     advice = "" if disk == "ok" else "the quick start needs about 3 GB: work in another folder"
-    rows = [Row("disk", disk, f"{free / 2**30:.0f} GiB free in {Path.cwd()}", advice)]
+    rows = [Examined("disk", disk, f"{free / 2**30:.0f} GiB free in {Path.cwd()}", advice)]
     if is_installed("psutil"):
         import psutil
 
         memory = psutil.virtual_memory()
-        rows.append(Row("memory", "ok", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB available"))
+        rows.append(
+            Examined("memory", "ok", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB available")
+        )
     return rows
 
 
-LOOKS: tuple[Callable[[], list[Row]], ...] = (python, packages, drafting, device, judge, space)
+LOOKS: tuple[Callable[[], list[Examined]], ...] = (python, packages, drafting, device, judge, space)

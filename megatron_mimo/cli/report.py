@@ -4,9 +4,7 @@ import argparse
 from pathlib import Path
 
 from megatron_mimo.cli.command import exit_code, parser_of
-
-TIMELINE = "timeline.json"
-"""An RL run's folder has it (rl/trace.py)."""
+from megatron_mimo.rl.rows import TIMELINE
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from megatron_mimo.platform import page
 from megatron_mimo.platform.files import write_text
 from megatron_mimo.platform.formats import format_seconds
 from megatron_mimo.rl.gantt import gantt
-from megatron_mimo.rl.trace import METRICS, TIMELINE, read_rows
+from megatron_mimo.rl.rows import METRICS, TIMELINE, read_rows
 from megatron_mimo.training.charts import Series, line_chart
 
 Row = dict[str, Any]

@@ -10,10 +10,11 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from megatron_mimo.platform.files import write_json, write_text
 from megatron_mimo.platform.formats import format_seconds
+from megatron_mimo.rl.report import write_report
+from megatron_mimo.rl.rollout_page import write_rollout_page
+from megatron_mimo.rl.rows import METRICS, TIMELINE, read_rows
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch
 from megatron_mimo.rl.step_record import StepRecord, ValidationRecord, scalars
-
-METRICS, TIMELINE = "metrics.jsonl", "timeline.json"
 
 
 class Trace:
@@ -82,9 +83,6 @@ class Trace:
         """Write the report; a picture that cannot be drawn must not end a run."""
         self._board.close()
         try:
-            from megatron_mimo.rl.report import write_report
-            from megatron_mimo.rl.rollout_page import write_rollout_page
-
             self.say(f"report: {write_report(self._output_dir)}")
             if rollouts := write_rollout_page(self._output_dir):
                 self.say(f"rollouts to read: {rollouts}")
@@ -104,18 +102,6 @@ class Trace:
             return
         kept = [row for row in read_rows(path) if row["step"] <= step] if step else []
         write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics file in order; a last line that a crash cut off is left out."""
-    rows = []
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-    return rows
 
 
 def timeline(step: int, batch: RolloutBatch) -> dict[str, Any]:

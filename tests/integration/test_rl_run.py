@@ -15,7 +15,7 @@ import yaml
 
 from megatron_mimo.convert.hf_import import import_checkpoint
 from megatron_mimo.rl.problems.problem import Problem, write_problems
-from megatron_mimo.rl.trace import read_rows
+from megatron_mimo.rl.rows import read_rows
 from support.known_models import MODEL, coin_model
 from support.launch import python
 from support.patience import patience
