@@ -12,6 +12,7 @@ from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 from megatron_mimo.config import OptimizerConfig, PrecisionConfig
 from megatron_mimo.model.gpt import MTPGPTModel
 from megatron_mimo.model.precision import DTYPES
+from megatron_mimo.training.optimizer_shards import ResumableDistributedOptimizer, ShardwiseOptimizer
 
 
 def wrap_data_parallel(chunks: list[MTPGPTModel], overlap: bool | None = None) -> list[DistributedDataParallel]:
@@ -67,20 +68,6 @@ def _one_or_all(functions: list[Any]) -> Any:
     return functions if len(functions) > 1 else functions[0]
 
 
-class ResumableDistributedOptimizer(DistributedOptimizer):
-    """DistributedOptimizer whose torch AdamW states survive a load.
-
-    megatron-core sets Adam's `step` apart from the sharded states, but walks over it as one of them, and its loader
-    leaves one shared `step` tensor in every state, which each parameter's update would advance.
-    """
-
-    def _set_main_param_and_optimizer_states(self, model_param: torch.nn.Parameter, tensors: dict[str, Any]) -> None:
-        group_index, group_order = self.model_param_group_index_map[model_param]
-        state = self.optimizer.state[self.optimizer.param_groups[group_index]["params"][group_order]]
-        state["step"] = state["step"].clone()
-        super()._set_main_param_and_optimizer_states(model_param, tensors | {"step": state["step"]})
-
-
 def build_optimizer(
     chunks: list[DistributedDataParallel], config: OptimizerConfig, precision: PrecisionConfig
 ) -> MegatronOptimizer:
@@ -105,6 +92,7 @@ def build_optimizer(
         # megatron-core leaves this to its own learning-rate scheduler.
         group["weight_decay"] = config.weight_decay * group["wd_mult"]
     for part in distributed_parts(optimizer):
+        part.__class__ = ShardwiseOptimizer
         if isinstance(part.optimizer, torch.optim.AdamW):
             part.__class__ = ResumableDistributedOptimizer
             _prepare_torch_adamw(part.optimizer)

@@ -184,3 +184,11 @@ def test_a_damaged_checkpoint_is_passed_over(twelve_steps: Path, tmp_path: Path,
     assert "passing over the damaged checkpoint" in run.stderr
     assert "does not match its checksum" in run.stderr
     assert "step_00000008: step 8," in run.stdout
+
+
+def test_every_rank_writes_an_equal_part(twelve_steps: Path) -> None:
+    """Of the weights as of the optimizer; the file names say who wrote them."""
+    written = [0, 0]
+    for file in (twelve_steps / "run" / "checkpoints" / "step_00000012").glob("*.distcp"):
+        written[int(file.name.split("_")[2])] += file.stat().st_size
+    assert min(written) > 0.9 * max(written)

@@ -15,62 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from megatron_mimo.data.chat.nano_wordings import SYMBOLS, draw
 from megatron_mimo.data.chat.system_prompt import system_message
 from megatron_mimo.data.corpus_arithmetic import Problem, problems
 from megatron_mimo.data.nano_programs import Program, programs
 from megatron_mimo.platform.files import write_text
 
-SYMBOLS = ("What is {id}?", "Please work out {id}.", "{id}=?", "Compute {id} for me.", "{id}", "{a} {operator} {b} = ?")
-"""Wordings with the operator as a sign; the first is the one of heldout.jsonl."""
-FRAMES = (
-    "What is {term}?",
-    "How much is {term}?",
-    "Please tell me {term}.",
-    "{term}?",
-    "Do you know how much {term} makes?",
-    "I would like to know what {term} comes to.",
-    "Could you work out {term} for me?",
-    "Say what {term} gives.",
-    "Hello! What does {term} make?",
-    "Find {term}, please.",
-    "My question is this: {term}.",
-    "Can you give me {term}? Thanks.",
-)
-TERMS = {
-    "+": ("{a} plus {b}", "{a} plus {b}", "the sum of {a} and {b}", "the total of {a} and {b}"),
-    "-": ("{a} minus {b}", "{a} minus {b}", "the difference between {a} and {b}", "{a} less {b}"),
-    "*": ("{a} times {b}", "{a} times {b}", "the product of {a} and {b}", "{a} multiplied by {b}"),
-}
-"""By operator: what the frames ask for."""
-STORIES = {
-    "+": (
-        "Add {a} and {b}.",
-        "{name} has {a} {things} and gets {b} more. How many {things} does {name} have now?",
-        "There are {a} {things} in one box and {b} in another. How many {things} are there together?",
-        "{name} finds {a} {things} and then {b} more. How many is that in all?",
-        "{a} old and {b} new {things} stand on a shelf. How many {things} are there altogether?",
-        "There are {a} big and {b} small {things}. How many {things} is that together?",
-        "There are {a} {things} on the table and {b} on the floor. How many {things} are there in all?",
-        "{a} boys and {b} girls are in a class. How many children are there together?",
-        "{name} counts {a} white and {b} black {things}. How many are there altogether?",
-        "{name} sold {a} {things} on Monday and {b} on Tuesday. How many together?",
-    ),
-    "-": (
-        "Take {b} away from {a}.",
-        "{name} has {a} {things} and gives {b} away. How many {things} are left?",
-        "There are {a} {things} in a box. {name} takes {b} out. How many remain?",
-        "Of {a} {things} {b} are lost. How many {things} are left?",
-    ),
-    "*": (
-        "Multiply {a} by {b}.",
-        "{name} has {a} boxes with {b} {things} each. How many {things} does {name} have?",
-        "There are {a} shelves, and {b} {things} on each of them. How many {things} are there?",
-        "{name} buys {b} {things} on each of {a} days. How many is that?",
-    ),
-}
-"""By operator."""
-NAMES = ("Ada", "Ben", "Mei", "Omar", "Lena", "Raj", "Tom", "Yuki")
-THINGS = ("coins", "books", "pens", "cups", "stones", "cards", "eggs", "shells", "nuts", "plates")
 CHECK_WORDINGS = (
     "{id}=?",
     "Can you tell me what {a} plus {b} is?",
@@ -95,27 +45,10 @@ def conversation(problem: Problem, generator: random.Random) -> Conversation:
     """One question and its worked answer."""
     *steps, answer = problem.solution.split("\n")
     worked = "\n".join(steps)
-    wording = generator.choice((signs, terms, terms, stories))(problem, generator)
+    wording = draw(problem, generator)
     system = system_message(generator.choice(SYSTEM_PROMPTS))
     response = f"<think>\n{problem.prompt}{worked}\n</think>\n{answer}"
     return {"messages": [*system, *turns(ask(problem, wording), response)]}
-
-
-def signs(problem: Problem, generator: random.Random) -> str:
-    return generator.choice(SYMBOLS)
-
-
-def terms(problem: Problem, generator: random.Random) -> str:
-    """A question with the operator as a word: any term in any frame."""
-    return generator.choice(FRAMES).format(term=generator.choice(TERMS[problem.operator]))
-
-
-def stories(problem: Problem, generator: random.Random) -> str:
-    """A question that names no operator, about anybody and anything."""
-    told = generator.choice(STORIES[problem.operator])
-    for place, choices in (("{name}", NAMES), ("{things}", THINGS)):
-        told = told.replace(place, generator.choice(choices))
-    return told
 
 
 def ask(problem: Problem, wording: str) -> str:
