@@ -74,7 +74,7 @@ def check_date(key: str, value: str | None) -> None:
 
 
 @dataclass(kw_only=True)
-class GenerationConfig:
+class EvalGenerationConfig:
     """How the model is run and asked."""
 
     RENAMED: ClassVar = {"num_drafts": "num_speculative_tokens", "max_model_len": "seq_length"}
@@ -118,7 +118,7 @@ class EvaluateConfig:
     """Folder of the answers, the results and the report."""
     seed: int = 1234
     tasks: list[TaskConfig] = field(default_factory=list)
-    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    generation: EvalGenerationConfig = field(default_factory=EvalGenerationConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     judge_urls: list[str] = field(default_factory=list)
     """Judge servers; empty: judge on this machine."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from megatron_mimo.config import UserError
-from megatron_mimo.config.eval import EvaluateConfig, GenerationConfig
+from megatron_mimo.config.eval import EvalGenerationConfig, EvaluateConfig
 from megatron_mimo.data.chat.system_prompt import system_message
 from megatron_mimo.data.endpoint import Completion, Endpoint, EndpointConfig, Message, RequestFailed, Sampling
 from megatron_mimo.data.tokenizer import TURN_END_TOKEN
@@ -61,7 +61,7 @@ def make_engine(config: EvaluateConfig) -> Engine:
 class EndpointEngine:
     """An OpenAI-compatible endpoint: chats in its own chat template, or plain texts through its `completions`."""
 
-    def __init__(self, url: str, name: str, config: GenerationConfig) -> None:
+    def __init__(self, url: str, name: str, config: EvalGenerationConfig) -> None:
         """Asks the endpoint for its model's name where none is set; raises UserError when it is silent."""
         from megatron_mimo.serve.chat_client import find_model
 
@@ -103,7 +103,7 @@ class EndpointEngine:
 class LocalEngine:
     """vLLM with the model's MTP layers drafting, on the weights of a folder, whose own code is run."""
 
-    def __init__(self, folder: Path, name: str, config: GenerationConfig) -> None:
+    def __init__(self, folder: Path, name: str, config: EvalGenerationConfig) -> None:
         """Raises UserError where the folder holds no model or no tokenizer."""
         from megatron_mimo.serve.speculative import read_model_config
 

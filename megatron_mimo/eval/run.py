@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from megatron_mimo.config import UserError
-from megatron_mimo.config.eval import EvaluateConfig, GenerationConfig, TaskConfig
+from megatron_mimo.config.eval import EvalGenerationConfig, EvaluateConfig, TaskConfig
 from megatron_mimo.data.endpoint import Completion, RequestFailed, Sampling
 from megatron_mimo.eval.cache import Store, grade_id, grade_key, open_store, sample_key
 from megatron_mimo.eval.engines import Engine, token_counter
-from megatron_mimo.eval.protocol import Benchmark, GradeFault, Graders, Problem
+from megatron_mimo.eval.protocol import Benchmark, EvalProblem, GradeFault, Graders
 from megatron_mimo.eval.records import MissingFile
 from megatron_mimo.eval.registry import find_task, load_problems
 
@@ -34,7 +34,7 @@ class TaskRun:
 
     config: TaskConfig
     task: Benchmark
-    problems: list[Problem]
+    problems: list[EvalProblem]
     store: Store
     refused: int = 0
     faults: int = 0
@@ -68,7 +68,7 @@ class Job:
     """One answer to draw."""
 
     run: TaskRun
-    problem: Problem
+    problem: EvalProblem
     repetition: int
 
     @property
@@ -109,7 +109,7 @@ def prepare(config: EvaluateConfig, engine: Engine, say: Say = print) -> list[Ta
     return runs
 
 
-async def ask(engine: Engine, problem: Problem, sampling: Sampling, seed: int) -> Completion:
+async def ask(engine: Engine, problem: EvalProblem, sampling: Sampling, seed: int) -> Completion:
     """An answer to messages, the continuation of a text, or log-likelihoods as a JSON list. Raises as the engine."""
     if problem.pairs:
         nats = await engine.log_likelihoods(problem.pairs)
@@ -249,7 +249,7 @@ class Pipeline:
             self.say(f"{self._done} of {self._total} answers, {len(self._grading)} being graded")
 
 
-def stops(task: TaskConfig, generation: GenerationConfig) -> Iterable[str]:
+def stops(task: TaskConfig, generation: EvalGenerationConfig) -> Iterable[str]:
     """Texts that end an answer: the configured ones; of a base model's plain prompts the cues of a next question."""
     if task.stop is not None:
         return task.stop

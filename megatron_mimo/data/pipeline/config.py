@@ -86,7 +86,7 @@ class ExecutorConfig:
 
 
 @dataclass(kw_only=True)
-class StageConfig:
+class PipelineStageConfig:
     """Documents from a reader or from earlier stages, through steps, into shards; or a global deduplication."""
 
     name: str
@@ -122,7 +122,7 @@ class PipelineConfig:
     num_tasks: int = 1
     """Tasks of the stages that read files; each takes its share of them."""
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
-    stages: list[StageConfig]
+    stages: list[PipelineStageConfig]
     overwrite: bool = False
     """Start anew in a folder that was made with other settings."""
 

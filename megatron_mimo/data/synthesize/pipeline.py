@@ -30,9 +30,9 @@ from megatron_mimo.data.synthesize.queries import (
 )  # fmt: skip
 from megatron_mimo.data.synthesize.verify import (
     CodeVerifier,
-    MathVerifier,
+    MathResponseVerifier,
     OpenVerifier,
-    Verdict,
+    ResponseVerdict,
     Verifier,
     check_whole,
 )
@@ -96,7 +96,7 @@ def synthesize(config: SynthesisConfig, verifiers: dict[str, Verifier] | None = 
     next run takes both up again.
     """
     folder = Path(config.output)
-    known: dict[str, Verifier] = {"math": MathVerifier(), "open": OpenVerifier(), "code": CodeVerifier()}
+    known: dict[str, Verifier] = {"math": MathResponseVerifier(), "open": OpenVerifier(), "code": CodeVerifier()}
     known |= verifiers or {}
     queries = list(itertools.islice(_queries(config), config.max_queries))
     _check_same_run(config, folder)
@@ -204,7 +204,7 @@ def _verify(queries: list[Query], config: SynthesisConfig, verifiers: dict[str, 
                 continue
             record = responses[name]
             verdict = (
-                Verdict(False, record["error"])
+                ResponseVerdict(False, record["error"])
                 if "error" in record
                 else check_whole(record["text"], record["finish_reason"])
             )

@@ -22,9 +22,9 @@ from megatron_mimo.data.synthesize.queries import Query, analysis_queries, nano_
 from megatron_mimo.data.synthesize.verify import (
     ACCEPTED,
     CodeVerifier,
-    MathVerifier,
+    MathResponseVerifier,
     OpenVerifier,
-    Verdict,
+    ResponseVerdict,
     check_whole,
 )
 from megatron_mimo.data.synthesize.workers import VerifierPool
@@ -35,12 +35,12 @@ from support.patience import patience
 class SumVerifier:
     """Stands in for Math-Verify, whose import takes seconds."""
 
-    def verify(self, query: Query, response: str) -> Verdict:
+    def verify(self, query: Query, response: str) -> ResponseVerdict:
         if "hang" in response:
             time.sleep(3600)
         if "die" in response:
             os._exit(1)
-        return ACCEPTED if response.endswith(f"={query.answer}") else Verdict(False, "wrong answer")
+        return ACCEPTED if response.endswith(f"={query.answer}") else ResponseVerdict(False, "wrong answer")
 
 
 def answer(body: dict[str, Any]) -> str:
@@ -199,7 +199,7 @@ def test_hanging_and_dying_verifiers_cost_one_response_each() -> None:
     ],
 )
 def test_boxed_answers(gold: str, response: str, reason: str) -> None:
-    verdict = MathVerifier().verify(Query("q", "?", "math", answer=gold), response)
+    verdict = MathResponseVerifier().verify(Query("q", "?", "math", answer=gold), response)
     assert (verdict.accepted, verdict.reason) == (reason == "", reason)
 
 
