@@ -8,7 +8,6 @@ environment variable MEGATRON_MIMO_JUDGE_TOKEN, for the clients too. docs/judge.
 
 import argparse
 import os
-import sys
 
 from megatron_mimo.cli.command import exit_code, parser_of
 
@@ -45,6 +44,6 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--slots", type=int, default=0, help="programs at a time (default: one a core)")
     parser.add_argument("--max-queue", type=int, default=1024, help="solutions that may wait (default 1024)")
-    parser.add_argument("--python", default=sys.executable, help="interpreter of Python solutions")
+    parser.add_argument("--python", default="", help="interpreter of Python solutions (default: this one)")
     parser.add_argument("--packages", nargs="*", default=[], help="folders with packages that solutions may import")
     return parser

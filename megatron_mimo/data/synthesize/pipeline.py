@@ -53,7 +53,8 @@ class SynthesisConfig:
     endpoint: EndpointConfig | None = None
     """Without one, a query is answered by its own known solution: the offline source."""
     sampling: Sampling = field(default_factory=Sampling)
-    responses_per_query: int = 4
+    responses_per_query: int = 0
+    """Answers asked for each query; 0: 4 from an endpoint, and 1 where the known solution is the only answer."""
     keep_per_query: int = 1
     """At most so many verified responses of a query become documents."""
     min_reasoning_depth: float = 4.0
@@ -70,13 +71,8 @@ class SynthesisConfig:
     """Time limit of one verification; then its process is killed."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "responses_per_query",
-            "keep_per_query",
-            "documents_per_shard",
-            "num_verify_workers",
-            "max_queries",
-        ):
+        require_at_least(0, "synthesis", responses_per_query=self.responses_per_query)
+        for name in ("keep_per_query", "documents_per_shard", "num_verify_workers", "max_queries"):
             require_at_least(1, "synthesis", **{name: vars(self)[name]})
         if self.input == "nano" and self.strategy != "solution":
             raise ConfigError("synthesis.input", self.input, "the generated problems are for strategy: solution")
@@ -85,7 +81,11 @@ class SynthesisConfig:
                 "synthesis.endpoint", None, f"strategy {self.strategy} needs a model: give endpoint.url and model"
             )
         if self.endpoint is None and self.responses_per_query > 1:
-            self.responses_per_query = 1
+            way_out = (
+                "without an endpoint a query has one known solution: leave this out, or give endpoint.url and model"
+            )
+            raise ConfigError("synthesis.responses_per_query", self.responses_per_query, way_out)
+        self.responses_per_query = self.responses_per_query or (4 if self.endpoint else 1)
 
 
 def synthesize(config: SynthesisConfig, verifiers: dict[str, Verifier] | None = None) -> Counter[str]:

@@ -1,12 +1,13 @@
 """`base: FILE`, and the place that each value came from; `model: {from: CHECKPOINT}`."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from megatron_mimo.config import PretrainConfig, SFTConfig, UserError, load, load_with_origins
+from megatron_mimo.config import PretrainConfig, RLConfig, SFTConfig, UserError, load, load_with_origins, to_yaml
 from megatron_mimo.config.explain import DECIDED, DEFAULT, explained_yaml
 from megatron_mimo.config.layers import read_layers, read_merged
 
@@ -142,3 +143,10 @@ def test_a_wrong_model_from(tmp_path: Path, model: str, said: str) -> None:
         load(PretrainConfig, [str(with_model(tmp_path, model))], lambda path, output_dir: dict(SHAPE))
     with pytest.raises(UserError, match="reads no checkpoint"):
         load(PretrainConfig, [str(with_model(tmp_path, "model: {from: a/run}"))])
+
+
+def test_a_written_configuration_holds_no_path_of_this_machine() -> None:
+    """Of the interpreter above all: another machine that reads it has its own."""
+    config = load(RLConfig, [str(EXAMPLES / "nano" / "rl.yaml")])
+    assert config.reward.judge.interpreter == sys.executable
+    assert sys.prefix not in to_yaml(config)

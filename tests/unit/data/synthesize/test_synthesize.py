@@ -278,3 +278,13 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
             list(problem_queries(path))
     with pytest.raises(ConfigError, match="endpoint"):
         SynthesisConfig(output="x", strategy="general", input="y")
+
+
+def test_more_answers_than_the_known_solution_need_an_endpoint(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"responses_per_query = 8: without an endpoint a query has one known solution"
+    ):
+        SynthesisConfig(output="x", strategy="solution", responses_per_query=8)
+    assert SynthesisConfig(output="x", strategy="solution").responses_per_query == 1
+    endpoint = EndpointConfig(url="http://localhost", model="m")
+    assert SynthesisConfig(output="x", strategy="solution", endpoint=endpoint).responses_per_query == 4
