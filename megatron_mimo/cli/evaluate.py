@@ -20,6 +20,7 @@ from megatron_mimo.config import UserError
 from megatron_mimo.config.eval import EvaluateConfig
 from megatron_mimo.config.layers import apply_override, read_merged
 from megatron_mimo.config.load import from_tree
+from megatron_mimo.config.renamed import with_present_key
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,7 +72,7 @@ def read_config(arguments: list[str]) -> EvaluateConfig:
     if options.preset is not None:
         tree["tasks"] = [vars(task) for task in preset(options.preset)]
     tree |= {name: getattr(options, name) for name in ("model", "data", "output") if getattr(options, name)}
-    overrides = [setting for setting in options.settings if "=" in setting]
+    overrides = [with_present_key(EvaluateConfig, setting) for setting in options.settings if "=" in setting]
     for override in overrides:
         apply_override(tree, override)
     return from_tree(

@@ -8,6 +8,7 @@ from typing import Any
 from megatron_mimo.config import ConfigError, UserError, to_yaml
 from megatron_mimo.config.layers import apply_override, read_merged
 from megatron_mimo.config.load import from_tree
+from megatron_mimo.config.renamed import with_present_key
 from megatron_mimo.data.pipeline.config import PipelineConfig
 from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.plan import stages_of
@@ -38,6 +39,8 @@ class JobConfig:
 def load_job(path: str, overrides: list[str]) -> JobConfig:
     """Read the file strictly, options of readers and steps included; raises UserError naming file and key."""
     tree = read_merged(Path(path))
+    is_whole = "pipeline" in tree or "tokenize" in tree
+    overrides = [with_present_key(JobConfig if is_whole else PreprocessConfig, override) for override in overrides]
     for override in overrides:
         apply_override(tree, override)
     if "pipeline" not in tree and "tokenize" not in tree:

@@ -9,12 +9,14 @@ import pytest
 import yaml
 
 from megatron_mimo.cli.commands import COMMANDS
+from megatron_mimo.cli.evaluate import read_config
 from megatron_mimo.cli.key_help import config_of, explain
 from megatron_mimo.config import RLConfig, UserError, load, load_with_origins
 from megatron_mimo.config.describe import dataclasses_in
 from megatron_mimo.config.eval import EvaluateConfig
 from megatron_mimo.config.load import from_tree
 from megatron_mimo.config.renamed import _say_once, old_names, with_present_key
+from megatron_mimo.data.pipeline.job import load_job
 
 ROOT = Path(__file__).parents[3]
 NANO_RL = ROOT / "examples" / "nano" / "rl.yaml"
@@ -91,6 +93,14 @@ def test_old_names_in_lists_and_both_names_at_once(capsys: pytest.CaptureFixture
 )
 def test_overrides_under_old_names(override: str, present: str) -> None:
     assert with_present_key(EvaluateConfig, override) == present
+
+
+def test_a_data_job_and_an_evaluation_take_overrides_under_old_names() -> None:
+    job = load_job(str(ROOT / "examples" / "nano" / "web.yaml"), ["pipeline.executor.local.workers=3"])
+    assert job.pipeline is not None and job.pipeline.executor.local is not None
+    assert job.pipeline.executor.local.num_workers == 3
+    config = read_config([str(ROOT / "examples" / "nano" / "evaluate.yaml"), "tasks.0.max_tokens=5"])
+    assert config.tasks[0].max_new_tokens == 5
 
 
 def test_help_of_an_old_name_explains_the_present_one() -> None:
