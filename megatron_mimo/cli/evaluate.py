@@ -6,7 +6,7 @@
     megatron-mimo evaluate tasks [--table]
 
 --model, --data and --output also override those of CONFIG.yaml. Answers and grades are kept under OUTPUT/cache: the
-same command goes on where it stopped. OUTPUT/results.json and OUTPUT/report/index.html are written at the end.
+same command continues where it stopped. OUTPUT/results.json and OUTPUT/report/index.html are written at the end.
 """
 
 import argparse

@@ -21,7 +21,7 @@ class PretrainConfig(RunConfig):
     data: DataConfig
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     skip_data: list[SkippedData] = field(default_factory=list)
-    """Pieces of the stages' data to leave out. To leave out what a loss spike came from, go on from a checkpoint before
+    """Pieces of the stages' data to leave out. To skip what a loss spike came from, continue from a checkpoint before
     it (`megatron-mimo checkpoints RUN --branch-from STEP NEW`)."""
     max_steps: int | None = None
     """Stop after this many steps, before the stages end; null runs them to the end."""

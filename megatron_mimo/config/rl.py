@@ -55,7 +55,7 @@ class PolicyLossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RetryConfig:
-    """What is tried how often before a group is dropped."""
+    """Retry limits before a group is dropped."""
 
     max_generation_attempts: int = 5
     """Of one sample. An engine's death counts against every sample that it ran."""
@@ -140,7 +140,7 @@ class RolloutConfig:
 
 @dataclass(kw_only=True)
 class RLDataConfig:
-    """Problems in this project's form (rl/problems), one JSON a line."""
+    """Problems in this project's form (rl/problems), one JSON per line."""
 
     train: list[str]
     """Files; `PATH#1000` takes 1000 of its problems, chosen by the hash of their ids."""
@@ -284,7 +284,7 @@ class RLConfig(RunConfig):
     on_policy: bool = False
     """One update over the whole batch a step (0530 release); mini_batch_groups is not used then."""
     micro_batch_tokens: int = 8192
-    """Tokens of a micro-batch, a row of packed samples; a longer sample has a row of its own."""
+    """Tokens of a micro-batch, a row of packed samples; a longer sample has its own row."""
     loss: PolicyLossConfig = field(default_factory=PolicyLossConfig)
     divide_advantages_by_std: bool = True
     overlong_masking: bool = False
@@ -339,7 +339,7 @@ class RLConfig(RunConfig):
 
     @property
     def updates_per_step(self) -> int:
-        """Gradient updates a step."""
+        """Gradient updates per step."""
         return 1 if self.on_policy else self.rollout.num_groups // self.mini_batch_groups
 
     def max_new_tokens(self, step: int) -> int:

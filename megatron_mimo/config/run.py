@@ -21,7 +21,7 @@ class CheckpointConfig:
     keep_every_tokens: int | None = None
     """Also keep the first checkpoint after each multiple of this many consumed tokens, for good."""
     asynchronous: bool = False
-    """Write in a forked process while training goes on."""
+    """Write in a forked process while training continues."""
     save_at_end: bool = True
     verify_on_load: Literal["sizes", "sha256"] = "sha256"
     """How thoroughly a checkpoint is examined before it is resumed; hashing reads every byte once more."""
@@ -95,7 +95,7 @@ class GuardConfig:
     """The same for a start (hashing and loading a checkpoint, compiling) up to the end of a stage's first step; 0 sets
     no limit there."""
     requeue_exit_code: int = 85
-    """Exit code after SIGTERM, SIGUSR1 or Ctrl-C: stopped and saved, the same command goes on."""
+    """Exit code after SIGTERM, SIGUSR1 or Ctrl-C: stopped and saved, the same command continues."""
 
     def __post_init__(self) -> None:
         require_at_least(

@@ -72,7 +72,7 @@ def _validation(validations: list[Row]) -> str:
             for domain, result in last["domains"].items()
         ]
     )
-    note = f"Mean of {last['samples']} samples a problem; the band is the 95 % interval over problems."
+    note = f"Mean of {last['samples']} samples per problem; the band is the 95 % interval over problems."
     return page.section("Validation", page.cards(chart, page.titled(f"After step {last['step']}", table)), note=note)
 
 

@@ -1,4 +1,4 @@
-"""The trace of an RL run: a line a step, `metrics.jsonl`, TensorBoard, the newest step's timeline, the HTML report."""
+"""The trace of an RL run: one line per step, `metrics.jsonl`, TensorBoard, the last step's timeline, HTML report."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ class Trace:
     """Written by the driver alone. A row is in the file before the next step begins."""
 
     def __init__(self, output_dir: Path, num_steps: int, after_step: int, stream: TextIO | None = None) -> None:
-        """`after_step`: the step that the run resumes behind (0: it begins); what was written beyond it is dropped."""
+        """`after_step`: the step that the run resumes from (0: it begins); what was written after it is dropped."""
         self._output_dir, self._num_steps = output_dir, num_steps
         self._stream = stream or sys.stdout
         output_dir.mkdir(parents=True, exist_ok=True)

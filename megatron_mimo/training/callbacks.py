@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a live line, TensorBoard, the metrics file, the HTML report.
+"""What a run shows while it runs: a live line, TensorBoard, the metrics file, the HTML report.
 
 Callbacks read; none of them changes the training. They belong on one rank, the one that holds the losses.
 """

@@ -1,4 +1,4 @@
-"""The numbers of a step and of an evaluation, and the file they are kept in: one JSON object a line.
+"""The numbers of a step and of an evaluation, and the file they are kept in: one JSON object per line.
 
 A number that is not finite is written as Python's json module writes and reads it: NaN, Infinity.
 """
@@ -85,7 +85,7 @@ class MetricsLog:
     """Appends to `<output_dir>/metrics.jsonl`; a line has reached the operating system when `append` returns."""
 
     def __init__(self, path: Path) -> None:
-        """Create the file or go on with it; raises UserError where it cannot be written."""
+        """Create the file or continue with it; raises UserError where it cannot be written."""
         self.path = path
         with _file_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -120,6 +120,6 @@ class TrainStep:
 
 
 def _replay(micro_batches: Iterator[Batch], count: int, chunks: list[Any]) -> list[Iterator[Batch]]:
-    """Interleaved schedules read the same micro-batches once a model chunk."""
+    """Interleaved schedules read the same micro-batches once per model chunk."""
     batches = [next(micro_batches) for _ in range(count)]
     return [iter(batches) for _ in chunks]
