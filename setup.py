@@ -126,6 +126,7 @@ setup(
         "data": ["nvidia-dali-cuda130==2.4.0"],
         "lora": ["peft"],
         "ray": ["ray"],
+        "trackers": ["wandb", "mlflow", "swanlab"],
         "dev": DEV,
     },
 )

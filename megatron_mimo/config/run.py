@@ -9,6 +9,7 @@ from megatron_mimo.config.model import ModelConfig
 from megatron_mimo.config.parallel import ParallelConfig
 from megatron_mimo.config.precision import PrecisionConfig
 from megatron_mimo.config.stages import OptimizerConfig
+from megatron_mimo.config.trackers import TrackerConfig, check_trackers
 
 
 @dataclass(kw_only=True)
@@ -126,10 +127,13 @@ class LoggingConfig:
     straggler_every_steps: int = 100
     profile_steps: list[int] | None = None
     """First and last step to record with torch.profiler into the run folder; null for none."""
+    trackers: list[TrackerConfig] = field(default_factory=list)
+    """Services that keep the curves besides TensorBoard, for example [{kind: wandb, offline: true}]."""
 
     def __post_init__(self) -> None:
         require_at_least(1, "logging", every_steps=self.every_steps)
         require_at_least(0, "logging", straggler_every_steps=self.straggler_every_steps)
+        check_trackers(self.trackers)
         wanted = self.profile_steps
         if wanted is not None and (len(wanted) != 2 or not 1 <= wanted[0] <= wanted[1]):
             raise ConfigError("logging.profile_steps", wanted, "give the first and the last step, for example [10, 12]")

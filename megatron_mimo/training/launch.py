@@ -57,6 +57,7 @@ def launch(
 
     cpu.keep_compiler_out()
     from megatron_mimo.model.spec import choose_backend
+    from megatron_mimo.platform.trackers import check_installed
     from megatron_mimo.training.callbacks import Callback, Callbacks, default_callbacks
     from megatron_mimo.training.disk import check_disk
     from megatron_mimo.training.distributed import World, distributed, is_reporting_rank
@@ -73,6 +74,7 @@ def launch(
     rank = int(os.environ.get("RANK", "0"))
     output_dir = Path(config.output_dir)
     choose_backend(config.precision)
+    check_installed(config.logging.trackers)
     config.check_world_size(World.from_environment().size)
     with distributed(config), ExitStack() as stack:
         if forecast_only:

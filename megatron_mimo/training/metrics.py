@@ -17,7 +17,7 @@ from megatron_mimo.config import UserError
 
 @dataclass
 class StepMetrics:
-    """One training step. Losses are nats a token, means over the global batch."""
+    """One training step. Losses are nats per token, means over the global batch."""
 
     step: int
     """Counts from 1."""
@@ -49,7 +49,7 @@ class StepMetrics:
 
 @dataclass
 class EvaluationMetrics:
-    """Losses on held-out sequences after `step` steps, by source, in nats a token."""
+    """Losses on held-out sequences after `step` steps, by source, in nats per token."""
 
     step: int
     consumed_tokens: int
