@@ -1,4 +1,4 @@
-"""Fills the generated parts of the documentation while mkdocs builds it: all settings and all commands.
+"""What mkdocs does besides building the pages: tables of all settings and commands, and a place for every page.
 
 A page holds `<!-- generated: NAME -->`; mkdocs calls `on_page_markdown` for every page, which puts the tables there.
 They come from the dataclasses and from the table of commands, so nothing is written twice.
@@ -15,12 +15,37 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from megatron_mimo.cli.commands import COMMANDS, GROUPS
 from megatron_mimo.config.describe import Setting, settings_of
 
+DOCS = Path(__file__).parent
 MARK = re.compile(r"<!-- generated: (\w+) -->")
+LINK = re.compile(r"\[([^\]]+)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """The page with its generated parts; mkdocs calls this hook by name."""
+def on_config(config: Any) -> Any:
+    """Guides that mkdocs.yml does not name yet stand at the end of its guides; mkdocs calls this hook by name."""
+    named = set(pages_of(config["nav"]))
+    guides = next(entry["Guides"] for entry in config["nav"] if "Guides" in entry)
+    guides += sorted(path.name for path in DOCS.glob("*.md") if path.name not in named)
+    return config
+
+
+def pages_of(nav: Any) -> list[str]:
+    """The pages that a navigation tree names."""
+    if isinstance(nav, str):
+        return [nav]
+    inner = nav.values() if isinstance(nav, dict) else nav
+    return [page for entry in inner for page in pages_of(entry)]
+
+
+def on_page_markdown(markdown: str, page: Any = None, **_: Any) -> str:
+    """The page with its generated parts, links out of the documentation as text; mkdocs calls this hook by name."""
+    folder = (DOCS / page.file.src_path).parent if page else DOCS
+    markdown = LINK.sub(lambda link: link[0] if is_inside(folder / link[2]) else link[1], markdown)
     return MARK.sub(lambda mark: PARTS[mark[1]](), markdown)
+
+
+def is_inside(target: Path) -> bool:
+    """Whether a file lies in the documentation, so that the site has it."""
+    return target.resolve().is_relative_to(DOCS)
 
 
 def settings() -> str:

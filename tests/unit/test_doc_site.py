@@ -3,9 +3,7 @@
 import dataclasses
 import importlib.util
 import re
-from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
 
 import pytest
 import yaml
@@ -27,18 +25,16 @@ def site_pages() -> ModuleType:
     return module
 
 
-def pages_of(nav: Any) -> Iterator[str]:
-    """The pages that a navigation tree names."""
-    if isinstance(nav, str):
-        yield nav
-    for inner in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else []:
-        yield from pages_of(inner)
-
-
-def test_every_page_is_in_the_navigation() -> None:
-    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
-    named = list(pages_of(nav))
+def test_every_page_is_once_in_the_navigation(site_pages: ModuleType) -> None:
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    named = site_pages.pages_of(site_pages.on_config(config)["nav"])
     assert sorted(named) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")), "mkdocs.yml: nav"
+
+
+def test_links_out_of_the_documentation_are_text_on_the_site(site_pages: ModuleType) -> None:
+    text = "[plan](plan.md), [code](../setup.py), [part](rl.md#problems), [out](https://example.org), [here](#top)"
+    shown = "[plan](plan.md), code, [part](rl.md#problems), [out](https://example.org), [here](#top)"
+    assert site_pages.on_page_markdown(text) == shown
 
 
 def test_the_tables_hold_every_setting_and_every_command(site_pages: ModuleType) -> None:
