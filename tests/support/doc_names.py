@@ -232,4 +232,4 @@ def mapping_keys(tree: object, above: str = "") -> Iterator[str]:
 def fields() -> set[str]:
     """Annotated attributes of the package's classes: the fields of all configurations and steps."""
     text = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
-    return set(re.findall(r"^    (\w+): ", text, re.MULTILINE)) | {"step", "kind"}
+    return set(re.findall(r"^    (\w+): ", text, re.MULTILINE)) | {"step", "kind", "base", "from"}
