@@ -7,7 +7,7 @@
 The slice has MiMo-7B's true widths, vocabulary and MTP layer, and as many of its 36 layers as the memory model lets
 into the GPU. FLOPs count matrix products, causal attention at half its square, backward twice forward; recomputation is
 not counted. MFU is against the dense bf16 rate of the data sheet for every case, FP8 included, so that FP8 shows as a
-higher MFU. The full model's tokens per second come from two slices: the time of a layer is their difference, everything
+higher MFU. The full model's tokens a second come from two slices: the time of a layer is their difference, everything
 else (embedding, heads, MTP layer) is counted once.
 
 `--device cpu --size nano` runs the same measuring code on a CPU, which shows that it works and nothing else.
@@ -171,7 +171,7 @@ def plan_text(options: argparse.Namespace, cases: list[str], gpu: GPU) -> str:
     lines = [f"{gpu.name}: {gpu.memory_bytes / 1e9:.0f} GB, {gpu.bf16_tflops} TFLOP/s dense bf16 ({gpu.source})"]
     for seq_length in options.seq_lengths or SEQ_LENGTHS[options.size]:
         flops = training_flops_per_token(SIZES[options.size], seq_length)
-        lines.append(f"\n{seq_length} tokens; full model {flops.total / 1e9:.2f} GFLOP per token ({flops.convention})")
+        lines.append(f"\n{seq_length} tokens; full model {flops.total / 1e9:.2f} GFLOP a token ({flops.convention})")
         lines.append(f"{'case':<42}{'layers':>7}{'GB':>7}{'GFLOP/token':>13}  tokens/s, TFLOP/s, MFU")
         for name in cases:
             lines.append(plan_line(CASES[name], options.size, seq_length, gpu))
@@ -253,7 +253,7 @@ def row_text(row: dict[str, Any]) -> str:
 
 
 def run_apart(job: Job) -> dict[str, Any]:
-    """Measure in its own process, which frees the GPU and cannot take the others down."""
+    """Measure in a process of its own, which frees the GPU and cannot take the others down."""
     command = [sys.executable, "-W", "ignore", __file__, "--job", json.dumps(asdict(job))]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
     if finished.returncode:

@@ -49,7 +49,7 @@ def head_tensors(work: Workload) -> dict[str, float]:
     """Bytes kept of one application of the output head to one micro-batch.
 
     megatron-core's vocabulary-parallel cross entropy keeps the softmax in fp32; on a CPU that has the whole vocabulary
-    the gradient overwrites the logits. Chunked heads keep one number per token, and their input gathered whole
+    the gradient takes the place of the logits. Chunked heads keep one number a token, and their input gathered whole
     under sequence parallelism.
     """
     if work.head_slab is not None:
@@ -153,7 +153,7 @@ def hidden_bytes(work: Workload) -> float:
 
 
 def _linear_input(work: Workload) -> float:
-    """A norm's output, kept as the input of a matrix product: one byte per element in FP8."""
+    """A norm's output, kept as the input of a matrix product: one byte an element in FP8."""
     return hidden_bytes(work) / work.element_bytes if work.fp8 else hidden_bytes(work)
 
 

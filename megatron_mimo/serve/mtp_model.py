@@ -5,7 +5,7 @@ from vllm.model_executor.models.mimo_mtp import MiMoMTP
 
 
 class ParallelMiMoMTP(MiMoMTP):
-    """vLLM's MiMoMTP with all of its layers: draft step i runs layer i, which has its own key/value cache."""
+    """vLLM's MiMoMTP with all of its layers: draft step i runs layer i, which has a key/value cache of its own."""
 
     def forward(
         self,

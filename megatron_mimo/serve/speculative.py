@@ -20,7 +20,7 @@ INTEL_OPENMP = Path(sys.prefix) / "lib" / "libiomp5.so"
 
 
 def mtp_speculative_config(folder: Path, num_drafts: int | None = None) -> dict[str, Any] | None:
-    """vLLM's `speculative_config` that drafts `num_drafts` tokens per step (default: one for each MTP layer).
+    """vLLM's `speculative_config` that drafts `num_drafts` tokens a step (default: one for each MTP layer).
 
     None where nothing is drafted: `num_drafts` = 0, or a model without MTP layers, or with layers that read the hidden
     state after the final norm, which vLLM does not hand over. Raises UserError where `folder` holds no `config.json`,

@@ -166,7 +166,7 @@ def packed_documents(cu_seqlens: Tensor | None) -> PackedSeqParams | None:
 
 
 def cut_for_context_parallel(batch: Batch) -> Batch:
-    """The rank's zig-zag share of the sequence; masks keep all key columns, because every key is gathered."""
+    """The rank's zig-zag share of the sequence; masks keep all their columns, for every key is gathered."""
     size = parallel_state.get_context_parallel_world_size()
     if size == 1:
         return batch
