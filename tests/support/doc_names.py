@@ -23,6 +23,7 @@ SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
 PATH = re.compile(r"(?<![\w/.-])((?:megatron_mimo|benchmarks|examples|tools|tests|requirements|docs)/[\w/.*{},-]*\w)")
 MODULE_FILE = re.compile(r"^(?:[a-z]\w*/)*[a-z_]\w*\.py$")
 FULL_NAME = re.compile(r"\bmegatron_mimo(?:\.\w+)+")
+PLACE = re.compile(r"^((?!my_)[\w/]+\.py):([A-Za-z_]\w*(?:\.\w+)?)$")
 DOTTED = re.compile(r"^([a-z]\w*)((?:\.(?:\w+|\*))+)(?:\(.*\))?$")
 FILES = re.compile(
     r"\.(py|sh|yaml|json|jsonl|gz|zst|md|html|txt|log|lock|npz|bin|idx|pt|csv|parquet|toml|ngc|so|in|ftz)$"
@@ -74,6 +75,15 @@ def file_names() -> set[str]:
     """Names of all Python files of the package and beside it."""
     folders = (PACKAGE, ROOT / "benchmarks", ROOT / "tools", ROOT / "docs")
     return {path.name for folder in folders for path in folder.rglob("*.py")} | {"setup.py"}
+
+
+def missing_places(text: str) -> Iterator[str]:
+    """Places `file:name` or `file:Class.name`, from the package or from the root."""
+    for span in spans(text):
+        if found := PLACE.match(span):
+            files = [folder / found[1] for folder in (PACKAGE, ROOT) if (folder / found[1]).is_file()]
+            if not files or not has_member(files[0], found[2].split(".")):
+                yield span
 
 
 def missing_names(text: str) -> Iterator[str]:

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from support.doc_names import PAGES, missing_names, missing_paths, unknown_yaml_keys, wrong_commands
+from support.doc_names import (
+    PAGES,
+    PLACE,
+    missing_names,
+    missing_paths,
+    missing_places,
+    spans,
+    unknown_yaml_keys,
+    wrong_commands,
+)
 from support.paths import ROOT
 
 TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
@@ -17,6 +26,7 @@ def test_names_in_the_documentation_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     wrong = {
         "paths": sorted(set(missing_paths(text))),
+        "places": sorted(set(missing_places(text))),
         "names and keys": sorted(set(missing_names(text))),
         "commands": sorted(set(wrong_commands(text))),
         "keys in YAML": sorted(set(unknown_yaml_keys(text))),
@@ -24,11 +34,20 @@ def test_names_in_the_documentation_exist(page: Path) -> None:
     assert not any(wrong.values()), {what: names for what, names in wrong.items() if names}
 
 
+def test_contributors_are_led_through_the_house() -> None:
+    """Six walks, each with a handful of places at least."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    walks = re.split(r"^\d\. ", re.findall(r"## Six walks\n(.*?)\n## ", text, re.DOTALL)[0], flags=re.MULTILINE)[1:]
+    assert len(walks) == 6
+    assert all(len([span for span in spans(walk) if PLACE.match(span)]) >= 8 for walk in walks)
+
+
 def test_the_check_finds_what_does_not_exist() -> None:
     """Against a page on which every name is wrong."""
     text = """
 `training/no_such_file.py`, `benchmarks/none.py`, `vllm_worker.FolderReload`, `megatron_mimo.rl.loop.Nothing`,
-`parallel.tensor_parallel`, `megatron-mimo pretain`
+`parallel.tensor_parallel`, `megatron-mimo pretain`, `training/loss.py:none`,
+`training/none.py:loss`, `rl/loop.py:RLLoop.none`, `rl/loop.py:RLLoop.fit`
 
 ```bash
 megatron-mimo pretrain examples/nano/pretrain.yaml --nprocs 2 stages.0.token=1e6
@@ -39,6 +58,7 @@ parallel: {tensor_parallel: 2}
 ```
 """
     assert set(missing_paths(text)) == {"training/no_such_file.py", "benchmarks/none.py"}
+    assert set(missing_places(text)) == {"training/loss.py:none", "training/none.py:loss", "rl/loop.py:RLLoop.none"}
     names = {"vllm_worker.FolderReload", "megatron_mimo.rl.loop.Nothing", "parallel.tensor_parallel"}
     assert set(missing_names(text)) == names
     commands = {"megatron-mimo pretain", "megatron-mimo pretrain --nprocs", "megatron-mimo pretrain stages.0.token=1e6"}
