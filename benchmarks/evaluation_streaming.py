@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megatron_mimo.config import UserError
-from megatron_mimo.config.eval import EvaluateConfig, GenerationConfig, TaskConfig
+from megatron_mimo.config.eval import EvalGenerationConfig, EvaluateConfig, TaskConfig
 from megatron_mimo.eval.engines import LocalEngine
 from megatron_mimo.eval.protocol import Graders
 from megatron_mimo.eval.run import Pipeline, prepare
@@ -88,7 +88,7 @@ async def measure(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         write_problems(scratch, options.problems)
-        generation = GenerationConfig(template="plain", max_concurrent_requests=16)
+        generation = EvalGenerationConfig(template="plain", max_concurrent_requests=16)
         async with LocalEngine(options.model, "", generation) as engine:
             for _ in range(2):  # the first one warms up
                 alone = await one_run(engine, options, scratch, "alone", 0, SlowJudge(count, 0.0), True)
@@ -126,8 +126,8 @@ async def one_run(
     engine: LocalEngine, options: argparse.Namespace, scratch: Path, name: str, seed: int, judge: SlowJudge,
     streaming: bool,
 ) -> Measured:  # fmt: skip
-    """A whole run whose answers are all new: it has an output folder of its own."""
-    task = TaskConfig(task="math_500", repetitions=options.repetitions, max_tokens=options.max_tokens)
+    """A whole run whose answers are all new: it has its own output folder."""
+    task = TaskConfig(task="math_500", repetitions=options.repetitions, max_new_tokens=options.max_tokens)
     with tempfile.TemporaryDirectory(prefix=name, dir=scratch) as output:
         config = EvaluateConfig(data=str(scratch), output=output, seed=seed, tasks=[task])
         (run,) = prepare(config, engine)

@@ -1,4 +1,4 @@
-"""Decode tokens/s of vLLM with 0 to n drafted tokens a step, and how many drafts of each MTP layer are accepted.
+"""Decode tokens/s of vLLM with 0 to n drafted tokens per step, and how many drafts of each MTP layer are accepted.
 
 python benchmarks/mtp_decoding.py --model MODEL_DIR [--prompts prompts.jsonl] [--batch-sizes 1 8]
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from megatron_mimo.config import UserError
 from megatron_mimo.serve.speculative import mtp_speculative_config
-from megatron_mimo.serve.vllm_engine import Generation, PromptGroup, generate
+from megatron_mimo.serve.vllm_engine import GroupGeneration, PromptGroup, generate
 
 ARITHMETIC = [
     f"Question: {a}{operator}{b}=?\n" for a, b in ((47, 38), (61, 17), (25, 96), (83, 44)) for operator in "+-"
@@ -49,14 +49,14 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(args: argparse.Namespace, num_layers: int) -> list[list[dict[str, Generation]]]:
+def measure(args: argparse.Namespace, num_layers: int) -> list[list[dict[str, GroupGeneration]]]:
     """[k][round] -> generations by batch size."""
     groups = [PromptGroup("warm-up", ARITHMETIC[:1], max_tokens=16)]
     prompts = _prompts(args.prompts)
     for size in args.batch_sizes:
         repeated = [prompts[i % len(prompts)] for i in range(size)]
         groups.append(PromptGroup(str(size), repeated, args.max_tokens, args.ignore_eos))
-    runs: list[list[dict[str, Generation]]] = [[] for _ in range(num_layers + 1)]
+    runs: list[list[dict[str, GroupGeneration]]] = [[] for _ in range(num_layers + 1)]
     for round_index in range(args.rounds):
         for num_drafts in range(num_layers + 1):
             print(f"round {round_index + 1} of {args.rounds}, k = {num_drafts}", file=sys.stderr, flush=True)
@@ -73,8 +73,8 @@ def _prompts(path: Path | None) -> list[str]:
         raise UserError(f"{path} is not a file of JSON lines with a field `prompt` ({error!r})") from error
 
 
-def print_table(batch_size: int, runs: list[list[Generation]]) -> None:
-    """A line for each k: median tokens/s and range, beside k = 0, tokens a step, acceptance by position."""
+def print_table(batch_size: int, runs: list[list[GroupGeneration]]) -> None:
+    """A line for each k: median tokens/s and range, beside k = 0, tokens per step, acceptance by position."""
     speeds = [[run.generated_tokens / run.seconds for run in runs_of_k] for runs_of_k in runs]
     plain = statistics.median(speeds[0])
     print(f"\nbatch of {batch_size}, {runs[0][0].generated_tokens} tokens")
@@ -90,7 +90,7 @@ def print_table(batch_size: int, runs: list[list[Generation]]) -> None:
         )
 
 
-def outputs_agree(runs: list[list[dict[str, Generation]]]) -> bool:
+def outputs_agree(runs: list[list[dict[str, GroupGeneration]]]) -> bool:
     """Whether every run wrote the same texts; prints how many differ."""
     plain = runs[0][0]
     differing = total = 0

@@ -64,7 +64,7 @@ def finished_run(config: str, folder: Path, overrides: list[str]) -> list[Row]:
 
 
 def table(runs: list[list[Row]]) -> Iterator[str]:
-    """A line a seed and one for the mean."""
+    """One line per seed and one for the mean."""
     kinds = sorted({kind for rows in runs for kind in pass_rates(validations(rows)[0])})
     yield f"{'':6}" + "".join(f"{kind:>28}" for kind in kinds) + f"{'steps':>8}{'minutes':>9}"
     gains: dict[str, list[float]] = defaultdict(list)

@@ -38,6 +38,10 @@ for override in "$@"; do
         output_dir=* | --output_dir=*) output_dir=${override#*=} ;;
     esac
 done
+if [ -z "$output_dir" ]; then
+    echo "$config names no output_dir itself (its base is not read here): give output_dir=FOLDER as an override" >&2
+    exit 2
+fi
 rm -f "$output_dir/REQUEUE"
 
 MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)

@@ -11,8 +11,10 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from megatron_mimo.config import PretrainConfig, UserError, load, to_yaml
+from megatron_mimo.config import PretrainConfig, UserError, load, load_with_origins, to_yaml
+from megatron_mimo.config.explain import explained_yaml
 from megatron_mimo.platform.files import write_text
+from megatron_mimo.training.checkpoint_model import model_of
 from megatron_mimo.training.elastic import with_ranks
 from megatron_mimo.training.launch import launch, resume_command, run_program
 from megatron_mimo.training.launch_options import LAUNCH_USAGE
@@ -22,7 +24,7 @@ USAGE = (
   CONFIG.yaml     a pre-training configuration, for example examples/nano/pretrain.yaml
   key=value       overrides, list items included: stages.0.tokens=1e6 parallel.tensor_model_parallel_size=2
   --forecast      measure a few steps, say how long the run will take here, and stop
-  --print-config  print the resolved configuration and stop"""
+  --print-config  print the resolved configuration, with the place of each value, and stop"""
     + LAUNCH_USAGE
 )
 FLAGS = ("--forecast", "--print-config")
@@ -36,19 +38,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 def settings(arguments: list[str]) -> PretrainConfig | None:
     """What the ranks will run, None where none are needed."""
-    config = load(PretrainConfig, [argument for argument in arguments if argument not in FLAGS])
+    config = load(PretrainConfig, [argument for argument in arguments if argument not in FLAGS], model_of)
     return None if "--print-config" in arguments else config
 
 
 def run(arguments: list[str]) -> int:
     """Load the configuration and train, or print it."""
-    config = load(PretrainConfig, [argument for argument in arguments if argument not in FLAGS])
+    words = [argument for argument in arguments if argument not in FLAGS]
+    given, layers = load_with_origins(PretrainConfig, words, model_of)
     # Imported late: torch takes seconds, in which a configuration can be refused and Ctrl-C heard.
     from megatron_mimo.training.number_format import with_number_format
 
-    config = with_number_format(config)
+    config = with_number_format(given)
     if "--print-config" in arguments:
-        print(to_yaml(config), end="")
+        print(explained_yaml(given, config, layers), end="")
         return 0
     folder = Path(arguments[0]).parent
 

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from megatron_mimo.config import PretrainConfig, SFTConfig, UserError, load, to_yaml
+from megatron_mimo.config import PretrainConfig, SFTConfig, UserError, load, load_with_origins, to_yaml
+from megatron_mimo.config.explain import explained_yaml
 from megatron_mimo.platform.files import write_text
+from megatron_mimo.training.checkpoint_model import model_of
 from megatron_mimo.training.elastic import with_ranks
 from megatron_mimo.training.launch import launch, resume_command, run_program
 from megatron_mimo.training.launch_options import LAUNCH_USAGE
@@ -19,7 +21,7 @@ USAGE = (
   CONFIG.yaml     a fine-tuning configuration, for example examples/nano/sft.yaml
   key=value       overrides: data.sources.0.path=my.jsonl#1000 lora.rank=16
   --forecast      measure a few steps, say how long the run will take here, and stop
-  --print-config  print the resolved configuration and stop
+  --print-config  print the resolved configuration, with the place of each value, and stop
   --preview       prepare the data, print some samples with every token coloured by loss or no loss, and stop"""
     + LAUNCH_USAGE
 )
@@ -36,19 +38,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 def settings(arguments: list[str]) -> PretrainConfig | None:
     """What the ranks will run, as far as it is known; None where none are needed."""
-    config = load(SFTConfig, [word for word in arguments if word not in FLAGS])
+    config = load(SFTConfig, [word for word in arguments if word not in FLAGS], model_of)
     return None if "--print-config" in arguments or "--preview" in arguments else config.training_run(num_rows=1)
 
 
 def run(arguments: list[str]) -> int:
     """Load the configuration and train, print it, or show what it learns from."""
-    config = load(SFTConfig, [word for word in arguments if word not in FLAGS])
+    words = [word for word in arguments if word not in FLAGS]
+    given, layers = load_with_origins(SFTConfig, words, model_of)
     # Imported late: torch takes seconds, in which a configuration can be refused and Ctrl-C heard.
     from megatron_mimo.training.number_format import with_number_format
 
-    config = with_number_format(config)
+    config = with_number_format(given)
     if "--print-config" in arguments:
-        print(to_yaml(config), end="")
+        print(explained_yaml(given, config, layers), end="")
         return 0
     if "--preview" in arguments:
         prepare_data(config)

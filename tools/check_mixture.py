@@ -1,6 +1,6 @@
-"""`megatron-mimo check-mixture` of this checkout."""
+"""`megatron-mimo mixture check` of this checkout."""
 
 from checkout import run
 
 if __name__ == "__main__":
-    run("check-mixture")
+    run("mixture", "check")

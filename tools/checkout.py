@@ -6,9 +6,9 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def run(name):
-    # type: (str) -> None
-    """Run the command with this script's arguments, and exit; 2 where this Python lacks what the command needs."""
+def run(*words):
+    # type: (*str) -> None
+    """Run the command `words` with this script's arguments, and exit; 2 where this Python lacks what it needs."""
     # The processes that it starts must use this checkout too, not another one that is installed.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
     sys.path.insert(0, ROOT)
@@ -17,4 +17,4 @@ def run(name):
     except ImportError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    sys.exit(main([name, *sys.argv[1:]]))
+    sys.exit(main([*words, *sys.argv[1:]]))

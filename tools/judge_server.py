@@ -1,6 +1,6 @@
-"""`megatron-mimo judge-server` of this checkout."""
+"""`megatron-mimo judge` of this checkout."""
 
 from checkout import run
 
 if __name__ == "__main__":
-    run("judge-server")
+    run("judge")

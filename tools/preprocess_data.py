@@ -1,6 +1,6 @@
-"""`megatron-mimo preprocess` of this checkout."""
+"""`megatron-mimo data` of this checkout."""
 
 from checkout import run
 
 if __name__ == "__main__":
-    run("preprocess")
+    run("data")

@@ -1,6 +1,6 @@
-"""`megatron-mimo push-to-hub` of this checkout."""
+"""`megatron-mimo push` of this checkout."""
 
 from checkout import run
 
 if __name__ == "__main__":
-    run("push-to-hub")
+    run("push")

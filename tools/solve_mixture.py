@@ -1,6 +1,6 @@
-"""`megatron-mimo solve-mixture` of this checkout."""
+"""`megatron-mimo mixture solve` of this checkout."""
 
 from checkout import run
 
 if __name__ == "__main__":
-    run("solve-mixture")
+    run("mixture", "solve")

@@ -53,7 +53,7 @@ export_to() { # RUN_FOLDER MODEL_FOLDER TOKENIZER: of the newest checkpoint
         echo "$2 is up to date"
     else
         rm -rf "$2"
-        mimo convert export --megatron-path "$checkpoint" --hf-path "$2" --tokenizer "$3"
+        mimo export "$checkpoint" "$2" --tokenizer "$3"
         echo "$checkpoint" > "$2/.checkpoint"
     fi
 }

@@ -35,7 +35,7 @@ if [ "$bin" = .venv/bin ]; then tools/setup_environment.sh; fi
 mimo "${train[@]}" --print-config > /dev/null # a wrong key ends it here, not after the corpus
 
 step "2/8 corpus: text and code of this Python installation, generated arithmetic -> tokenizer and .bin/.idx"
-mimo preprocess examples/nano/data.yaml output_dir="$data"
+mimo data examples/nano/data.yaml output_dir="$data"
 
 # Beside pre-training, roughly: fine-tuning takes FINE_TUNING_PERCENT of its time (the ratio of their tokens); export,
 # evaluation and serving, mostly starts of programs, take REST_SECONDS where the forecast's takes START_SECONDS to start.

@@ -30,7 +30,7 @@ evaluate base "$run/hf" heldout_corpus.jsonl generation.template=plain
 evaluate tuned "$run/sft_hf" heldout.jsonl
 
 step "5/5 paired comparison, question by question"
-mimo evaluate compare "$run/evaluation/base" "$run/evaluation/tuned" \
+mimo compare "$run/evaluation/base" "$run/evaluation/tuned" \
     --output "$run/evaluation/base-tuned.html"
 
 end_step

@@ -1,23 +1,36 @@
 """Label pages with a large model: megatron-mimo annotate examples/mimo_7b/tagger.yaml [key=value ...]"""
 
+import argparse
 import asyncio
 import itertools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from megatron_mimo.cli.command import exit_code, settings_parser
 from megatron_mimo.config import UserError, load
-from megatron_mimo.data.pipeline.shards import read_documents, shard_paths
-from megatron_mimo.data.tag.annotate import AnnotationConfig, annotate
+
+if TYPE_CHECKING:
+    from megatron_mimo.data.tag.annotate import AnnotationConfig
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    return settings_parser(__doc__)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns the exit code."""
-    options = settings_parser(__doc__).parse_intermixed_args(arguments)
+    options = parser().parse_intermixed_args(arguments)
+    from megatron_mimo.data.tag.annotate import AnnotationConfig
+
     return exit_code(lambda: run(load(AnnotationConfig, options.settings)))
 
 
-def run(config: AnnotationConfig) -> int:
+def run(config: "AnnotationConfig") -> int:
     """Annotate, and print the counts and the cost; 1 where nothing was written. Raises UserError."""
+    from megatron_mimo.data.pipeline.shards import read_documents, shard_paths
+    from megatron_mimo.data.tag.annotate import annotate
+
     paths = shard_paths(config.documents)
     if not paths:
         raise UserError(f"no documents in {config.documents}: point annotation.documents at a folder of shards")

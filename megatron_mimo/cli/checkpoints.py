@@ -3,7 +3,7 @@
     megatron-mimo checkpoints RUN                          list them: step, tokens, size, state, what rotation keeps
     megatron-mimo checkpoints RUN --verify                 the same, every byte read and compared with its checksum
     megatron-mimo checkpoints RUN --prune 2 --keep-every 1e9   keep the newest 2 sound ones, and one each 1e9 tokens
-    megatron-mimo checkpoints RUN --branch-from 4000 NEW   a new run folder NEW that goes on after step 4000
+    megatron-mimo checkpoints RUN --branch-from 4000 NEW   a new run folder NEW that continues after step 4000
 
 RUN is the output_dir of a run, or its folder of checkpoints. Pruning reads everything first; damaged checkpoints count
 for nothing, links are left alone, and the last sound one stays. Exit code 1 where a listed checkpoint is damaged.
@@ -14,19 +14,18 @@ from pathlib import Path
 
 from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import UserError
-from megatron_mimo.platform.run_lock import run_lock
-from megatron_mimo.training.checkpoint_branch import branch
-from megatron_mimo.training.checkpoint_files import CHECKPOINTS
-from megatron_mimo.training.checkpoint_list import checkpoints_of, examine, protected, prune, settings_of, table
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what is asked for; returns the exit code."""
-    options = parse(arguments)
+    options = parser().parse_args(arguments)
+    if options.prune is None and (options.keep_every or options.dry_run):
+        parser().error("--keep-every and --dry-run go with --prune N")
     return exit_code(lambda: run(options))
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
+    """The options."""
     parser = parser_of(__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="output_dir of a run, or its folder of checkpoints")
     asked = parser.add_mutually_exclusive_group()
@@ -37,14 +36,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--keep-every", type=_count, metavar="TOKENS", help="with --prune: one each so many tokens stays"
     )
     parser.add_argument("--dry-run", action="store_true", help="with --prune: say what would go")
-    options = parser.parse_args(arguments)
-    if options.prune is None and (options.keep_every or options.dry_run):
-        parser.error("--keep-every and --dry-run go with --prune N")
-    return options
+    return parser
 
 
 def run(options: argparse.Namespace) -> int:
     """Raises UserError."""
+    from megatron_mimo.platform.run_lock import run_lock
+    from megatron_mimo.training.checkpoint_branch import branch
+    from megatron_mimo.training.checkpoint_files import CHECKPOINTS
+    from megatron_mimo.training.checkpoint_list import checkpoints_of, examine, protected, prune, settings_of, table
+
     folder = checkpoints_of(options.run)
     if options.prune is not None:
         run_folder = folder.parent if folder.name == CHECKPOINTS else folder

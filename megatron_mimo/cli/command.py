@@ -2,17 +2,24 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from megatron_mimo.config import UserError
 
 INTERRUPTED_EXIT_CODE = 130
 
 
-def parser_of(text: str | None) -> argparse.ArgumentParser:
-    """A parser that shows the command's docstring as it is written; the program's name is that of the call."""
+def parser_of(text: str | None, parents: Sequence[argparse.ArgumentParser] = ()) -> argparse.ArgumentParser:
+    """A parser that shows the command's docstring as it is written; the program's name is that of the call.
+
+    It has the options of `parents` too; one that is added again takes the place of theirs.
+    """
     return argparse.ArgumentParser(
-        description=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        parents=list(parents),
+        conflict_handler="resolve",
     )
 
 

@@ -8,29 +8,39 @@ megatron-mimo convert adapter --megatron-path RUN/checkpoints/step_X --hf-path A
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import UserError
-from megatron_mimo.convert.compare import compare_folders
-from megatron_mimo.convert.export import export_checkpoint
-from megatron_mimo.convert.hf_import import import_checkpoint
-from megatron_mimo.convert.lora import export_adapter
-from megatron_mimo.convert.ops import to_hugging_face, to_megatron
-from megatron_mimo.convert.progress import ProgressLine
-from megatron_mimo.convert.shards import Direction
+
+if TYPE_CHECKING:
+    from megatron_mimo.convert.progress import ProgressLine
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one conversion; returns the exit code (2 for a problem the user can mend, 130 when interrupted)."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     return exit_code(
         lambda: options.run(options), "interrupted; the same command goes on with the files that are finished"
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The options of every direction."""
     parser = parser_of(__doc__)
+    add_directions(parser)
+    return parser
+
+
+def direction_parser(name: str) -> argparse.ArgumentParser:
+    """The options of one direction, for `export` and `import`, which name the two folders by their places."""
+    return add_directions(parser_of(__doc__))[name]
+
+
+def add_directions(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """Give the parser a subcommand for each direction; returns their parsers."""
     commands = parser.add_subparsers(required=True)
     for name, run, text in (
         ("import", _import, "Hugging Face folder -> Megatron torch_dist checkpoint of weights"),
@@ -49,10 +59,13 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("import", "export"):
             command.add_argument("--verify", action="store_true", help="read both folders again and compare every bit")
         command.set_defaults(run=run)
-    return parser
+    return commands.choices
 
 
 def _import(options: argparse.Namespace) -> None:
+    from megatron_mimo.convert.hf_import import import_checkpoint
+    from megatron_mimo.convert.progress import ProgressLine
+
     started, progress = time.monotonic(), ProgressLine("import")
     import_checkpoint(
         options.hf_path,
@@ -63,20 +76,25 @@ def _import(options: argparse.Namespace) -> None:
     )
     _report(progress, options.megatron_path, started)
     if options.verify:
-        _compare(options, to_hugging_face)
+        _compare(options, back="to_hugging_face")
 
 
 def _export(options: argparse.Namespace) -> None:
+    from megatron_mimo.convert.export import export_checkpoint
+    from megatron_mimo.convert.progress import ProgressLine
+
     started, progress = time.monotonic(), ProgressLine("export")
     notes = export_checkpoint(options.megatron_path, options.hf_path, options.tokenizer, progress=progress)
     _report(progress, options.hf_path, started)
     for note in notes:
         print(f"note: {note}")
     if options.verify:
-        _compare(options, to_megatron)
+        _compare(options, back="to_megatron")
 
 
 def _adapter(options: argparse.Namespace) -> None:
+    from megatron_mimo.convert.lora import export_adapter
+
     count = export_adapter(options.megatron_path, options.hf_path)
     print(f"wrote an adapter of {count} layers to {options.hf_path}")
 
@@ -92,16 +110,20 @@ def _roundtrip(options: argparse.Namespace) -> None:
     elif not options.hf_path.exists():
         _export(options)
     else:
-        _compare(options, to_hugging_face)
+        _compare(options, back="to_hugging_face")
 
 
-def _report(progress: ProgressLine, destination: Path, started: float) -> None:
+def _report(progress: "ProgressLine", destination: Path, started: float) -> None:
     progress.close()
     print(f"wrote {progress.tensors} tensors to {destination} in {time.monotonic() - started:.1f} s")
 
 
-def _compare(options: argparse.Namespace, convert: Direction) -> None:
+def _compare(options: argparse.Namespace, back: str) -> None:
+    from megatron_mimo.convert import ops
+    from megatron_mimo.convert.compare import compare_folders
+    from megatron_mimo.convert.progress import ProgressLine
+
     started, progress = time.monotonic(), ProgressLine("verify")
-    count = compare_folders(options.megatron_path, options.hf_path, convert, progress)
+    count = compare_folders(options.megatron_path, options.hf_path, getattr(ops, back), progress)
     progress.close()
     print(f"{count} tensors are identical to the last bit ({time.monotonic() - started:.1f} s)")

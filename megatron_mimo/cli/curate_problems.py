@@ -29,12 +29,11 @@ from typing import Any
 from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import ConfigError
 from megatron_mimo.platform.files import write_json
-from megatron_mimo.rl.problems.problem import read_problems
 from megatron_mimo.rl.problems.readers import FORMATS
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
+    options = parser().parse_args(arguments)
     return exit_code(
         lambda: run(options), interrupted="interrupted; `difficulty` goes on where it was when called again"
     )
@@ -68,6 +67,7 @@ def form(options: argparse.Namespace, sources: list[Path], output: Path) -> dict
 def pipeline_step(make: Callable[[argparse.Namespace], Any]) -> Callable[..., dict[str, Any]]:
     def run_it(options: argparse.Namespace, sources: list[Path], output: Path) -> dict[str, Any]:
         from megatron_mimo.rl.problems.curate import run_step
+        from megatron_mimo.rl.problems.problem import read_problems
 
         return run_step(make(options), read_problems(sources[0]), output)
 
@@ -121,7 +121,8 @@ STEPS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
+    """The options."""
     parser = parser_of(__doc__)
     parser.add_argument("step", choices=STEPS)
     parser.add_argument("paths", nargs="+", metavar="FILE", help="input (form: several), then the output")
@@ -136,4 +137,4 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--scores", nargs="+", type=float, default=[1.0, 1.0, 1.0], help="levels: score of each level, easiest first"
     )
-    return parser.parse_args(arguments)
+    return parser

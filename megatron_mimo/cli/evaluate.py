@@ -1,12 +1,12 @@
-"""Evaluate a model on benchmarks, or compare two evaluations.
+"""Evaluate a model on benchmarks.
 
     megatron-mimo evaluate CONFIG.yaml [key=value ...]
     megatron-mimo evaluate --preset report --model FOLDER|URL --data FOLDER [key=value ...]
-    megatron-mimo evaluate compare FIRST SECOND [--output comparison.html]
+    megatron-mimo compare FIRST SECOND [--output comparison.html]
     megatron-mimo evaluate tasks [--table]
 
 --model, --data and --output also override those of CONFIG.yaml. Answers and grades are kept under OUTPUT/cache: the
-same command goes on where it stopped. OUTPUT/results.json and OUTPUT/report/index.html are written at the end.
+same command continues where it stopped. OUTPUT/results.json and OUTPUT/report/index.html are written at the end.
 """
 
 import argparse
@@ -18,7 +18,9 @@ from typing import Any
 from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import UserError
 from megatron_mimo.config.eval import EvaluateConfig
-from megatron_mimo.config.load import apply_override, from_tree, read_yaml
+from megatron_mimo.config.layers import apply_override, read_merged
+from megatron_mimo.config.load import from_tree
+from megatron_mimo.config.renamed import with_present_key
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,11 +68,11 @@ def read_config(arguments: list[str]) -> EvaluateConfig:
     files = [setting for setting in options.settings if "=" not in setting]
     if len(files) + (options.preset is not None) != 1:
         raise UserError("give one CONFIG.yaml or one --preset; --help shows how")
-    tree: dict[str, Any] = read_yaml(Path(files[0])) if files else {}
+    tree: dict[str, Any] = read_merged(Path(files[0])) if files else {}
     if options.preset is not None:
         tree["tasks"] = [vars(task) for task in preset(options.preset)]
     tree |= {name: getattr(options, name) for name in ("model", "data", "output") if getattr(options, name)}
-    overrides = [setting for setting in options.settings if "=" in setting]
+    overrides = [with_present_key(EvaluateConfig, setting) for setting in options.settings if "=" in setting]
     for override in overrides:
         apply_override(tree, override)
     return from_tree(
@@ -78,25 +80,34 @@ def read_config(arguments: list[str]) -> EvaluateConfig:
     )
 
 
+def comparison_parser() -> argparse.ArgumentParser:
+    """The options of `compare`."""
+    text = "Two evaluations, question by question: differences with intervals, and a page.\n\n"
+    parser = parser_of(text + "    megatron-mimo compare FIRST SECOND [--output comparison.html]")
+    parser.add_argument("first", type=Path, help="output folder or results.json")
+    parser.add_argument("second", type=Path, help="the one that it is compared with")
+    parser.add_argument("--output", type=Path, default=Path("comparison.html"), help="page (default comparison.html)")
+    return parser
+
+
 def run(config: EvaluateConfig) -> None:
     """Evaluate, write results and report."""
+    from megatron_mimo.convert.card_results import write_benchmarks
     from megatron_mimo.eval.session import evaluate_and_write
     from megatron_mimo.eval.summary import table
 
     results, report = asyncio.run(evaluate_and_write(config))
+    if card := write_benchmarks(Path(config.model), results):
+        print(card)
     print(f"\n{results['model']}\n{table(results)}\n\nresults: {config.output}/results.json\nreport:  {report}")
 
 
 def compare(arguments: list[str]) -> None:
     """Print the paired comparison of two evaluations and write its page."""
+    options = comparison_parser().parse_intermixed_args(arguments)
     from megatron_mimo.eval.compare import compare_results, comparison_page, comparison_text, read_results
     from megatron_mimo.platform.files import write_text
 
-    parser = argparse.ArgumentParser(prog="megatron-mimo evaluate compare")
-    parser.add_argument("first", type=Path, help="output folder or results.json")
-    parser.add_argument("second", type=Path)
-    parser.add_argument("--output", type=Path, default=Path("comparison.html"))
-    options = parser.parse_intermixed_args(arguments)
     first, second = read_results(options.first), read_results(options.second)
     rows = compare_results(first, second)
     write_text(options.output, comparison_page(first, second, rows), errors="replace")

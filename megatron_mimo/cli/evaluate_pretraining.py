@@ -7,46 +7,49 @@ general compressors; held-out arithmetic problems solved greedily by vLLM with M
 accepted, and tokens per second.
 """
 
+import argparse
 import json
 import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from transformers.utils.logging import disable_progress_bar
+from typing import TYPE_CHECKING, Any
 
 from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import UserError
-from megatron_mimo.convert.card_results import write_results
-from megatron_mimo.data.manifest import Manifest, check_tokenizer, open_split, read_manifest
-from megatron_mimo.data.tokenizer import encode_documents, load_tokenizer
-from megatron_mimo.eval import pretraining
-from megatron_mimo.eval.arithmetic import read_problems
-from megatron_mimo.eval.bits_per_byte import document_nats
-from megatron_mimo.eval.huggingface import HuggingFaceScorer
-from megatron_mimo.platform.files import write_text
-from megatron_mimo.serve.speculative import read_model_config
-from megatron_mimo.serve.vllm_engine import generate
+
+if TYPE_CHECKING:
+    from megatron_mimo.data.manifest import Manifest
+    from megatron_mimo.eval.huggingface import HuggingFaceScorer
 
 START = time.monotonic()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the evaluation; returns the exit code."""
+def parser() -> argparse.ArgumentParser:
+    """The options."""
     parser = parser_of(__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder of an exported model")
     parser.add_argument("--data", type=Path, required=True, help="data folder the model was trained on")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--problems", type=int, help="solve the first N problems only")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the evaluation; returns the exit code."""
+    options = parser().parse_args(arguments)
+    # Imported late, here and below: torch and transformers take seconds, which --help does not need.
+    from transformers.utils.logging import disable_progress_bar
+
     disable_progress_bar()
     return exit_code(lambda: run(options.model, options.data, options.output, options.problems))
 
 
 def run(model: Path, data: Path, output: Path, num_problems: int | None) -> None:
     """Evaluate, write the JSON file and print the tables; raises UserError."""
+    from megatron_mimo.convert.card_results import write_results
+    from megatron_mimo.platform.files import write_text
+
     make_parent(output)
     results = evaluate(model, data, num_problems)
     write_text(output, json.dumps(results, indent=2) + "\n")
@@ -56,6 +59,14 @@ def run(model: Path, data: Path, output: Path, num_problems: int | None) -> None
 
 def evaluate(model: Path, data: Path, num_problems: int | None) -> dict[str, Any]:
     """All measurements as one JSON tree."""
+    from megatron_mimo.data.manifest import check_tokenizer, read_manifest
+    from megatron_mimo.data.tokenizer import encode_documents, load_tokenizer
+    from megatron_mimo.eval import pretraining
+    from megatron_mimo.eval.arithmetic import read_problems
+    from megatron_mimo.eval.huggingface import HuggingFaceScorer
+    from megatron_mimo.serve.speculative import read_model_config
+    from megatron_mimo.serve.vllm_engine import generate
+
     manifest = read_manifest(data)
     check_tokenizer(manifest, data, model)
     problems = read_problems(data / "heldout" / "arithmetic.jsonl")[:num_problems]
@@ -91,8 +102,13 @@ def evaluate(model: Path, data: Path, num_problems: int | None) -> dict[str, Any
     }
 
 
-def training_documents(manifest: Manifest, data: Path) -> Iterator[bytes]:
+def training_documents(manifest: "Manifest", data: Path) -> Iterator[bytes]:
     """The text that the shards of the train split hold, decoded; raises UserError where it is not all of it."""
+    import numpy as np
+
+    from megatron_mimo.data.manifest import open_split
+    from megatron_mimo.data.tokenizer import load_tokenizer
+
     tokenizer = load_tokenizer(data / "tokenizer")
     for source in manifest.sources.values():
         tokens = np.asarray(open_split(data, source, "train").tokens)
@@ -103,13 +119,15 @@ def training_documents(manifest: Manifest, data: Path) -> Iterator[bytes]:
         if source.train.bytes not in (found_bytes, None):
             raise UserError(
                 f"{data / source.train.prefix}.bin decodes to {found_bytes} bytes of text, the manifest says"
-                f" {source.train.bytes}: make the data folder anew (megatron-mimo preprocess)"
+                f" {source.train.bytes}: make the data folder anew (megatron-mimo data)"
             )
         yield from documents
 
 
-def model_bits(scorer: HuggingFaceScorer, tokenized: dict[str, list[list[int]]], eod: int) -> dict[str, float]:
+def model_bits(scorer: "HuggingFaceScorer", tokenized: dict[str, list[list[int]]], eod: int) -> dict[str, float]:
     """Code length of every source in bits."""
+    from megatron_mimo.eval.bits_per_byte import document_nats
+
     context = scorer.context_tokens
     nats = {source: document_nats(scorer, docs, eod, context).sum() for source, docs in tokenized.items()}
     return {source: float(value) / math.log(2) for source, value in nats.items()}

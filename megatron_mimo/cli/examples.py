@@ -3,6 +3,7 @@
 FOLDER/examples/ gets what the checkout's examples/ holds: mimo_7b/ (the report's numbers) and nano/ (two CPU cores).
 """
 
+import argparse
 import shutil
 from pathlib import Path
 
@@ -14,11 +15,16 @@ IN_PACKAGE = Path(megatron_mimo.__file__).parent / "examples"
 IN_CHECKOUT = Path(megatron_mimo.__file__).parents[1] / "examples"
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    found = parser_of(__doc__)
+    found.add_argument("folder", type=Path, help="where examples/ is put; files of yours are never overwritten")
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Copy the folder; returns the exit code."""
-    parser = parser_of(__doc__)
-    parser.add_argument("folder", type=Path, help="where examples/ is put; files of yours are never overwritten")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     return exit_code(lambda: copy(options.folder / "examples"))
 
 
@@ -34,4 +40,4 @@ def copy(target: Path) -> None:
     for path in sorted(target.rglob("*")):
         if path.is_file():
             print(f"  {path}")
-    print(f"\nFor example, from {target.parent}: megatron-mimo preprocess examples/nano/data.yaml")
+    print(f"\nFor example, from {target.parent}: megatron-mimo data examples/nano/data.yaml")

@@ -27,7 +27,7 @@ GPU_SECONDS, DRY_RUN_SECONDS = 480, 3600
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
+    options = parser().parse_args(arguments)
     if options.run:
         print(json.dumps(asdict(run_here(options.run, not options.dry_run)), default=str))
         return 0
@@ -52,7 +52,8 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
+    """The options."""
     parser = parser_of(__doc__)
     parser.add_argument("--json", default="gpu_check.json", help="where the details go (default gpu_check.json)")
     parser.add_argument("--only", default="", help="names of checks, with commas; all when left out")
@@ -60,7 +61,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--dry-run", action="store_true", help="run what a CPU can: shows that the checks work, no more"
     )
     parser.add_argument("--run", help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    return parser
 
 
 def choose(only: str) -> list[str]:

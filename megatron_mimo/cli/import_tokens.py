@@ -5,35 +5,39 @@
 
 NAME=PREFIX names a source and a pair PREFIX.bin, PREFIX.idx, or a pattern of several; a NAME may come again. The pairs
 stay where they are: the folder holds a manifest that refers to them, and a copy of the tokenizer. docs/data.md explains
-what is measured and refused. The same sources can be written into the file of megatron-mimo preprocess (`pairs`).
+what is measured and refused. The same sources can be written into the file of megatron-mimo tokenize (`pairs`).
 """
 
 import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from megatron_mimo.cli.command import exit_code, own_program, parser_of
 from megatron_mimo.config import UserError
-from megatron_mimo.data.preprocess import PreprocessConfig, TokenizerConfig, preprocess
-from megatron_mimo.data.sources import SourceConfig
+
+if TYPE_CHECKING:
+    from megatron_mimo.data.sources import SourceConfig
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Import; returns the exit code."""
-    options = parse(arguments)
+    options = parser().parse_intermixed_args(arguments)
     command = shlex.join([*own_program("import-tokens"), *(sys.argv[1:] if arguments is None else arguments)])
     return exit_code(lambda: run(options), f"interrupted; to go on with the pairs that are left:\n  {command}")
 
 
 def run(options: argparse.Namespace) -> None:
     """Make the folder and say how to train on it; raises UserError."""
+    from megatron_mimo.data.preprocess import PreprocessConfig, TokenizerConfig, preprocess
+
     config = PreprocessConfig(
         output_dir=str(options.output),
         sources=sources_of(options),
         tokenizer=TokenizerConfig(path=str(options.tokenizer)),
         overwrite=options.overwrite,
-        num_workers=options.workers,
+        num_workers=options.num_workers,
     )
     manifest = preprocess(config, lambda line: print(line, flush=True))
     print(f"data folder ready: data.path={options.output} data.tokenizer={options.output / 'tokenizer'}")
@@ -42,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
         print(f"    {name}: {source.train.tokens}")
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
     """The options."""
     parser = parser_of(__doc__)
     parser.add_argument("sources", nargs="+", metavar="NAME=PREFIX", help="a source and its pairs")
@@ -57,13 +61,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--valid", action="append", default=[], metavar="NAME=PREFIX", help="pairs that are held out")
     parser.add_argument("--valid-share", type=float, default=0.002, help="else the last documents of every pair")
     parser.add_argument("--domain", default="web", help="domain of the sources in reports (default web)")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read pairs; 0 reads in this one")
+    parser.add_argument(
+        "--num-workers", "--workers", type=int, default=0, help="processes that read pairs; 0 reads in this one"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a folder that was made in another way")
-    return parser.parse_intermixed_args(arguments)
+    return parser
 
 
-def sources_of(options: argparse.Namespace) -> list[SourceConfig]:
+def sources_of(options: argparse.Namespace) -> list["SourceConfig"]:
     """One source a name, in the order of their first appearance; raises UserError for an argument without a name."""
+    from megatron_mimo.data.sources import SourceConfig
+
     train, valid = grouped(options.sources), grouped(options.valid)
     if set(valid) - set(train):
         raise UserError(

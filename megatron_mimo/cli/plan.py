@@ -14,19 +14,21 @@ import json
 from megatron_mimo.cli.command import exit_code, settings_parser
 from megatron_mimo.config import ConfigError, PretrainConfig, load
 from megatron_mimo.model.hardware import DEFAULT_MFU, GPUS, find_gpu
-from megatron_mimo.model.layouts import check_request
-from megatron_mimo.model.plan_report import make_report, render
-from megatron_mimo.model.workload import Variant
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
+    options = parser().parse_intermixed_args(arguments)
     return exit_code(lambda: run(options))
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the plan; raises UserError."""
-    config = load(PretrainConfig, options.settings)
+    from megatron_mimo.model.layouts import check_request
+    from megatron_mimo.model.plan_report import make_report, render
+    from megatron_mimo.model.workload import Variant
+    from megatron_mimo.training.checkpoint_model import model_of
+
+    config = load(PretrainConfig, options.settings, model_of)
     gpu = find_gpu(options.gpu)
     check_request(config, options.gpus, gpu, options.mfu)
     variant = Variant(
@@ -41,7 +43,8 @@ def run(options: argparse.Namespace) -> None:
     print(json.dumps(report, indent=2) if options.json else render(report))
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
+    """The options."""
     parser = settings_parser(__doc__)
     parser.add_argument("--gpus", type=int, required=True, help="number of GPUs, eight a node")
     parser.add_argument(
@@ -64,7 +67,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--top", type=int, default=5, help="layouts to list (default 5)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-    return parser.parse_intermixed_args(arguments)
+    return parser
 
 
 def count_parameters(config: PretrainConfig) -> dict[str, int]:

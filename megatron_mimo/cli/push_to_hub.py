@@ -1,4 +1,4 @@
-"""Push an exported model: megatron-mimo push-to-hub FOLDER OWNER/NAME [--hub modelscope] [--private] [--dry-run]
+"""Push an exported model: megatron-mimo push FOLDER OWNER/NAME [--hub modelscope] [--private] [--dry-run]
 
 Log in first with the hub's own command (`hf auth login`, `ms login`).
 """
@@ -7,11 +7,11 @@ import argparse
 from pathlib import Path
 
 from megatron_mimo.cli.command import exit_code, parser_of
-from megatron_mimo.convert.hub import ADDRESSES, files_to_push, push
+from megatron_mimo.convert.hub import ADDRESSES
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Push, or list what would be pushed; returns the exit code."""
+def parser() -> argparse.ArgumentParser:
+    """The options."""
     parser = parser_of(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("repo_id", metavar="OWNER/NAME")
@@ -19,14 +19,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--private", action="store_true")
     parser.add_argument("--message", default="Upload model")
     parser.add_argument("--dry-run", action="store_true", help="examine the folder and list what would be pushed")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Push, or list what would be pushed; returns the exit code."""
+    options = parser().parse_args(arguments)
     if options.repo_id.count("/") != 1:
-        parser.error(f"{options.repo_id!r} is not of the form OWNER/NAME")
+        parser().error(f"{options.repo_id!r} is not of the form OWNER/NAME")
     return exit_code(lambda: run(options))
 
 
 def run(options: argparse.Namespace) -> None:
     """Examine the folder, list its files and push them; raises UserError."""
+    from megatron_mimo.convert.hub import files_to_push, push
+
     files = files_to_push(options.folder)
     print(f"{ADDRESSES[options.hub]}/{options.repo_id}{' (private)' if options.private else ''}:")
     for path in files:

@@ -5,18 +5,18 @@ Training pages come from megatron-mimo annotate (a large model's labels), or, wi
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import UserError
-from megatron_mimo.data.tag.annotate import annotated_pages
-from megatron_mimo.data.tag.construct import construct
-from megatron_mimo.data.tag.labelled import LabelledPage
-from megatron_mimo.data.tag.linear import LinearSettings, LinearTagger
-from megatron_mimo.data.tag.tagger import Tagger
+
+if TYPE_CHECKING:
+    from megatron_mimo.data.tag.labelled import LabelledPage
+    from megatron_mimo.data.tag.tagger import Tagger
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Train and save the tagger; returns the exit code."""
+def parser() -> argparse.ArgumentParser:
+    """The options."""
     parser = parser_of(__doc__)
     parser.add_argument("output", type=Path, help="folder of the tagger, for the step `tag`")
     parser.add_argument("--kind", choices=["linear", "language_model"], default="linear")
@@ -26,12 +26,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train and save the tagger; returns the exit code."""
+    options = parser().parse_args(arguments)
     return exit_code(lambda: run(options))
 
 
 def run(options: argparse.Namespace) -> None:
     """Read or construct the pages, train, save; raises UserError."""
+    from megatron_mimo.data.tag.annotate import annotated_pages
+    from megatron_mimo.data.tag.construct import construct
+
     try:
         pages = (
             list(annotated_pages(options.annotations))
@@ -44,8 +52,10 @@ def run(options: argparse.Namespace) -> None:
     print(f"{options.output}: {options.kind} tagger of {len(pages):,} pages")
 
 
-def train(pages: list[LabelledPage], options: argparse.Namespace) -> Tagger:
+def train(pages: list["LabelledPage"], options: argparse.Namespace) -> "Tagger":
     """The tagger of the kind that the options ask for."""
+    from megatron_mimo.data.tag.linear import LinearSettings, LinearTagger
+
     settings = {"seed": options.seed} | ({"epochs": options.epochs} if options.epochs else {})
     if options.kind == "linear":
         return LinearTagger.train(pages, LinearSettings(**settings))

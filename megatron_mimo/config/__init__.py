@@ -2,7 +2,7 @@
 
 from megatron_mimo.config.data import DataConfig, EvaluationConfig
 from megatron_mimo.config.errors import ConfigError, UserError
-from megatron_mimo.config.load import load, to_yaml
+from megatron_mimo.config.load import load, load_with_origins, to_yaml
 from megatron_mimo.config.model import ModelConfig
 from megatron_mimo.config.parallel import ParallelConfig
 from megatron_mimo.config.precision import PrecisionConfig
@@ -46,5 +46,6 @@ __all__ = [
     "StartConfig",
     "UserError",
     "load",
+    "load_with_origins",
     "to_yaml",
 ]

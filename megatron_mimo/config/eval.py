@@ -2,7 +2,7 @@
 
 import datetime
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from megatron_mimo.config.errors import ConfigError, require_at_least
 from megatron_mimo.config.judge import JudgeConfig
@@ -12,6 +12,7 @@ from megatron_mimo.config.judge import JudgeConfig
 class TaskConfig:
     """One benchmark of a run."""
 
+    RENAMED: ClassVar = {"max_tokens": "max_new_tokens"}
     task: str
     """Name of a task (`megatron-mimo evaluate tasks` lists them)."""
     name: str | None = None
@@ -20,7 +21,7 @@ class TaskConfig:
     """Its file: local, or `hub:OWNER/NAME/FILE` (Hugging Face data set). Default: the task's usual file in `data`."""
     repetitions: int = 1
     """Answers drawn a problem; the score is the mean over them (avg@n)."""
-    max_tokens: int = 32768
+    max_new_tokens: int = 32768
     """Longest answer."""
     temperature: float = 0.6
     top_p: float = 0.95
@@ -47,7 +48,7 @@ class TaskConfig:
     """Of RULER: problems made."""
 
     def __post_init__(self) -> None:
-        require_at_least(1, "tasks", repetitions=self.repetitions, max_tokens=self.max_tokens, limit=self.limit)
+        require_at_least(1, "tasks", repetitions=self.repetitions, max_new_tokens=self.max_new_tokens, limit=self.limit)
         require_at_least(1, "tasks", context_tokens=self.context_tokens, num_problems=self.num_problems)
         require_at_least(0, "tasks", temperature=self.temperature, num_shots=self.num_shots)
         if not 0 < self.top_p <= 1:
@@ -73,22 +74,23 @@ def check_date(key: str, value: str | None) -> None:
 
 
 @dataclass(kw_only=True)
-class GenerationConfig:
+class EvalGenerationConfig:
     """How the model is run and asked."""
 
+    RENAMED: ClassVar = {"num_drafts": "num_speculative_tokens", "max_model_len": "seq_length"}
     served_model: str = ""
     """Model name that an endpoint is asked for; by default the first that it lists."""
     template: Literal["chat", "plain"] = "chat"
     """`chat`: the tokenizer's chat template. `plain`: the prompt's text alone, for base models in a local folder."""
     system_prompt: str | None = ""
     """Empty by the report's advice: the chat template gets an empty system message. null sends none, and the template
-    may insert a default of its own, as Xiaomi's does."""
+    may insert its own default, as Xiaomi's does."""
     max_concurrent_requests: int = 64
     max_waiting_grades: int = 4096
     """Answers that may wait for their grade before generation pauses."""
-    num_drafts: int | None = None
+    num_speculative_tokens: int | None = None
     """Tokens drafted a step by a local model; default: one for each MTP layer."""
-    max_model_len: int | None = None
+    seq_length: int | None = None
     """Longest prompt and answer together of a local model; default: as the model says."""
     timeout_seconds: float = 7200.0
     """Of one request to an endpoint."""
@@ -116,7 +118,7 @@ class EvaluateConfig:
     """Folder of the answers, the results and the report."""
     seed: int = 1234
     tasks: list[TaskConfig] = field(default_factory=list)
-    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    generation: EvalGenerationConfig = field(default_factory=EvalGenerationConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     judge_urls: list[str] = field(default_factory=list)
     """Judge servers; empty: judge on this machine."""
@@ -136,15 +138,16 @@ class EvaluateConfig:
 class TaskScoresConfig:
     """A small evaluation inside of the training loop: the weights of the moment answer benchmarks through vLLM."""
 
+    RENAMED: ClassVar = {"limit_seconds": "timeout_seconds"}
     every_tokens: int
     """Consumed tokens between two; the end of the run is scored too."""
     evaluate: EvaluateConfig
     """Tasks and how they are asked; `model` and `output` are the run's own."""
-    limit_seconds: float = 240.0
-    """The ranks wait so long at most; an evaluation that takes longer is given up, the training goes on."""
+    timeout_seconds: float = 240.0
+    """Maximum time the ranks wait; an evaluation that takes longer is given up and training continues."""
 
     def __post_init__(self) -> None:
-        require_at_least(1, "evaluation.scores", every_tokens=self.every_tokens, limit_seconds=self.limit_seconds)
+        require_at_least(1, "evaluation.scores", every_tokens=self.every_tokens, timeout_seconds=self.timeout_seconds)
         if not self.evaluate.tasks:
             raise ConfigError("evaluation.scores.evaluate.tasks", [], "name at least one task")
         if self.evaluate.model:

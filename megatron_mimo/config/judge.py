@@ -13,15 +13,16 @@ class JudgeConfig:
 
     num_slots: int = 0
     """Programs judged at the same time; 0: one a processor core of this process."""
-    python: str = sys.executable
-    """Interpreter that runs Python solutions. A virtual environment's stands for its base interpreter."""
+    python: str = ""
+    """Interpreter that runs Python solutions; empty: the one that runs this program. A virtual environment's stands for
+    its base interpreter."""
     python_packages: tuple[str, ...] = ()
     """Folders with packages that solutions may import (a site-packages); mounted read-only."""
     compiler: str = "g++"
     compiler_arguments: tuple[str, ...] = ("-std=c++20", "-O2", "-static", "-pipe")
     bubblewrap: str = "bwrap"
     max_queue: int = 1024
-    """Solutions that may wait for a slot; the server answers 503 beyond it."""
+    """Solutions that may wait for a slot; the server answers 429 beyond it."""
     binary_cache_bytes: int = 256 << 20
     """Compiled C++ programs kept in memory."""
     max_attempts: int = 2
@@ -33,6 +34,11 @@ class JudgeConfig:
         for folder in self.python_packages:
             if not os.path.isdir(folder):
                 raise ConfigError("judge.python_packages", folder, "no such folder")
+
+    @property
+    def interpreter(self) -> str:
+        """Chosen when it is needed: a configuration that is written down holds no path of this machine."""
+        return self.python or sys.executable
 
     @property
     def slots(self) -> int:

@@ -2,7 +2,8 @@
 
 `load(PretrainConfig, ["run.yaml", "model.num_layers=4"])` reads the file strictly (unknown or missing keys, wrong
 types and impossible combinations raise UserError) and applies `key=value` or `--key=value` overrides, list items
-included (`stages.0.tokens=1e9`). Every error names where the value came from, its dotted key, and what would do.
+included (`stages.0.tokens=1e9`). A file may build on another one, `base: FILE` (config/layers.py). Every error names
+where the value came from, its dotted key, and what would do.
 """
 
 import dataclasses
@@ -12,11 +13,16 @@ import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 
 from megatron_mimo.config.errors import ConfigError, UserError
+from megatron_mimo.config.layers import Layers, apply_override, read_layers, read_yaml
+from megatron_mimo.config.model_from import ModelOf, fill_in_model
+from megatron_mimo.config.renamed import with_present_key, with_present_names
+
+__all__ = ["apply_override", "from_tree", "load", "load_with_origins", "read_yaml", "to_yaml"]
 
 Config = TypeVar("Config")
 
@@ -24,79 +30,47 @@ IN_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str
 IN_WORDS |= {list: "a list", dict: "a mapping of keys to values"}
 
 
-def load(config_class: type[Config], arguments: list[str]) -> Config:
+def load(config_class: type[Config], arguments: list[str], model_of: ModelOf | None = None) -> Config:
     """Build `config_class` from `[FILE, override, ...]`; raises UserError naming file or override and key."""
+    return load_with_origins(config_class, arguments, model_of)[0]
+
+
+def load_with_origins(
+    config_class: type[Config], arguments: list[str], model_of: ModelOf | None = None
+) -> tuple[Config, Layers]:
+    """The configuration, and the raw values with the places they came from. `model_of` reads `model: {from: PATH}`."""
     if not arguments:
         raise UserError(f"usage: CONFIG.yaml [key=value ...]   (the keys are those of {config_class.__name__})")
-    path, overrides = Path(arguments[0]), arguments[1:]
-    tree = read_yaml(path)
+    path = Path(arguments[0])
+    overrides = [with_present_key(config_class, override) for override in arguments[1:]]
+    layers = read_layers(path)
     for override in overrides:
-        apply_override(tree, override)
-    return from_tree(config_class, tree, source=str(path), overrides=overrides)
+        layers.override(override)
+    fill_in_model(layers, model_of)
+    return from_tree(config_class, layers.tree, str(path), overrides, layers), layers
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; raises UserError when the file is missing, malformed or not a mapping."""
+def from_tree(
+    config_class: type[Config],
+    tree: dict[str, Any],
+    source: str,
+    overrides: Sequence[str] = (),
+    layers: Layers | None = None,
+) -> Config:
+    """Build the dataclass from a raw tree; raises UserError naming the key and the override or `source`.
+
+    `layers` adds the place in a base that the value came from.
+    """
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise UserError(f"{path} must hold a mapping of keys to values")
-    return tree
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys in silence; a configuration must not."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Set one dotted key (`stages.0.seq_length=256`) in a raw YAML tree; the value is read as YAML."""
-    key, sign, text = override.removeprefix("--").partition("=")
-    if not sign or not key:
-        raise UserError(f"cannot read the override {override!r}: write key=value, for example model.num_layers=4")
-    *parents, last = key.split(".")
-    node: Any = tree
-    for part in parents:
-        node = _child(node, part, override)
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"cannot read the override {override!r}: its value is not valid YAML") from error
-    node[_list_index(node, last, override) if isinstance(node, list) else last] = value
-
-
-def _child(node: Any, part: str, override: str) -> Any:
-    if isinstance(node, list):
-        child = node[_list_index(node, part, override)]
-    else:
-        child = node[part] = {} if node.get(part) is None else node[part]
-    if not isinstance(child, dict | list):
-        raise UserError(f"cannot apply the override {override!r}: {part!r} holds a single value")
-    return child
-
-
-def _list_index(node: list[Any], part: str, override: str) -> int:
-    if not part.isdecimal() or int(part) >= len(node):
-        raise UserError(f"cannot apply the override {override!r}: {part!r} is not one of 0..{len(node) - 1}")
-    return int(part)
-
-
-def from_tree(config_class: type[Config], tree: dict[str, Any], source: str, overrides: Sequence[str] = ()) -> Config:
-    """Build the dataclass from a raw tree; raises UserError naming the key and `source` or override."""
-    try:
+        for old, new in with_present_names(config_class, tree):
+            if layers is not None:
+                layers.rename(old, new)
         return _build(config_class, tree, "")
     except UserError as error:
         fault = error.key if isinstance(error, ConfigError) else ""
+        place = (layers.origin(fault) or "") if layers is not None and fault else ""
+        if place and not place.startswith((f"{source}:", "override ")):
+            source = f"{source} ({place})"
         for override in overrides:
             key = override.removeprefix("--").partition("=")[0]
             if f"{fault}.".startswith(f"{key}.") or f"{key}.".startswith(f"{fault}."):
@@ -124,7 +98,7 @@ def _build(annotation: Any, value: Any, key: str) -> Any:
 
 
 def _build_dataclass(config_class: Any, tree: dict[str, Any], key: str) -> Any:
-    prefix, hints = f"{key}." if key else "", typing.get_type_hints(config_class)
+    prefix, hints = f"{key}." if key else "", _hints(config_class)
     for name, value in tree.items():
         if name not in hints:
             near = difflib.get_close_matches(str(name), hints, n=1)
@@ -141,6 +115,12 @@ def _build_dataclass(config_class: Any, tree: dict[str, Any], key: str) -> Any:
         if not error.key.startswith(key):
             error.args = (f"{error} (in {key})",)
         raise
+
+
+def _hints(config_class: Any) -> dict[str, Any]:
+    """Types of the settings; class variables are none."""
+    hints = typing.get_type_hints(config_class)
+    return {name: hint for name, hint in hints.items() if hint is not ClassVar}
 
 
 def _cast(annotation: type, value: Any, key: str) -> Any:

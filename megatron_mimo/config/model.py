@@ -10,7 +10,7 @@ MTPHiddenState = Literal["before_final_norm", "after_final_norm"]
 
 @dataclass(kw_only=True)
 class ModelConfig:
-    """Decoder-only Transformer with RMSNorm, SwiGLU, RoPE, GQA, QKV bias and untied embeddings (report section 3.1)."""
+    """Decoder-only Transformer with RMSNorm, SwiGLU, RoPE, GQA, QKV bias and untied embeddings (report section 2.2)."""
 
     num_layers: int
     hidden_size: int

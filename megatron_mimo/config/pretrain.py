@@ -10,7 +10,7 @@ from megatron_mimo.config.stages import MTPLossWeight, SkippedData, StageConfig,
 
 @dataclass(kw_only=True)
 class PretrainConfig(RunConfig):
-    """One pre-training run: `python -m megatron_mimo.pretrain CONFIG.yaml` reads exactly this."""
+    """One pre-training run: `megatron-mimo pretrain CONFIG.yaml` reads exactly this."""
 
     start: StartConfig | None = None
     """Another run's weights to start from; null starts from random ones."""
@@ -21,7 +21,7 @@ class PretrainConfig(RunConfig):
     data: DataConfig
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     skip_data: list[SkippedData] = field(default_factory=list)
-    """Pieces of the stages' data to leave out. To leave out what a loss spike came from, go on from a checkpoint before
+    """Pieces of the stages' data to leave out. To skip what a loss spike came from, continue from a checkpoint before
     it (`megatron-mimo checkpoints RUN --branch-from STEP NEW`)."""
     max_steps: int | None = None
     """Stop after this many steps, before the stages end; null runs them to the end."""
@@ -48,10 +48,10 @@ class PretrainConfig(RunConfig):
                 way_out = f"the stages end after {self.total_tokens} tokens: name a place before, or leave it out"
                 raise ConfigError("skip_data.after_tokens", skipped.after_tokens, way_out)
         scores, hang = self.evaluation.scores, self.guard.hang_timeout_seconds
-        if scores and 0 < hang <= scores.limit_seconds:
+        if scores and 0 < hang <= scores.timeout_seconds:
             raise ConfigError(
-                "evaluation.scores.limit_seconds",
-                scores.limit_seconds,
+                "evaluation.scores.timeout_seconds",
+                scores.timeout_seconds,
                 f"must stay below guard.hang_timeout_seconds ({hang:g}), or the watchdog takes the wait for a hang",
             )
         if self.parallel.context_parallel_size > 1 and self.data.intra_document_attention:

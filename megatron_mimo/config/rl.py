@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from megatron_mimo.config.errors import ConfigError, require_at_least
 from megatron_mimo.config.judge import JudgeConfig
@@ -14,7 +14,7 @@ RULES = "rules"
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    """Sampling of one rollout. Report: temperature 1.0, top-p 1.0."""
+    """Sampling of one rollout (report section 3.3): temperature 1.0, top-p 1.0."""
 
     max_new_tokens: int = 32_768
     temperature: float = 1.0
@@ -29,7 +29,7 @@ class GenerationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyLossConfig:
-    """Eq. 1 with nothing else by default."""
+    """Eq. 1 of the report with nothing else by default (report section 3.3)."""
 
     clip_ratio_low: float = 0.2
     clip_ratio_high: float = 0.28
@@ -55,7 +55,7 @@ class PolicyLossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RetryConfig:
-    """What is tried how often before a group is dropped."""
+    """Retry limits before a group is dropped."""
 
     max_generation_attempts: int = 5
     """Of one sample. An engine's death counts against every sample that it ran."""
@@ -100,7 +100,7 @@ class RetryConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutConfig:
-    """One step's rollout."""
+    """The rollout of one step (report sections 3.3 and 3.4.1)."""
 
     num_groups: int = 512
     """Prompts a batch."""
@@ -140,7 +140,7 @@ class RolloutConfig:
 
 @dataclass(kw_only=True)
 class RLDataConfig:
-    """Problems in this project's form (rl/problems), one JSON a line."""
+    """Problems in this project's form (rl/problems), one JSON per line."""
 
     train: list[str]
     """Files; `PATH#1000` takes 1000 of its problems, chosen by the hash of their ids."""
@@ -151,7 +151,7 @@ class RLDataConfig:
     max_prompt_tokens: int = 2048
     """Problems with longer prompts are left out, and counted."""
     easy_pool_alpha: float = 0.1
-    """Probability that a draw comes from the pool of solved prompts; 0 switches the pool off."""
+    """Probability that a draw comes from the pool of solved prompts; 0 switches the pool off (report section 3.3.2)."""
 
     def __post_init__(self) -> None:
         if not self.train:
@@ -178,16 +178,19 @@ class WeighedReward:
 class RewardConfig:
     """Rule-based accuracy alone by default."""
 
+    RENAMED: ClassVar = {"math_workers": "num_math_workers", "math_limit_seconds": "math_timeout_seconds"}
     function: str = ""
     """`FILE.py:NAME`, a function (problem, response) that scores in place of the rules (reward/own.py)."""
     functions: list[WeighedReward] = field(default_factory=list)
     """Several rewards, weighed and added; `rules` is the built-in one. Empty: one reward alone."""
     scheme: Literal["strict", "soft", "all_or_nothing"] = "strict"
-    """Of the code reward over difficulty levels (report section 3.2); `all_or_nothing` knows no levels."""
+    """Of the code reward over difficulty levels (report section 3.3.1); `all_or_nothing` knows no levels."""
     language_penalty: float = 0.0
-    """Off in the report, which warns of it."""
-    math_workers: int = 2
-    math_limit_seconds: float = 10.0
+    """Off in the report, which warns of it (report section 3.6)."""
+    num_math_workers: int = 2
+    """Processes that compare mathematical answers."""
+    math_timeout_seconds: float = 10.0
+    """Processor time of one comparison; one that takes longer is a fault, not a wrong answer."""
     judge_slots: int = 1
     """Slots of the local judge; with judge_urls none is started."""
     judge: JudgeConfig = field(default_factory=JudgeConfig)
@@ -195,7 +198,7 @@ class RewardConfig:
     judge_urls: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        require_at_least(1, "reward", math_workers=self.math_workers, judge_slots=self.judge_slots)
+        require_at_least(1, "reward", num_math_workers=self.num_math_workers, judge_slots=self.judge_slots)
         require_at_least(0, "reward", language_penalty=self.language_penalty)
         if self.function and self.functions:
             raise ConfigError("reward.function", self.function, "name it in reward.functions, or leave those out")
@@ -263,7 +266,7 @@ class LengthBudget:
 
 @dataclass(kw_only=True)
 class RLConfig(RunConfig):
-    """One RL run: `python -m megatron_mimo.rl CONFIG.yaml` reads exactly this."""
+    """One RL run: `megatron-mimo rl CONFIG.yaml` reads exactly this. Recipe: section 3.3 of the report."""
 
     start: StartConfig
     data: RLDataConfig
@@ -271,20 +274,23 @@ class RLConfig(RunConfig):
     engine: EngineConfig = field(default_factory=EngineConfig)
     rollout: RolloutConfig = field(default_factory=lambda: RolloutConfig())
     scheduling: Literal["seamless", "static", "naive", "continuous", "asynchronous", "first_finished"] = "seamless"
+    """How rollouts are launched and ended: `seamless` is the report's engine, the others are what it is compared with
+    (report section 3.4.1)."""
     length_schedule: list[LengthBudget] = field(default_factory=list)
     """Report's 0530 release: 32K, 38K, 48K. Empty: rollout.generation.max_new_tokens throughout."""
     num_steps: int
     mini_batch_groups: int = 32
-    """Prompts a gradient update: 512 / 32 = 16 updates a step."""
+    """Prompts per gradient update: 512 / 32 = 16 updates per step (report section 3.3)."""
     on_policy: bool = False
     """One update over the whole batch a step (0530 release); mini_batch_groups is not used then."""
     micro_batch_tokens: int = 8192
-    """Tokens of a micro-batch, a row of packed samples; a longer sample has a row of its own."""
+    """Tokens of a micro-batch, a row of packed samples; a longer sample has its own row."""
     loss: PolicyLossConfig = field(default_factory=PolicyLossConfig)
     divide_advantages_by_std: bool = True
     overlong_masking: bool = False
     """Leave samples cut at the budget out of the loss."""
     learning_rate: float = 1e-6
+    """Constant (report section 3.3)."""
     data_parallel_size: int = 1
     """Trainer ranks that hold the same part of the model, which `parallel` cuts."""
     keep_rollout_steps: int = 50
@@ -333,7 +339,7 @@ class RLConfig(RunConfig):
 
     @property
     def updates_per_step(self) -> int:
-        """Gradient updates a step."""
+        """Gradient updates per step."""
         return 1 if self.on_policy else self.rollout.num_groups // self.mini_batch_groups
 
     def max_new_tokens(self, step: int) -> int:

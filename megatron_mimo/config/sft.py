@@ -49,8 +49,11 @@ class ChatDataConfig:
     ignore_empty_think: bool = False
     """Leave an empty think block out of the loss."""
     max_responses_per_query: int = 8
+    """More responses to the same query are dropped (report section 3.1)."""
     drop_mixed_language: bool = True
+    """Drop responses that mix languages (report section 3.1)."""
     drop_incomplete: bool = True
+    """Drop responses without an end (report section 3.1)."""
     decontamination_index: str | None = None
     """Folder made by `megatron-mimo decontaminate`; queries with a benchmark's n-gram are dropped."""
     on_bad_record: Literal["skip", "stop"] = "skip"
@@ -69,21 +72,21 @@ class ChatDataConfig:
 
 @dataclass(kw_only=True)
 class SFTConfig(RunConfig):
-    """One fine-tuning run: `python -m megatron_mimo.sft CONFIG.yaml` reads exactly this. Report section 4.1."""
+    """One fine-tuning run: `megatron-mimo sft CONFIG.yaml` reads exactly this. Recipe: section 3.1 of the report."""
 
     start: StartConfig
     lora: LoRAConfig | None = None
     """Train low-rank updates of the linear layers; null trains every weight."""
     data: ChatDataConfig
     seq_length: int = 32_768
-    """Tokens of a packed row; longer samples are dropped and counted."""
+    """Tokens of a packed row (report section 3.1); longer samples are dropped and counted."""
     rotary_base: int = 640_000
     epochs: int = 1
     global_batch_size: int = 128
-    """Packed rows a step."""
+    """Packed rows per step (report section 3.1)."""
     micro_batch_size: int = 1
     learning_rate: float = 3e-5
-    """Constant (report section 4.1)."""
+    """Constant (report section 3.1)."""
     mtp_loss_scaling_factor: float = 0.1
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     max_steps: int | None = None

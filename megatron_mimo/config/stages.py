@@ -8,7 +8,7 @@ from megatron_mimo.config.errors import ConfigError, require_at_least
 
 @dataclass(kw_only=True)
 class LearningRateSegment:
-    """One piece of the learning-rate curve, `tokens` long, from `start` to `end`."""
+    """One piece of the learning-rate curve, `tokens` long, from `start` to `end` (report section 2.3)."""
 
     kind: Literal["linear", "constant", "cosine"]
     tokens: int
@@ -29,7 +29,8 @@ class LearningRateSegment:
 
 @dataclass(kw_only=True)
 class BatchRamp:
-    """Linear growth from `start` sequences to the stage's global batch over the first `tokens` of the stage."""
+    """Linear growth from `start` sequences to the stage's global batch over the stage's first `tokens` (report section
+    2.3)."""
 
     start: int
     increment: int
@@ -45,7 +46,7 @@ class BatchRamp:
 
 @dataclass(kw_only=True)
 class StageConfig:
-    """One pre-training stage: a data mixture at one sequence length and RoPE base."""
+    """One pre-training stage: a data mixture at one sequence length and RoPE base (report sections 2.1 and 2.3)."""
 
     name: str
     tokens: int
@@ -120,7 +121,8 @@ class StageConfig:
 
 @dataclass(kw_only=True)
 class MTPLossWeight:
-    """Weight of the MTP loss until `until_tokens` consumed tokens of the whole run; null means to the end."""
+    """Weight of the MTP loss until `until_tokens` consumed tokens of the whole run; null means to the end (report
+    section 2.3)."""
 
     mtp_loss_scaling_factor: float
     until_tokens: int | None = None
@@ -132,12 +134,12 @@ class MTPLossWeight:
 
 @dataclass(kw_only=True)
 class SkippedData:
-    """Data that is left out, such as that of a loss spike: the run goes on with what follows in the stage's order."""
+    """Data that is left out, such as that of a loss spike: the run continues with what follows in the stage's order."""
 
     after_tokens: int
     """Consumed tokens of the whole run, as the log counts them, at which the data is left out."""
     tokens: int
-    """Of data, in whole sequences. They are not consumed: the schedule goes on, and the stage's length stays."""
+    """Of data, in whole sequences. They are not consumed: the schedule continues, and the stage's length stays."""
 
     def __post_init__(self) -> None:
         if self.after_tokens < 0:
@@ -147,7 +149,7 @@ class SkippedData:
 
 @dataclass(kw_only=True)
 class OptimizerConfig:
-    """AdamW as in report section 3.3; the learning rate belongs to the stages."""
+    """AdamW as in report section 2.3; the learning rate belongs to the stages."""
 
     adam_beta1: float = 0.9
     adam_beta2: float = 0.95

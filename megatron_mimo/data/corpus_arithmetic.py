@@ -34,7 +34,7 @@ HELD_OUT_SHARE = 0.03
 
 
 @dataclass(frozen=True)
-class Problem:
+class ArithmeticProblem:
     """`a operator b` with two-digit operands; operator is `+`, `-` or `*`."""
 
     a: int
@@ -69,11 +69,11 @@ class Problem:
         return "\n".join([*steps, f"Answer: \\boxed{{{self.answer}}}"])
 
 
-def problems() -> Iterator[Problem]:
+def problems() -> Iterator[ArithmeticProblem]:
     """Every two-digit problem with a result that is not negative: 8100 sums, 4095 differences, 8100 products."""
     for operator, a, b in itertools.product("+-*", range(10, 100), range(10, 100)):
         if operator != "-" or a >= b:
-            yield Problem(a, operator, b)
+            yield ArithmeticProblem(a, operator, b)
 
 
 def arithmetic_documents() -> Iterator[Document]:

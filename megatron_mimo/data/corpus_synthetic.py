@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 
-from megatron_mimo.data.corpus_arithmetic import Problem
+from megatron_mimo.data.corpus_arithmetic import ArithmeticProblem
 from megatron_mimo.data.document import Document, split_by_hash
 
 VALID_SHARE = 0.03
@@ -59,7 +59,11 @@ def _word_problems(generator: random.Random, per_story: int) -> Iterator[Documen
         for number, story in enumerate(stories):
             for index in range(per_story):
                 a, b = generator.randrange(10, 100), generator.randrange(10, 100)
-                problem = Problem(max(a, b), operator, min(a, b)) if operator == "-" else Problem(a, operator, b)
+                problem = (
+                    ArithmeticProblem(max(a, b), operator, min(a, b))
+                    if operator == "-"
+                    else ArithmeticProblem(a, operator, b)
+                )
                 text = story.format(
                     name=generator.choice(_NAMES), things=generator.choice(_THINGS), a=problem.a, b=problem.b
                 )

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import aiohttp
 
@@ -61,16 +61,17 @@ class EndpointConfig:
 class Sampling:
     """How an answer is drawn; the report evaluates at temperature 0.6, top-p 0.95."""
 
+    RENAMED: ClassVar = {"max_tokens": "max_new_tokens"}
     temperature: float = 0.6
     top_p: float = 0.95
-    max_tokens: int = 8192
+    max_new_tokens: int = 8192
     """Longest answer."""
     stop: tuple[str, ...] = ()
     """Texts that end an answer; they are no part of it."""
 
     def __post_init__(self) -> None:
         require_at_least(0, "sampling", temperature=self.temperature)
-        require_at_least(1, "sampling", max_tokens=self.max_tokens)
+        require_at_least(1, "sampling", max_new_tokens=self.max_new_tokens)
         if not 0 < self.top_p <= 1:
             raise ConfigError("sampling.top_p", self.top_p, "must be above 0 and at most 1")
 
@@ -233,7 +234,7 @@ def settings(sampling: Sampling, seed: int | None) -> dict[str, Any]:
     asked: dict[str, Any] = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
+        "max_tokens": sampling.max_new_tokens,
     }
     asked |= {"stop": list(sampling.stop)} if sampling.stop else {}
     return asked if seed is None else asked | {"seed": seed}

@@ -18,7 +18,7 @@ from megatron_mimo.platform.files import file_sha256
 
 OWN_WAY_OUT = (
     "\nNothing was changed. Copy the data folder again from where it came, or make it anew:"
-    "\n    megatron-mimo preprocess DATA.yaml overwrite=true"
+    "\n    megatron-mimo data DATA.yaml overwrite=true"
 )
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")

@@ -101,7 +101,7 @@ class Manifest:
             raise UserError(
                 f"{wanted_by}: source {name!r} is not in the data folder's manifest."
                 f"\nKnown sources: {', '.join(self.sources) or 'none'}. Correct the name, or add the source to the data"
-                " (megatron-mimo preprocess)."
+                " (megatron-mimo data)."
             )
         return self.sources[name]
 
@@ -112,15 +112,14 @@ def read_manifest(folder: str | Path) -> Manifest:
     if not path.is_file():
         raise UserError(
             f"no data at {folder}: there is no {path.name} in it."
-            "\nSet data.path to a folder made by megatron-mimo preprocess, or make one:"
-            "\n    megatron-mimo preprocess examples/nano/data.yaml"
+            "\nSet data.path to a folder made by megatron-mimo data, or make one:"
+            "\n    megatron-mimo data examples/nano/data.yaml"
         )
     try:
         return dacite.from_dict(Manifest, json.loads(path.read_text()), dacite.Config(strict=True))
     except (ValueError, AttributeError, dacite.DaciteError) as error:
         raise UserError(
-            f"{path} is damaged: {error}\nMake the data folder anew:"
-            "\n    megatron-mimo preprocess DATA.yaml overwrite=true"
+            f"{path} is damaged: {error}\nMake the data folder anew:\n    megatron-mimo data DATA.yaml overwrite=true"
         ) from error
 
 

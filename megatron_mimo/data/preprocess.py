@@ -1,6 +1,6 @@
 """Offline job: documents -> tokenizer -> Megatron `.bin/.idx` pairs, held-out texts and manifest.
 
-A finished folder has a `manifest.json`; one interrupted before that goes on with the next source (`progress.json`),
+A finished folder has a `manifest.json`; one interrupted before that continues with the next source (`progress.json`),
 and where a source is made of shards, with the next shard.
 """
 
@@ -17,8 +17,8 @@ import dacite
 from tokenizers import Tokenizer
 
 from megatron_mimo.config import ConfigError, UserError
+from megatron_mimo.data.corpus import CONTENT_VERSION
 from megatron_mimo.data.corpus_arithmetic import problems
-from megatron_mimo.data.document import digest
 from megatron_mimo.data.encoder import vocabulary_size
 from megatron_mimo.data.import_tokens import import_source
 from megatron_mimo.data.manifest import (
@@ -54,7 +54,7 @@ class TokenizerConfig:
 
 @dataclass(kw_only=True)
 class PreprocessConfig:
-    """One data folder: `megatron-mimo preprocess CONFIG.yaml` reads exactly this."""
+    """One data folder: `megatron-mimo data CONFIG.yaml` reads exactly this."""
 
     output_dir: str
     sources: list[SourceConfig]
@@ -107,19 +107,15 @@ def preprocess(config: PreprocessConfig, report: Callable[[str], None] = print) 
 
 
 def recipe_sha256(config: PreprocessConfig) -> str:
-    """Hash of what decides the folder's content: settings, input files (name, size), this package's code, Python."""
+    """Hash of what decides the folder's content: settings, input files (name, size), content version, Python."""
     settings = dataclasses.asdict(config) | {"output_dir": None, "overwrite": None, "num_workers": None}
     for source in settings["sources"] or []:
         if source["pairs"] is None:  # settings that came later must not change the hash of folders without them
             del source["pairs"], source["valid_pairs"], source["eod"]
     inputs = [(path, Path(path).stat().st_size) for source in config.sources for path in source_files(source)]
     tokenizer = tokenizer_sha256(config.tokenizer.path) if config.tokenizer.path else None
-    here = Path(__file__).parent
-    files = [*sorted(here.glob("corpus*.py")), here / "document.py", here / "tokenizer.py"]
-    code = [digest(path.read_text()).hex() for path in files]
-    return hashlib.sha256(
-        json.dumps([settings, inputs, tokenizer, code, platform.python_version()]).encode()
-    ).hexdigest()
+    decides = [settings, inputs, tokenizer, CONTENT_VERSION, platform.python_version()]
+    return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
 
 
 def _kept(folder: Path, recipe: str, report: Callable[[str], None]) -> Manifest:

@@ -85,7 +85,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises a bare Exception
         raise UserError(
-            f"{path} is not a tokenizer: {error}\nGet the folder again, or make it with megatron-mimo preprocess"
+            f"{path} is not a tokenizer: {error}\nGet the folder again, or make it with megatron-mimo data"
         ) from error
 
 

@@ -18,7 +18,7 @@ NORMAL_QUANTILE_95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
-class Problem:
+class HeldOutProblem:
     """One prompt and the answer that its worked solution ends in."""
 
     id: str
@@ -37,15 +37,15 @@ class Accuracy:
     high: float
 
 
-def read_problems(path: Path) -> list[Problem]:
+def read_problems(path: Path) -> list[HeldOutProblem]:
     """Read a problem file; raises UserError naming the line that is not a problem."""
     if not path.is_file():
-        raise UserError(f"no held-out problems at {path}: make the data first (megatron-mimo preprocess)")
+        raise UserError(f"no held-out problems at {path}: make the data first (megatron-mimo data)")
     problems = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             record = json.loads(line)
-            problems.append(Problem(str(record["id"]), str(record["prompt"]), str(record["answer"])))
+            problems.append(HeldOutProblem(str(record["id"]), str(record["prompt"]), str(record["answer"])))
         except (ValueError, KeyError, TypeError) as error:
             wanted = '{"id": ..., "prompt": ..., "answer": ...}'
             raise UserError(f"{path}, line {number} is not a problem: write {wanted}") from error
@@ -58,7 +58,7 @@ def extract_answer(completion: str) -> str | None:
     return match.group(1).strip() if match else None
 
 
-def score(problems: list[Problem], completions: list[str]) -> Accuracy:
+def score(problems: list[HeldOutProblem], completions: list[str]) -> Accuracy:
     """Accuracy of one completion a problem; raises ValueError when their numbers differ or are zero."""
     if len(problems) != len(completions) or not problems:
         raise ValueError(f"{len(completions)} completions for {len(problems)} problems")

@@ -4,7 +4,7 @@
     OUTPUT/cache/MODEL/TASK-KEY.samples.jsonl   every answer, appended as it comes
     OUTPUT/cache/MODEL/TASK-KEY-GRADER.grades.jsonl
 
-More repetitions, a limit lifted or another grader (`lcb-compat`) go on with the same answers.
+More repetitions, a limit lifted or another grader (`lcb-compat`) continue with the same answers.
 """
 
 import json
@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from megatron_mimo.config.eval import GenerationConfig, TaskConfig
+from megatron_mimo.config.eval import EvalGenerationConfig, TaskConfig
 from megatron_mimo.data.chat.system_prompt import system_message
 from megatron_mimo.data.endpoint import content_text
 from megatron_mimo.data.journal import Journal, read_records
 from megatron_mimo.eval.engines import digest
-from megatron_mimo.eval.protocol import Benchmark, Problem
+from megatron_mimo.eval.protocol import Benchmark, EvalProblem
 from megatron_mimo.platform.files import write_json, write_text
 
 
 def sample_key(
-    model_identity: str, config: TaskConfig, generation: GenerationConfig, seed: int, problems: list[Problem]
+    model_identity: str, config: TaskConfig, generation: EvalGenerationConfig, seed: int, problems: list[EvalProblem]
 ) -> dict[str, Any]:
     """Everything that decides an answer; `problems` are all of the task's, before any limit."""
     return {
@@ -32,23 +32,23 @@ def sample_key(
         "prompts": digest(*map(asked, problems)),
         "temperature": config.temperature,
         "top_p": config.top_p,
-        "max_tokens": config.max_tokens,
+        "max_tokens": config.max_new_tokens,
         "stop": config.stop,
         "seed": seed,
         "template": generation.template,
         "system_message": system_message(generation.system_prompt),
-        "max_model_len": generation.max_model_len,
+        "max_model_len": generation.seq_length,
     }
 
 
-def asked(problem: Problem) -> str:
+def asked(problem: EvalProblem) -> str:
     """What the model sees of a problem, and where its answer ends."""
     if problem.prompt is None:
         return json.dumps([problem.id, problem.messages])
     return json.dumps([problem.id, problem.prompt, problem.stop, problem.pairs])
 
 
-def grade_key(task: Benchmark, config: TaskConfig, problems: list[Problem]) -> str:
+def grade_key(task: Benchmark, config: TaskConfig, problems: list[EvalProblem]) -> str:
     """Everything else that decides a grade: references, the grader and its version."""
     references = (repr([problem.reference, problem.options]) for problem in problems)
     return digest(task.version, config.runner, *references)[:8]
@@ -65,7 +65,7 @@ class Store:
     grades: Journal = field(init=False)
     problems: Path = field(init=False)
     """What was asked, for pages that compare models."""
-    asked: list[Problem] = field(default_factory=list)
+    asked: list[EvalProblem] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.samples = Journal(self.base.with_name(f"{self.base.name}.samples.jsonl"))
@@ -104,12 +104,12 @@ def grade_id(answer_id: str, response: str) -> str:
     return f"{answer_id}@{digest(response.encode('utf-8', 'replace').decode())}"
 
 
-def shown_question(problem: Problem) -> str:
+def shown_question(problem: EvalProblem) -> str:
     """What the model is asked, as pages show it."""
     return problem.prompt or "\n\n".join(message["content"] for message in problem.messages)
 
 
-def open_store(output: Path, key: dict[str, Any], grader: str, problems: list[Problem]) -> Store:
+def open_store(output: Path, key: dict[str, Any], grader: str, problems: list[EvalProblem]) -> Store:
     """The store of a key under `output`; its folder is made when it is entered."""
     name = f"{key['task'].replace(':', '_')}-{digest(json.dumps(key, sort_keys=True))[:12]}"
     return Store(output / "cache" / key["model"] / name, key, grader, asked=problems)

@@ -16,14 +16,11 @@ from typing import Any
 
 from megatron_mimo.config import UserError
 from megatron_mimo.convert.card_results import write_results
-from megatron_mimo.convert.huggingface import is_chat_model
 from megatron_mimo.data.chat.nano import CHECK_WORDINGS, held_out_questions, shown
 from megatron_mimo.eval.arithmetic import extract_answer
 from megatron_mimo.platform.files import write_text
 from megatron_mimo.platform.network import free_port
 from megatron_mimo.serve.chat_client import ChatForm
-from megatron_mimo.serve.openai_server import post, running_server, served_name
-from megatron_mimo.serve.speculative import read_model_config
 
 NUM_SUMS, NUM_WORDINGS = 10, 3
 MAX_TOKENS = 256
@@ -80,6 +77,11 @@ def run(model: Path, output: Path) -> None:
 
 def check(model: Path) -> dict[str, Any]:
     """All answers of the model in `model` as one JSON tree; raises UserError for a base model."""
+    # Imported late, here and below: torch takes seconds, which --help does not need.
+    from megatron_mimo.convert.huggingface import is_chat_model
+    from megatron_mimo.serve.openai_server import running_server, served_name
+    from megatron_mimo.serve.speculative import read_model_config
+
     if not is_chat_model(model):
         raise UserError(f"{model} is a base model: it has not been trained to answer; fine-tune it first")
     log_path = Path(tempfile.mkdtemp(prefix="chat_check_")) / "vllm.log"
@@ -103,7 +105,9 @@ def questions(held_out: Any, wordings: Sequence[str]) -> list[Question]:
 
 
 def ask(url: str, model: str, asked: Sequence[Question]) -> list[Answered]:
-    """Every question in a conversation of its own, all at once, the likeliest answer each."""
+    """Every question in its own conversation, all at once, the likeliest answer each."""
+    from megatron_mimo.serve.openai_server import post
+
     settings = {"model": model, "temperature": 0, "max_tokens": MAX_TOKENS}
 
     def answer(question: Question) -> Answered:

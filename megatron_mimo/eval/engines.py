@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from megatron_mimo.config import UserError
-from megatron_mimo.config.eval import EvaluateConfig, GenerationConfig
+from megatron_mimo.config.eval import EvalGenerationConfig, EvaluateConfig
 from megatron_mimo.data.chat.system_prompt import system_message
 from megatron_mimo.data.endpoint import Completion, Endpoint, EndpointConfig, Message, RequestFailed, Sampling
 from megatron_mimo.data.tokenizer import TURN_END_TOKEN
@@ -61,7 +61,7 @@ def make_engine(config: EvaluateConfig) -> Engine:
 class EndpointEngine:
     """An OpenAI-compatible endpoint: chats in its own chat template, or plain texts through its `completions`."""
 
-    def __init__(self, url: str, name: str, config: GenerationConfig) -> None:
+    def __init__(self, url: str, name: str, config: EvalGenerationConfig) -> None:
         """Asks the endpoint for its model's name where none is set; raises UserError when it is silent."""
         from megatron_mimo.serve.chat_client import find_model
 
@@ -103,7 +103,7 @@ class EndpointEngine:
 class LocalEngine:
     """vLLM with the model's MTP layers drafting, on the weights of a folder, whose own code is run."""
 
-    def __init__(self, folder: Path, name: str, config: GenerationConfig) -> None:
+    def __init__(self, folder: Path, name: str, config: EvalGenerationConfig) -> None:
         """Raises UserError where the folder holds no model or no tokenizer."""
         from megatron_mimo.serve.speculative import read_model_config
 
@@ -174,7 +174,7 @@ class LocalEngine:
             ids,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            max_tokens=sampling.max_tokens,
+            max_tokens=sampling.max_new_tokens,
             seed=seed,
             stop=list(sampling.stop),
             stop_token_ids=self._stops,
@@ -221,7 +221,7 @@ class LocalEngine:
         register()
         on_gpu = torch.cuda.is_available()
         dtype: Any = compute_dtype(self._folder)
-        max_model_len: Any = self._config.max_model_len  # None: the model's own; vLLM's annotation forgets it
+        max_model_len: Any = self._config.seq_length  # None: the model's own; vLLM's annotation forgets it
         self._engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(
                 model=str(self._folder),
@@ -231,7 +231,7 @@ class LocalEngine:
                 max_model_len=max_model_len,
                 enforce_eager=not on_gpu,  # compiling takes longer than it gains on the CPU
                 enable_chunked_prefill=on_gpu,  # on CPU a prompt cut in two and a request's own seed end in an error
-                speculative_config=mtp_speculative_config(self._folder, self._config.num_drafts),
+                speculative_config=mtp_speculative_config(self._folder, self._config.num_speculative_tokens),
             )
         )
         return self
@@ -243,7 +243,7 @@ class LocalEngine:
 
 
 def plain_text(messages: list[Message]) -> str:
-    """Messages as a text that a base model goes on with: their contents, a line break after each."""
+    """Messages as a text that a base model continues with: their contents, a line break after each."""
     return "\n".join(filter(None, (message["content"] for message in messages))) + "\n"
 
 

@@ -80,7 +80,7 @@ async def run_task(config: TaskConfig, engine: Engine, evaluation: EvaluateConfi
 def what_decides(config: TaskConfig, evaluation: EvaluateConfig) -> list[Any]:
     """Everything besides the prompt and its seed that decides an answer."""
     generation = evaluation.generation
-    sampling = [config.temperature, config.top_p, config.max_tokens, config.stop]
+    sampling = [config.temperature, config.top_p, config.max_new_tokens, config.stop]
     return [config.task, *sampling, generation.template, system_message(generation.system_prompt)]
 
 
@@ -120,7 +120,7 @@ class Answers:
     async def _one(self, prompt: str, stop: tuple[str, ...]) -> str:
         seed = self.evaluation.seed + self.repetition
         sampling = Sampling(
-            temperature=self.config.temperature, top_p=self.config.top_p, max_tokens=self.config.max_tokens
+            temperature=self.config.temperature, top_p=self.config.top_p, max_new_tokens=self.config.max_new_tokens
         )
 
         async def ask() -> Completion:
@@ -153,7 +153,7 @@ class Answers:
         return {
             "task": self.config.task,
             "repetitions": self.config.repetitions,
-            "max_tokens": self.config.max_tokens,
+            "max_tokens": self.config.max_new_tokens,
             "temperature": self.config.temperature,
             "top_p": self.config.top_p,
             "runner": "lm-evaluation-harness",

@@ -19,12 +19,12 @@ WINDOWS = {"v5": ("2024-08-01", "2025-02-01"), "v6": ("2025-02-01", "2025-05-01"
 
 
 def long(task: str, repetitions: int = 1, name: str | None = None, **dates: str) -> TaskConfig:
-    return TaskConfig(task=task, name=name, repetitions=repetitions, max_tokens=LONG_TOKENS, **dates)  # type: ignore[arg-type]
+    return TaskConfig(task=task, name=name, repetitions=repetitions, max_new_tokens=LONG_TOKENS, **dates)  # type: ignore[arg-type]
 
 
 def short(task: str, repetitions: int = 1) -> TaskConfig:
     name = task.partition(":")[2] or None
-    return TaskConfig(task=task, name=name, repetitions=repetitions, max_tokens=SHORT_TOKENS)
+    return TaskConfig(task=task, name=name, repetitions=repetitions, max_new_tokens=SHORT_TOKENS)
 
 
 def mathematics() -> list[TaskConfig]:
@@ -75,7 +75,7 @@ def base() -> list[TaskConfig]:
         repetitions = sampled.get(name, 1)
         temperature = 0.6 if repetitions > 1 else 0.0
         config = TaskConfig(
-            task=name, repetitions=repetitions, max_tokens=form.max_tokens, temperature=temperature, **dates
+            task=name, repetitions=repetitions, max_new_tokens=form.max_tokens, temperature=temperature, **dates
         )
         tasks.append(config)
     return tasks
@@ -100,7 +100,7 @@ def ruler() -> list[TaskConfig]:
             task=f"ruler_{kind}",
             name=f"ruler_{kind}_{length}",
             context_tokens=length,
-            max_tokens=Ruler(kind, length, 1).answer_tokens,
+            max_new_tokens=Ruler(kind, length, 1).answer_tokens,
             temperature=0.0,
         )
         for length in (4096, 8192, 16384, 32768)

@@ -11,9 +11,9 @@ from typing import Any
 
 from megatron_mimo.config import UserError
 from megatron_mimo.eval import compression
-from megatron_mimo.eval.arithmetic import Problem, score
+from megatron_mimo.eval.arithmetic import HeldOutProblem, score
 from megatron_mimo.eval.kneser_ney import KneserNey
-from megatron_mimo.serve.vllm_engine import Generation, PromptGroup
+from megatron_mimo.serve.vllm_engine import GroupGeneration, PromptGroup
 
 KNESER_NEY_ORDER = 5
 PROBLEM_SOURCE = "arithmetic"
@@ -30,7 +30,7 @@ def read_held_out(folder: Path) -> dict[str, list[str]]:
     """Documents by source from `heldout/text/SOURCE.jsonl` of a data folder; raises UserError without any."""
     paths = sorted((folder / "heldout" / "text").glob("*.jsonl"))
     if not paths:
-        raise UserError(f"no held-out text in {folder}: make the data folder with megatron-mimo preprocess")
+        raise UserError(f"no held-out text in {folder}: make the data folder with megatron-mimo data")
     texts = {path.stem: [json.loads(line)["text"] for line in path.open(encoding="utf-8")] for path in paths}
     return {source: documents for source, documents in texts.items() if documents}
 
@@ -63,7 +63,7 @@ def per_byte(bits: Mapping[str, float], held_out: HeldOut) -> dict[str, float]:
     return {source: total / sizes[source] for source, total in _with_total(dict(bits)).items()}
 
 
-def prompt_groups(problems: list[Problem], documents: Mapping[str, list[list[int]]]) -> list[PromptGroup]:
+def prompt_groups(problems: list[HeldOutProblem], documents: Mapping[str, list[list[int]]]) -> list[PromptGroup]:
     """What vLLM completes: every problem, and the first half (at most 256 tokens) of other documents (token ids)."""
     groups = [PromptGroup("problems", [problem.prompt for problem in problems], ARITHMETIC_MAX_TOKENS)]
     for source, tokenized in documents.items():
@@ -74,7 +74,7 @@ def prompt_groups(problems: list[Problem], documents: Mapping[str, list[list[int
 
 
 def samples(
-    groups: list[PromptGroup], generations: Mapping[str, Generation], decode: Callable[[list[int]], str]
+    groups: list[PromptGroup], generations: Mapping[str, GroupGeneration], decode: Callable[[list[int]], str]
 ) -> list[dict[str, str]]:
     """Some prompts of every group with what followed, evenly spaced: a report shows them."""
     chosen = []
@@ -87,7 +87,7 @@ def samples(
     return chosen
 
 
-def speculation(generations: Mapping[str, Generation]) -> dict[str, dict[str, Any]]:
+def speculation(generations: Mapping[str, GroupGeneration]) -> dict[str, dict[str, Any]]:
     """Acceptance and speed of every group of prompts, and pooled over all of them."""
     counters = {name: asdict(generation) for name, generation in generations.items()}
     keys = ("generated_tokens", "seconds", "draft_tokens", "accepted_tokens")
@@ -104,7 +104,7 @@ def speculation(generations: Mapping[str, Generation]) -> dict[str, dict[str, An
     }
 
 
-def problem_scores(problems: list[Problem], completions: list[str]) -> dict[str, dict[str, Any]]:
+def problem_scores(problems: list[HeldOutProblem], completions: list[str]) -> dict[str, dict[str, Any]]:
     """Accuracy of all problems and of each operator (the one of `+-*` in the problem's id)."""
     scores = {"all": asdict(score(problems, completions))}
     for operator in "+-*":
@@ -114,7 +114,7 @@ def problem_scores(problems: list[Problem], completions: list[str]) -> dict[str,
     return scores
 
 
-def problems_seen(problems: list[Problem], training: list[bytes]) -> int:
+def problems_seen(problems: list[HeldOutProblem], training: list[bytes]) -> int:
     """Problems whose prompt stands word for word in a training document; 0 for a held-out set."""
     text = b"\0".join(training)
     return sum(problem.prompt.strip().encode() in text for problem in problems)

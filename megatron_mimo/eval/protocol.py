@@ -20,7 +20,7 @@ class GradeFault(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class EvalProblem:
     """One problem of a benchmark."""
 
     id: str
@@ -34,7 +34,7 @@ class Problem:
     options: tuple[str, ...] = ()
     """Of multiple choice."""
     prompt: str | None = None
-    """A text to go on with, in place of messages: base models."""
+    """A text to continue with, in place of messages: base models."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer."""
     pairs: tuple[tuple[str, str], ...] = ()
@@ -108,15 +108,15 @@ class Benchmark(Protocol):
     @property
     def version(self) -> str: ...
 
-    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade: ...
+    async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade: ...
 
 
 class NoAnswer(Exception):
     """A record of a benchmark that nothing can be graded by: it is left out, and said."""
 
 
-class Task(ABC):
-    """A benchmark read from a file, a record a problem."""
+class EvalTask(ABC):
+    """A benchmark read from a file, a record per problem."""
 
     name: str
     files: tuple[str, ...]
@@ -134,20 +134,20 @@ class Task(ABC):
         """What was left out or is missing, for the user."""
 
     @abstractmethod
-    def problem(self, record: dict[str, Any], number: int) -> Problem | None:
+    def problem(self, record: dict[str, Any], number: int) -> EvalProblem | None:
         """The problem of a record; None leaves it out (not of the split or dates asked for). KeyError: no field."""
 
     @abstractmethod
-    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+    async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade:
         """Grade a response. Raises GradeFault when the grader, not the response, failed."""
 
-    def load(self, *files: Path | Source) -> list[Problem]:
+    def load(self, *files: Path | Source) -> list[EvalProblem]:
         """All problems of the files, in their order.
 
         Raises UserError for records that are none, repeated ids, and no problem at all. Records without a right answer
         are left out, and `notes` say so.
         """
-        problems: dict[str, Problem] = {}
+        problems: dict[str, EvalProblem] = {}
         left_out: list[str] = []
         number = 0
         for source in (file if isinstance(file, Source) else Source(file) for file in files):
@@ -169,7 +169,7 @@ class Task(ABC):
             raise UserError(f"{files[0]} holds no problem of task {self.name} (of {number} records)")
         return list(problems.values())
 
-    def _read(self, record: dict[str, Any], number: int, place: str) -> Problem | None:
+    def _read(self, record: dict[str, Any], number: int, place: str) -> EvalProblem | None:
         try:
             return self.problem(record, number)
         except KeyError as error:

@@ -67,7 +67,7 @@ def row(config: TaskConfig) -> dict[str, str]:
 def drawn(config: TaskConfig) -> str:
     how = "greedy" if config.temperature == 0 else f"temperature {config.temperature}, top-p {config.top_p}"
     window = f", {config.first_date} to {config.end_date}" if config.first_date else ""
-    return f", {how}, avg@{config.repetitions}, {config.max_tokens} tokens{window}"
+    return f", {how}, avg@{config.repetitions}, {config.max_new_tokens} tokens{window}"
 
 
 def text() -> str:

@@ -6,7 +6,7 @@ from megatron_mimo.eval.few_shot.form import Form
 from megatron_mimo.eval.few_shot.questions import questions
 from megatron_mimo.eval.few_shot.task import FewShot
 from megatron_mimo.eval.few_shot.texts import texts
-from megatron_mimo.eval.protocol import Benchmark, Problem, Task
+from megatron_mimo.eval.protocol import Benchmark, EvalProblem, EvalTask
 from megatron_mimo.eval.ruler import KINDS, CountTokens, Ruler
 from megatron_mimo.eval.tasks.choices import choices
 from megatron_mimo.eval.tasks.cruxeval import CruxEval
@@ -20,9 +20,9 @@ HARNESS = "harness:"
 RULER = "ruler_"
 
 
-def file_tasks() -> dict[str, Task]:
+def file_tasks() -> dict[str, EvalTask]:
     """Every task that is read from a file, by name."""
-    tasks: list[Task] = [*mathematics(), *programs(), LiveCodeBench(), *choices(), IfEval()]
+    tasks: list[EvalTask] = [*mathematics(), *programs(), LiveCodeBench(), *choices(), IfEval()]
     tasks += [CruxEval("cruxeval_o", "output"), CruxEval("cruxeval_i", "input")]
     return {task.name: task for task in tasks}
 
@@ -59,11 +59,11 @@ def refuse_shots(config: TaskConfig) -> None:
             raise ConfigError(f"tasks.{key}", getattr(config, key), way_out)
 
 
-def load_problems(task: Benchmark, config: TaskConfig, data: str, count: CountTokens | None) -> list[Problem]:
+def load_problems(task: Benchmark, config: TaskConfig, data: str, count: CountTokens | None) -> list[EvalProblem]:
     """All problems, before any limit; `count` (a text's tokens) is for RULER. Raises UserError, naming the file."""
     if isinstance(task, Ruler):
         if count is None:
             raise ConfigError("tasks.task", config.task, "needs the model's tokenizer: give a local model folder")
         return task.generate(count)
-    assert isinstance(task, Task)
+    assert isinstance(task, EvalTask)
     return task.load(*task.find(data, config.path))

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from megatron_mimo.config import ConfigError, UserError
-from megatron_mimo.eval.protocol import Grade, Graders, Problem, user
+from megatron_mimo.eval.protocol import EvalProblem, Grade, Graders, user
 from megatron_mimo.reward.final_answer import final_part
 
 CountTokens = Callable[[str], int]
@@ -65,7 +65,7 @@ class Ruler:
     def name(self) -> str:
         return f"ruler_{self.kind}"
 
-    def generate(self, count: CountTokens) -> list[Problem]:
+    def generate(self, count: CountTokens) -> list[EvalProblem]:
         """Problems of the asked length; `count` gives a text's tokens. Raises UserError where nothing fits."""
         problems = []
         for index in range(self.num_problems):
@@ -73,7 +73,7 @@ class Ruler:
             text = longest(draft, self.context_tokens - self.answer_tokens - MARGIN_TOKENS, count, self.name)
             shown = ", ".join(draft.expected)
             problems.append(
-                Problem(id=str(index), messages=user(text), reference=draft.expected, shown=shown, golden=shown)
+                EvalProblem(id=str(index), messages=user(text), reference=draft.expected, shown=shown, golden=shown)
             )
         return problems
 
@@ -81,8 +81,8 @@ class Ruler:
     def answer_tokens(self) -> int:
         return ANSWER_TOKENS[self.kind.partition("_")[0]]
 
-    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
-        """Share of the expected strings in the answer behind the reasoning, letters' case ignored."""
+    async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade:
+        """Share of the expected strings in the answer after the reasoning, letters' case ignored."""
         answer = final_part(response)
         found = [expected for expected in problem.reference if expected.lower() in answer.lower()]
         score = len(found) / len(problem.reference)

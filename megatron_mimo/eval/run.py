@@ -1,6 +1,6 @@
 """A run: every missing answer is generated, and graded while others still generate.
 
-Workers draw answers; each answer is stored, then graded in a task of its own and its grade stored. Repetitions go
+Workers draw answers; each answer is stored, then graded in its own task and its grade stored. Repetitions go
 around the problems, so that an interrupted run has seen all of them equally often.
 """
 
@@ -13,17 +13,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from megatron_mimo.config import UserError
-from megatron_mimo.config.eval import EvaluateConfig, GenerationConfig, TaskConfig
+from megatron_mimo.config.eval import EvalGenerationConfig, EvaluateConfig, TaskConfig
 from megatron_mimo.data.endpoint import Completion, RequestFailed, Sampling
 from megatron_mimo.eval.cache import Store, grade_id, grade_key, open_store, sample_key
 from megatron_mimo.eval.engines import Engine, token_counter
-from megatron_mimo.eval.protocol import Benchmark, GradeFault, Graders, Problem
+from megatron_mimo.eval.protocol import Benchmark, EvalProblem, GradeFault, Graders
 from megatron_mimo.eval.records import MissingFile
 from megatron_mimo.eval.registry import find_task, load_problems
 
 GRADE_ATTEMPTS = 3
 NEXT_QUESTION = ("\nQuestion:", "\nProblem:", "\nQ:", "\nUser:", "\nHuman:", "<|im_start|>", "<|endoftext|>")
-"""A base model that has answered goes on with a question of its own, whose answer is not to be graded."""
+"""A base model that has answered then writes a new question, whose answer is not to be graded."""
 STORED_ANSWER_CHARACTERS = 500
 Say = Callable[[str], None]
 
@@ -34,7 +34,7 @@ class TaskRun:
 
     config: TaskConfig
     task: Benchmark
-    problems: list[Problem]
+    problems: list[EvalProblem]
     store: Store
     refused: int = 0
     faults: int = 0
@@ -58,7 +58,7 @@ class TaskRun:
         return Sampling(
             temperature=self.config.temperature,
             top_p=self.config.top_p,
-            max_tokens=self.config.max_tokens,
+            max_new_tokens=self.config.max_new_tokens,
             stop=self.stop,
         )
 
@@ -68,7 +68,7 @@ class Job:
     """One answer to draw."""
 
     run: TaskRun
-    problem: Problem
+    problem: EvalProblem
     repetition: int
 
     @property
@@ -76,7 +76,7 @@ class Job:
         return f"{self.problem.id}#{self.repetition}"
 
     def seed(self, seed: int) -> int:
-        """A seed of its own for every answer, the same whenever it is drawn."""
+        """Its own seed for every answer, the same whenever it is drawn."""
         content = f"{seed}/{self.run.config.task}/{self.id}".encode()
         return int.from_bytes(hashlib.sha256(content).digest()[:4]) >> 1
 
@@ -109,7 +109,7 @@ def prepare(config: EvaluateConfig, engine: Engine, say: Say = print) -> list[Ta
     return runs
 
 
-async def ask(engine: Engine, problem: Problem, sampling: Sampling, seed: int) -> Completion:
+async def ask(engine: Engine, problem: EvalProblem, sampling: Sampling, seed: int) -> Completion:
     """An answer to messages, the continuation of a text, or log-likelihoods as a JSON list. Raises as the engine."""
     if problem.pairs:
         nats = await engine.log_likelihoods(problem.pairs)
@@ -249,7 +249,7 @@ class Pipeline:
             self.say(f"{self._done} of {self._total} answers, {len(self._grading)} being graded")
 
 
-def stops(task: TaskConfig, generation: GenerationConfig) -> Iterable[str]:
+def stops(task: TaskConfig, generation: EvalGenerationConfig) -> Iterable[str]:
     """Texts that end an answer: the configured ones; of a base model's plain prompts the cues of a next question."""
     if task.stop is not None:
         return task.stop

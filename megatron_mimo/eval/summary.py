@@ -58,7 +58,7 @@ def task_results(run: TaskRun) -> dict[str, Any]:
     return {
         "task": run.config.task,
         "repetitions": run.config.repetitions,
-        "max_tokens": run.config.max_tokens,
+        "max_tokens": run.config.max_new_tokens,
         "temperature": run.config.temperature,
         "top_p": run.config.top_p,
         "runner": run.config.runner,
@@ -107,7 +107,7 @@ def estimates(scores: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def format_rate(in_format: dict[str, list[float]]) -> dict[str, Any]:
-    """Share of answers with a closed think block and, behind it, an answer of the demanded form; with its interval."""
+    """Share of answers with a closed think block and, after it, an answer of the demanded form; with its interval."""
     if not in_format:
         return {"in_format": None, "in_format_low": None, "in_format_high": None}
     interval = confidence_interval(list(in_format.values()))

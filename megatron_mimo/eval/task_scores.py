@@ -29,8 +29,8 @@ def task_scores(config: PretrainConfig, save_weights: SaveWeights, shows: Callba
 class TaskScorer(Callback):
     """Scores every `every_tokens` and at the end of the run; on every rank, for all of them hold parts of the weights.
 
-    Rank 0 exports and asks while the others wait; its answers are kept under the folder. A failure is told and the
-    training goes on.
+    Rank 0 exports and asks while the others wait; its answers are kept under the folder. A failure is logged and the
+    training continues.
     """
 
     def __init__(self, config: TaskScoresConfig, folder: Path, save_weights: SaveWeights, shows: Callback) -> None:
@@ -77,6 +77,6 @@ class TaskScorer(Callback):
         try:
             export_checkpoint(folder / "weights", folder / "hf", Path(self.run.data.tokenizer))
             evaluate = dataclasses.replace(self.config.evaluate, model=str(folder / "hf"), output=str(self.folder))
-            return score_folder(evaluate, self.config.limit_seconds)
+            return score_folder(evaluate, self.config.timeout_seconds)
         except Exception as error:
             return f"{type(error).__name__}: {error}"

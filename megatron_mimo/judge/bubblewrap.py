@@ -58,9 +58,9 @@ def find_host(config: JudgeConfig) -> Host:
         )
     script = "import os, sys; print(os.path.realpath(sys.executable)); print(sys.base_prefix)"
     try:
-        found = subprocess.run([config.python, "-I", "-c", script], capture_output=True, text=True, check=True)
+        found = subprocess.run([config.interpreter, "-I", "-c", script], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise SandboxUnavailable(f"judge.python = {config.python!r} does not run: {error}") from error
+        raise SandboxUnavailable(f"judge.python = {config.interpreter!r} does not run: {error}") from error
     python, prefix = found.stdout.splitlines()
     # The supervisor's modules are read from bytecode, which only the host can write.
     subprocess.run([python, "-m", "compileall", "-q", str(INSIDE)], capture_output=True, check=False)

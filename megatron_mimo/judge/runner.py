@@ -18,7 +18,7 @@ from megatron_mimo.judge.inside.supervisor import REASON_CPU, REASON_FILES, REAS
 from megatron_mimo.judge.prelude import prelude
 from megatron_mimo.judge.request import AssertTest, CallTest, JudgeRequest, Solution, StdioTest, Test
 from megatron_mimo.judge.result import JudgeResult, TestResult, Verdict
-from megatron_mimo.judge.sandbox import Outcome, Sandbox, SandboxDied, memory_file, read_tail
+from megatron_mimo.judge.sandbox import Sandbox, SandboxDied, SandboxOutcome, memory_file, read_tail
 
 MESSAGE_BYTES = 2000
 MAX_CHECKED_BYTES = 8 << 20
@@ -46,7 +46,7 @@ class Runner:
         self._binary = b""
 
     def judge(self) -> JudgeResult:
-        """Verdicts of all tests. Raises nothing for what a solution can do; see Verdict for what is told apart."""
+        """Verdicts of all tests. Raises nothing for what a solution can do; see Verdict for what is distinguished."""
         try:
             failed = self._compile()
             return self._same_for_all(failed) if failed else self._judge_tests()
@@ -210,7 +210,7 @@ class Runner:
                 verdict = Verdict.WRONG_ANSWER
             return result(verdict or Verdict.ACCEPTED, outcome, stderr)
 
-    def _ask(self, kind: str, fds: list[int], **more: object) -> Outcome:
+    def _ask(self, kind: str, fds: list[int], **more: object) -> SandboxOutcome:
         assert self._sandbox is not None
         dev_stdin = bool(self._limits.scratch_bytes) and "/dev/stdin" in self._solution.source
         outcome = self._sandbox.run("test", {"kind": kind, "dev_stdin": dev_stdin, **more}, fds)
@@ -223,7 +223,7 @@ class Runner:
             self._drop_sandbox()
         return outcome
 
-    def _failure(self, outcome: Outcome, stdout: int, stderr: int) -> Verdict | None:
+    def _failure(self, outcome: SandboxOutcome, stdout: int, stderr: int) -> Verdict | None:
         """Why a run failed, None if it ended well. Which failing verdict is a hint; that it failed is certain."""
         limits = self._limits
         if outcome.reason in (REASON_CPU, REASON_WALL) or outcome.exit_code == -SIGXCPU:
@@ -245,7 +245,7 @@ class Runner:
             self._sandbox = None
 
 
-def result(verdict: Verdict, outcome: Outcome, stderr: int) -> TestResult:
+def result(verdict: Verdict, outcome: SandboxOutcome, stderr: int) -> TestResult:
     message = "" if verdict is Verdict.ACCEPTED else read_tail(stderr, MESSAGE_BYTES).decode(errors="replace")
     return TestResult(
         verdict=verdict,

@@ -25,7 +25,7 @@ class SandboxDied(Exception):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SandboxOutcome:
     """What the supervisor measured of one run."""
 
     wait_status: int
@@ -75,13 +75,13 @@ class Sandbox:
             self.close()
             raise
 
-    def run(self, do: str, message: dict, fds: list[int]) -> Outcome:
+    def run(self, do: str, message: dict, fds: list[int]) -> SandboxOutcome:
         """One request that runs a program. Raises SandboxDied."""
         numbers = self._ask(do, message, fds, self._wall_seconds + GRACE_SECONDS)
         if len(numbers) != 6:
             raise SandboxDied(f"an answer of {len(numbers)} numbers")
         status, processor, wall, peak, reason, dirty = numbers
-        return Outcome(status, processor / 1e6, wall / 1e6, peak * 1024, reason, bool(dirty))
+        return SandboxOutcome(status, processor / 1e6, wall / 1e6, peak * 1024, reason, bool(dirty))
 
     def load_binary(self, binary: int) -> None:
         """Give the compiled program of a C++ solution, a descriptor. Raises SandboxDied."""

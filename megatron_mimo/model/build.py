@@ -63,7 +63,7 @@ def transformer_config(
         batch_p2p_comm=not interleaved,
         deallocate_pipeline_outputs=torch.cuda.is_available(),
         bias_activation_fusion=engine,
-        # Megatron-core's name for "the spec brings a module of its own": here that of the torch backend.
+        # Megatron-core's name for "the spec brings its own module": here that of the torch backend.
         use_te_activation_func=not engine,
         bias_dropout_fusion=engine,
         apply_rope_fusion=engine,

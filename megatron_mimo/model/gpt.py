@@ -1,4 +1,4 @@
-"""The MiMo model on megatron-core: GPTModel's parts, a final norm of its own, parallel MTP layers.
+"""The MiMo model on megatron-core: GPTModel's parts, its own final norm, parallel MTP layers.
 
 Shapes: `s`equence (local to the context-parallel rank), `b`atch, `h`idden, `v`ocabulary (local to the tensor-parallel
 rank), `D` MTP layers.

@@ -1,4 +1,4 @@
-"""RL post-training of MiMo: `python -m megatron_mimo.rl CONFIG.yaml [key=value ...]`.
+"""RL post-training of MiMo: `megatron-mimo rl CONFIG.yaml [key=value ...]`.
 
 One command starts trainer ranks, rollout engines and rewards under Ray, on this machine or on the Ray cluster that
 RAY_ADDRESS names. The run resumes by itself; exit codes as of pre-training.
@@ -8,16 +8,15 @@ import asyncio
 import sys
 from pathlib import Path
 
-from megatron_mimo.config import RLConfig, load, to_yaml
-from megatron_mimo.model.serving import serving_warning
-from megatron_mimo.platform.run_lock import run_lock
+from megatron_mimo.config import RLConfig, load_with_origins
+from megatron_mimo.config.explain import explained_yaml
+from megatron_mimo.training.checkpoint_model import model_of
 from megatron_mimo.training.launch import print_warnings, resume_command, run_program
-from megatron_mimo.training.number_format import with_number_format
 
 USAGE = """usage: megatron-mimo rl CONFIG.yaml [key=value ...] [--print-config]
   CONFIG.yaml     an RL configuration, for example examples/nano/rl.yaml
   key=value       overrides: num_steps=50 rollout.num_groups=16 data.easy_pool_alpha=0
-  --print-config  print the resolved configuration and stop"""
+  --print-config  print the resolved configuration, with the place of each value, and stop"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,11 +26,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(arguments: list[str]) -> int:
     """Load the configuration and train, or print it."""
-    config = load(RLConfig, [argument for argument in arguments if argument != "--print-config"])
+    words = [argument for argument in arguments if argument != "--print-config"]
+    config, layers = load_with_origins(RLConfig, words, model_of)
+    # Imported late: torch takes seconds, in which a configuration can be refused; Ray's workers import this file again.
     if "--print-config" in arguments:
-        print(to_yaml(with_number_format(config)), end="")
+        from megatron_mimo.training.number_format import with_number_format
+
+        print(explained_yaml(config, with_number_format(config), layers), end="")
         return 0
-    # Imported late: Ray's workers import this file again.
+    from megatron_mimo.model.serving import serving_warning
+    from megatron_mimo.platform.run_lock import run_lock
     from megatron_mimo.rl.loop import FINISHED, PREEMPTED
     from megatron_mimo.rl.run import train
     from megatron_mimo.training.disk import check_disk

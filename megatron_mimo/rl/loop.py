@@ -153,7 +153,7 @@ class RLLoop:
 
 
 def restored_scheduler_state(output_dir: Path, step: int, driver_state: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint's scheduler state, or that of the step that was cut off behind it, which knows more."""
+    """The checkpoint's scheduler state, or that of the step that was cut off after it and knows more."""
     path = output_dir / OPEN_ROLLOUT
     if path.is_file():
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from megatron_mimo.platform import page
 from megatron_mimo.platform.files import write_text
 from megatron_mimo.platform.formats import format_seconds
 from megatron_mimo.rl.gantt import gantt
-from megatron_mimo.rl.trace import METRICS, TIMELINE, read_rows
+from megatron_mimo.rl.rows import METRICS, TIMELINE, read_rows
 from megatron_mimo.training.charts import Series, line_chart
 
 Row = dict[str, Any]
@@ -72,7 +72,7 @@ def _validation(validations: list[Row]) -> str:
             for domain, result in last["domains"].items()
         ]
     )
-    note = f"Mean of {last['samples']} samples a problem; the band is the 95 % interval over problems."
+    note = f"Mean of {last['samples']} samples per problem; the band is the 95 % interval over problems."
     return page.section("Validation", page.cards(chart, page.titled(f"After step {last['step']}", table)), note=note)
 
 

@@ -1,4 +1,4 @@
-"""The trace of an RL run: a line a step, `metrics.jsonl`, TensorBoard, the newest step's timeline, the HTML report."""
+"""The trace of an RL run: one line per step, `metrics.jsonl`, TensorBoard, the last step's timeline, HTML report."""
 
 import json
 import sys
@@ -10,22 +10,35 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from megatron_mimo.platform.files import write_json, write_text
 from megatron_mimo.platform.formats import format_seconds
+from megatron_mimo.platform.trackers import Trackers
+from megatron_mimo.rl.report import write_report
+from megatron_mimo.rl.rollout_page import write_rollout_page
+from megatron_mimo.rl.rows import METRICS, TIMELINE, read_rows
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch
 from megatron_mimo.rl.step_record import StepRecord, ValidationRecord, scalars
-
-METRICS, TIMELINE = "metrics.jsonl", "timeline.json"
 
 
 class Trace:
     """Written by the driver alone. A row is in the file before the next step begins."""
 
-    def __init__(self, output_dir: Path, num_steps: int, after_step: int, stream: TextIO | None = None) -> None:
-        """`after_step`: the step that the run resumes behind (0: it begins); what was written beyond it is dropped."""
+    def __init__(
+        self,
+        output_dir: Path,
+        num_steps: int,
+        after_step: int,
+        stream: TextIO | None = None,
+        trackers: Trackers | None = None,
+    ) -> None:
+        """`after_step`: the step that the run resumes from (0: it begins); what was written after it is dropped.
+
+        `trackers` get the scalars that TensorBoard gets.
+        """
         self._output_dir, self._num_steps = output_dir, num_steps
         self._stream = stream or sys.stdout
         output_dir.mkdir(parents=True, exist_ok=True)
         self._keep_rows_until(after_step)
         self._board = SummaryWriter(str(output_dir / "tensorboard"), purge_step=after_step + 1 if after_step else None)
+        self._trackers = trackers
         self._seconds_per_step: float | None = None
         self._is_first = True
         self._troubles: dict[str, dict[str, int]] = {}
@@ -81,10 +94,9 @@ class Trace:
     def close(self) -> None:
         """Write the report; a picture that cannot be drawn must not end a run."""
         self._board.close()
+        if self._trackers:
+            self._trackers.close()
         try:
-            from megatron_mimo.rl.report import write_report
-            from megatron_mimo.rl.rollout_page import write_rollout_page
-
             self.say(f"report: {write_report(self._output_dir)}")
             if rollouts := write_rollout_page(self._output_dir):
                 self.say(f"rollouts to read: {rollouts}")
@@ -94,9 +106,12 @@ class Trace:
     def _append(self, kind: str, record: StepRecord | ValidationRecord) -> None:
         with (self._output_dir / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind} | asdict(record)) + "\n")
-        for tag, value in scalars(record).items():
+        values = scalars(record)
+        for tag, value in values.items():
             self._board.add_scalar(tag, value, record.step)
         self._board.flush()
+        if self._trackers:
+            self._trackers.log(values, record.step)
 
     def _keep_rows_until(self, step: int) -> None:
         path = self._output_dir / METRICS
@@ -104,18 +119,6 @@ class Trace:
             return
         kept = [row for row in read_rows(path) if row["step"] <= step] if step else []
         write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics file in order; a last line that a crash cut off is left out."""
-    rows = []
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-    return rows
 
 
 def timeline(step: int, batch: RolloutBatch) -> dict[str, Any]:

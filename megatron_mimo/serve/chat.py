@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from megatron_mimo.config import UserError
-from megatron_mimo.convert.huggingface import is_chat_model
 from megatron_mimo.platform.network import free_port
 from megatron_mimo.serve.chat_client import ChatForm, CompletionForm, Form, ServedModel, find_model, stream
 from megatron_mimo.serve.chat_lines import Lines, open_lines
-from megatron_mimo.serve.openai_server import running_server
 
 DIM, PLAIN = "\033[2m", "\033[0m"
 HELP = "/clear forgets the conversation, /quit or Ctrl-D ends, Ctrl-C stops an answer"
@@ -74,7 +72,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="conversation in the chat template, or text to go on with (default: what the model was trained for)",
     )
     parser.add_argument("--system", default="", help="system prompt (default: empty)")
-    parser.add_argument("--max-tokens", type=int, help="longest answer (default: up to the end of the context)")
+    parser.add_argument(
+        "--max-new-tokens", "--max-tokens", dest="max_tokens", type=int, metavar="TOKENS",
+        help="longest answer (default: up to the end of the context)",
+    )  # fmt: skip
     parser.add_argument("--temperature", type=float, default=0.6)
     return parser.parse_args(arguments)
 
@@ -84,6 +85,9 @@ def choose_form(asked: Literal["auto", "chat", "completion"], folder: Path | Non
 
     Raises UserError for a system prompt that a completion has no place for.
     """
+    # Imported late, here and below: torch takes seconds, which --help does not need.
+    from megatron_mimo.convert.huggingface import is_chat_model
+
     chats = asked == "chat" or (asked == "auto" and (folder is None or is_chat_model(folder)))
     if chats and asked == "auto" and folder is None:
         print(UNKNOWN_MODEL)
@@ -127,7 +131,7 @@ def _answer(url: str, form: Form, settings: dict[str, Any], line: str, sink: Tex
     except UserError as error:
         answer.content, note = "", f"{error}\n{_advice(str(error))}"
     if answer.end == "length":
-        note = "(cut off: --max-tokens, or the end of the model's context; /clear makes room)"
+        note = "(cut off: --max-new-tokens, or the end of the model's context; /clear makes room)"
     print(f"\n{note}" if note else "", file=sink, flush=True)
     if answer.content:
         form.keep(line, answer.content)
@@ -146,6 +150,8 @@ def _settings(options: argparse.Namespace, model: ServedModel) -> dict[str, Any]
 def _server(options: argparse.Namespace) -> AbstractContextManager[str]:
     if options.url:
         return nullcontext(options.url.rstrip("/").removesuffix("/v1"))
+    from megatron_mimo.serve.openai_server import running_server
+
     log_path = Path(tempfile.mkdtemp(prefix="chat_")) / "vllm.log"
     print(f"starting vLLM on {options.model} (log: {log_path})", flush=True)
     return running_server(options.model, "127.0.0.1", free_port(), [], log_path)

@@ -14,10 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import UserError
-from megatron_mimo.convert.huggingface import is_chat_model
 from megatron_mimo.serve.chat_client import ChatForm, CompletionForm
-from megatron_mimo.serve.openai_server import curl_line, post, running_server, served_name
-from megatron_mimo.serve.speculative import mtp_speculative_config
 
 QUESTION, PROMPT = "What is 47+38?", "Question: 47+38=?"
 
@@ -45,8 +42,9 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument(
-        "--num-drafts", type=int, help="tokens drafted a step (default: one for each MTP layer; 0: none)"
-    )
+        "--num-speculative-tokens", "--num-drafts", dest="num_drafts", type=int, metavar="TOKENS",
+        help="tokens drafted per step (default: one for each MTP layer; 0: none)",
+    )  # fmt: skip
     parser.add_argument(
         "--reasoning-parser",
         default="auto",
@@ -57,13 +55,21 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         "--prompt",
         help="line that --check and the curl line ask: a question for a chat model, a text to go on for a base model",
     )
-    parser.add_argument("--max-tokens", type=int, default=128, help="longest answer of --check")
+    parser.add_argument(
+        "--max-new-tokens", "--max-tokens", dest="max_tokens", type=int, default=128, metavar="TOKENS",
+        help="longest answer of --check",
+    )  # fmt: skip
     parser.add_argument("--check", action="store_true", help="ask one line, print the answer and stop")
     return parser.parse_args(arguments[:end]), arguments[end + 1 :]
 
 
 def serve(options: argparse.Namespace, extra: list[str]) -> None:
     """Hold the server up until it is interrupted, or ask it once; raises UserError where it cannot start."""
+    # Imported late: torch takes seconds, which --help does not need.
+    from megatron_mimo.convert.huggingface import is_chat_model
+    from megatron_mimo.serve.openai_server import curl_line, post, running_server, served_name
+    from megatron_mimo.serve.speculative import mtp_speculative_config
+
     draft = mtp_speculative_config(options.model, options.num_drafts)
     log_path = options.log or Path(tempfile.mkdtemp(prefix="serve_")) / "vllm.log"
     print(f"starting vLLM on {options.model}, speculation: {draft or 'none'} (log: {log_path})", flush=True)

@@ -1,6 +1,6 @@
 """Greedy completions by vLLM, and how many tokens of the MTP draft the main model accepted.
 
-`generate` runs vLLM in a process of its own: its environment, threads bound to cores and memory end with it.
+`generate` runs vLLM in its own process: its environment, threads bound to cores and memory end with it.
 """
 
 import json
@@ -20,7 +20,7 @@ Prompt = str | list[int]
 
 
 @dataclass(frozen=True)
-class Generation:
+class GroupGeneration:
     """Completions of one group of prompts, and its counters."""
 
     texts: list[str]
@@ -47,10 +47,10 @@ class PromptGroup:
     """Go on to `max_tokens` after an end-of-document token."""
 
 
-def generate(folder: Path, groups: list[PromptGroup], num_drafts: int | None = None) -> dict[str, Generation]:
+def generate(folder: Path, groups: list[PromptGroup], num_drafts: int | None = None) -> dict[str, GroupGeneration]:
     """Complete every group greedily with the model in `folder`, whose own code is run: load only folders you trust.
 
-    `num_drafts` tokens a step are drafted, by default one for each MTP layer. Raises UserError with the end of vLLM's
+    `num_drafts` tokens per step are drafted, by default one for each MTP layer. Raises UserError with the end of vLLM's
     output where it fails.
     """
     mtp_speculative_config(folder, num_drafts)  # a folder without a model is reported before vLLM starts
@@ -69,7 +69,7 @@ def generate(folder: Path, groups: list[PromptGroup], num_drafts: int | None = N
         if done.returncode or not answer.is_file():
             tail = "\n".join(done.stdout.decode(errors="replace").splitlines()[-15:])
             raise UserError(f"vLLM failed on {folder} (exit code {done.returncode}):\n{tail}")
-        return {name: Generation(**generation) for name, generation in json.loads(answer.read_text()).items()}
+        return {name: GroupGeneration(**generation) for name, generation in json.loads(answer.read_text()).items()}
 
 
 class VLLMEngine:
@@ -94,7 +94,7 @@ class VLLMEngine:
             speculative_config=mtp_speculative_config(folder, num_drafts),
         )
 
-    def complete(self, group: PromptGroup) -> Generation:
+    def complete(self, group: PromptGroup) -> GroupGeneration:
         """Complete the group's prompts greedily, all at once."""
         from vllm import SamplingParams
 
@@ -107,7 +107,7 @@ class VLLMEngine:
         rounds, drafted, accepted, *by_position = (
             now - then for now, then in zip(self._counters(), before, strict=True)
         )
-        return Generation(
+        return GroupGeneration(
             texts=[output.text for output in outputs],
             generated_tokens=sum(len(output.token_ids) for output in outputs),
             seconds=seconds,

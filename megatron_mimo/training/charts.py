@@ -1,4 +1,7 @@
-"""Line charts as inline SVG. matplotlib lays them out; colours are CSS variables, so the page decides light or dark."""
+"""Line charts as inline SVG. matplotlib lays them out; colours are CSS variables, so the page decides light or dark.
+
+The legend is text of the page below the chart: it breaks into as many lines as it needs, and no name is cut.
+"""
 
 import io
 import math
@@ -14,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from megatron_mimo.platform.formats import format_count
+from megatron_mimo.platform.page import escape
 
 NUM_COLOURS = 8
 # Stand-ins that matplotlib draws with and `_with_css_colours` replaces by variables of the page.
@@ -41,9 +45,6 @@ SETTINGS: dict[Any, Any] = {
     "ytick.labelcolor": INK,
     "ytick.major.size": 0,
     "lines.linewidth": 1.5,
-    "legend.frameon": False,
-    "legend.handlelength": 1.2,
-    "legend.columnspacing": 1.2,
 }
 
 
@@ -69,7 +70,7 @@ def line_chart(
     small: bool = False,
     x_label: str = "consumed tokens",
 ) -> str:
-    """Draw the series over consumed tokens, or what `x_label` names, and return an `<svg>` element.
+    """Draw the series over consumed tokens, or what `x_label` names: a `<figure>` with its legend.
 
     `boundaries` are (consumed tokens, stage name) of the stages; `staircase` draws steps between the points, `small`
     is for three charts a row. Points that are not finite leave a gap.
@@ -85,7 +86,19 @@ def line_chart(
         _mark_stages(axes, boundaries)
         svg = io.StringIO()
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _with_css_colours(svg.getvalue())
+    return f'<figure class="chart">{_with_css_colours(svg.getvalue())}{_legend(series)}</figure>'
+
+
+def _legend(series: Sequence[Series]) -> str:
+    """Names beside strokes of their lines; nothing for a single line, which the title names."""
+    if len(series) < 2:
+        return ""
+    items = [
+        f'<span><i class="{"solid" if index < NUM_COLOURS else "dashed"}"'
+        f' style="border-color:var(--series-{index % NUM_COLOURS + 1})"></i>{escape(line.name)}</span>'
+        for index, line in enumerate(series)
+    ]
+    return f'<figcaption class="legend">{"".join(items)}</figcaption>'
 
 
 def _draw(axes: Axes, line: Series, index: int, staircase: bool, markers: bool) -> None:
@@ -93,7 +106,6 @@ def _draw(axes: Axes, line: Series, index: int, staircase: bool, markers: bool) 
     axes.plot(
         line.x,
         line.y,
-        label=line.name,
         color=colour,
         linestyle="-" if index < NUM_COLOURS else "--",
         drawstyle="steps-pre" if staircase else "default",
@@ -116,10 +128,8 @@ def _decorate(axes: Axes, series: Sequence[Series], y_label: str, log_y: bool) -
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: format_count(tokens)))
-    axes.set_title(y_label, loc="left", fontsize=10, color=INK, pad=30 if len(series) > 1 else 16)
+    axes.set_title(y_label, loc="left", fontsize=10, color=INK, pad=16)
     axes.margins(x=0.01)
-    if len(series) > 1:
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.07), ncols=min(len(series), 6), borderaxespad=0)
 
 
 def _mark_stages(axes: Axes, boundaries: Sequence[tuple[float, str]]) -> None:

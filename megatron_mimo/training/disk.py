@@ -40,7 +40,7 @@ class DiskNeed:
 
     @property
     def bytes(self) -> int:
-        """Without milestones, which can be moved elsewhere while the run goes on."""
+        """Without milestones, which can be moved elsewhere while the run continues."""
         return self.checkpoints * self.checkpoint_bytes + self.other_bytes
 
     @property

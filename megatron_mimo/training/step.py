@@ -29,7 +29,7 @@ class LossReport:
 
     @property
     def by_depth(self) -> list[float]:
-        """Mean loss in nats a token: main first, then each MTP layer."""
+        """Mean loss in nats per token: main first, then each MTP layer."""
         return (self.sums.sum(dim=1) / self.counts.sum(dim=1).clamp(min=1)).tolist()
 
     def by_source(self, names: list[str], depth: int = 0) -> dict[str, float]:
@@ -120,6 +120,6 @@ class TrainStep:
 
 
 def _replay(micro_batches: Iterator[Batch], count: int, chunks: list[Any]) -> list[Iterator[Batch]]:
-    """Interleaved schedules read the same micro-batches once a model chunk."""
+    """Interleaved schedules read the same micro-batches once per model chunk."""
     batches = [next(micro_batches) for _ in range(count)]
     return [iter(batches) for _ in chunks]

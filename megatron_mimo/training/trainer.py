@@ -205,7 +205,7 @@ class Trainer:
         self.callbacks.on_rollback(self.progress.step, self.progress.consumed_tokens)
 
     def _restore(self, path: Path) -> None:
-        """Raises UserError where the run cannot go on from there with this configuration."""
+        """Raises UserError where the run cannot continue from there with this configuration."""
         saved, present = read_record(path), self.checkpoints.record
         said = settle_stages(self.config, saved)
         self.schedule = Schedule(self.config.stages, self.config.mtp_loss)

@@ -59,7 +59,7 @@ class TrainingData(Protocol):
 
 
 class PretrainingData:
-    """TrainingData of a folder made by megatron-mimo preprocess."""
+    """TrainingData of a folder made by megatron-mimo data."""
 
     is_chat = False
 

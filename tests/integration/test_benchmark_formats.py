@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from megatron_mimo.config import UserError
-from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task
+from megatron_mimo.eval.protocol import EvalProblem, EvalTask, Grade, Graders
 from megatron_mimo.eval.registry import file_tasks
 from megatron_mimo.judge import JudgeConfig, JudgePool
 
@@ -24,7 +24,7 @@ needs_judge = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bu
 pytestmark = pytest.mark.slow
 
 
-def load(task: str, path: Path) -> tuple[Task, list[Problem]]:
+def load(task: str, path: Path) -> tuple[EvalTask, list[EvalProblem]]:
     return file_tasks()[task], file_tasks()[task].load(path)
 
 
@@ -33,7 +33,7 @@ def parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def graded(task: Task, problem: Problem, *codes: str) -> list[float]:
+def graded(task: EvalTask, problem: EvalProblem, *codes: str) -> list[float]:
     """Scores of programs, judged with numpy at hand."""
     packages = (str(Path(np.__file__).parents[1]),)
 

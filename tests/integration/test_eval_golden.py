@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from megatron_mimo.eval.protocol import Grade, GradeFault, Graders, Problem, Task
+from megatron_mimo.eval.protocol import EvalProblem, EvalTask, Grade, GradeFault, Graders
 from megatron_mimo.eval.registry import file_tasks
 from megatron_mimo.judge import JudgeConfig, JudgePool
 from megatron_mimo.reward.math_answer import MathVerifier
@@ -22,7 +22,7 @@ SHUFFLED = 600
 """Problems whose answers are exchanged, of sets with more."""
 
 
-def load(name: str, file: str) -> tuple[Task, list[Problem]]:
+def load(name: str, file: str) -> tuple[EvalTask, list[EvalProblem]]:
     if not (DATA / file).exists():
         pytest.skip(f"no {file} in {DATA}")
     if "judge" in file_tasks()[name].needs and shutil.which("bwrap") is None:
@@ -31,7 +31,7 @@ def load(name: str, file: str) -> tuple[Task, list[Problem]]:
     return task, task.load(*task.find("", str(DATA / file)))
 
 
-async def grade_all(task: Task, pairs: list[tuple[Problem, str]]) -> list[float | None]:
+async def grade_all(task: EvalTask, pairs: list[tuple[EvalProblem, str]]) -> list[float | None]:
     """Scores of (problem, response), two workers at a time; None where the grader cannot tell."""
     math = MathVerifier(2) if "math" in task.needs else None
     judge = JudgePool(JudgeConfig(num_slots=2)) if "judge" in task.needs else None
@@ -113,7 +113,7 @@ def test_answers_of_other_problems_are_rejected(name: str, file: str) -> None:
     assert len(accepted) <= 0.005 * len(pairs), accepted
 
 
-def exchanged(problems: list[Problem]) -> list[tuple[Problem, str]]:
+def exchanged(problems: list[EvalProblem]) -> list[tuple[EvalProblem, str]]:
     """Problems with the golden answer of another one whose reference reads differently."""
     chosen = random.Random(0).sample(problems, min(SHUFFLED, len(problems)))
     pairs = []
@@ -124,7 +124,7 @@ def exchanged(problems: list[Problem]) -> list[tuple[Problem, str]]:
     return pairs
 
 
-def differ(one: Problem, other: Problem) -> bool:
+def differ(one: EvalProblem, other: EvalProblem) -> bool:
     if one.options and other.options:
         return one.reference != other.reference
     return normal(one.shown) != normal(other.shown)

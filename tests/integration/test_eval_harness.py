@@ -61,7 +61,7 @@ def write_task(folder: Path) -> TaskConfig:
         'generation_kwargs: {until: ["\\n"]}\n'
         "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n"
     )
-    return TaskConfig(task="harness:our_sums", path=str(folder), repetitions=2, max_tokens=64)
+    return TaskConfig(task="harness:our_sums", path=str(folder), repetitions=2, max_new_tokens=64)
 
 
 def test_a_task_is_scored_stored_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_a_base_model_completes_and_compares(tmp_path: Path, monkeypatch: pytest
         f"dataset_kwargs: {{data_files: {{test: {tmp_path}/rows.jsonl}}}}\n"
         'doc_to_text: "{{q}}"\ndoc_to_choice: "{{[1, a]}}"\ndoc_to_target: 1\nmetric_list: [{metric: acc}]\n'
     )
-    compared = TaskConfig(task="harness:our_choices", path=str(tmp_path), max_tokens=8)
+    compared = TaskConfig(task="harness:our_choices", path=str(tmp_path), max_new_tokens=8)
     evaluation = EvaluateConfig(output=str(tmp_path / "out"), tasks=[written, compared])
     evaluation.generation.template = "plain"
     adder = Adder()

@@ -16,7 +16,7 @@ import pytest
 
 from megatron_mimo.config.eval import TaskConfig
 from megatron_mimo.eval.few_shot.task import FewShot
-from megatron_mimo.eval.protocol import Problem
+from megatron_mimo.eval.protocol import EvalProblem
 from megatron_mimo.eval.registry import find_task
 
 lm_eval = pytest.importorskip("lm_eval")
@@ -58,13 +58,13 @@ def their_prompts(task: Any, num_shots: int, count: int) -> list[str]:
     return [task.fewshot_context(doc, num_shots) for doc in list(task.eval_docs)[:count]]
 
 
-def our_problems(name: str, folder: Path, **settings: Any) -> list[Problem]:
+def our_problems(name: str, folder: Path, **settings: Any) -> list[EvalProblem]:
     task = find_task(TaskConfig(task=name, **settings))
     assert isinstance(task, FewShot)
     return task.load(*task.find(str(folder), None))
 
 
-def compare(ours: list[Problem], task: Any, num_shots: int, count: int = 20) -> None:
+def compare(ours: list[EvalProblem], task: Any, num_shots: int, count: int = 20) -> None:
     theirs = their_prompts(task, num_shots, count)
     assert len(theirs) == count
     for problem, prompt, doc in zip(ours[:count], theirs, list(task.eval_docs)[:count], strict=True):

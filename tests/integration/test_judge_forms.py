@@ -293,14 +293,14 @@ def test_processor_time_decides_and_not_the_clock(pool: JudgePool) -> None:
 def test_starvation_is_a_fault_and_no_verdict(pool: JudgePool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the supervisor reports as starved is tried again, then a judge_fault, which has no score."""
     from megatron_mimo.judge import runner as module
-    from megatron_mimo.judge.sandbox import Outcome, Sandbox
+    from megatron_mimo.judge.sandbox import Sandbox, SandboxOutcome
 
     real, asked = Sandbox.run, []
 
-    def starved(self: Sandbox, do: str, message: dict, fds: list[int]) -> Outcome:
+    def starved(self: Sandbox, do: str, message: dict, fds: list[int]) -> SandboxOutcome:
         outcome = real(self, do, message, fds)
         asked.append(do)
-        return outcome if do == "load" else Outcome(9, 0.6, 200.0, 0, module.REASON_STALLED, False)
+        return outcome if do == "load" else SandboxOutcome(9, 0.6, 200.0, 0, module.REASON_STALLED, False)
 
     monkeypatch.setattr(Sandbox, "run", starved)
     result = pool.judge_now(Solution(source="print(1)"), [StdioTest(stdin="", stdout="1")])

@@ -23,7 +23,7 @@ from megatron_mimo.judge import (
     Verdict,
 )
 from megatron_mimo.judge.bubblewrap import find_host
-from megatron_mimo.judge.sandbox import Outcome, Sandbox
+from megatron_mimo.judge.sandbox import Sandbox, SandboxOutcome
 from support.patience import patience
 
 pytestmark = [
@@ -380,7 +380,7 @@ def test_a_sandbox_that_dies_is_a_judge_fault_after_a_second_try(
     solution, test = Solution(source="import time\ntime.sleep(0.3)\nprint(1)"), StdioTest(stdin="", stdout="1")
     original, killed, times = Sandbox.run, [], 1
 
-    def run(self: Sandbox, do: str, message: dict, fds: list[int]) -> Outcome:
+    def run(self: Sandbox, do: str, message: dict, fds: list[int]) -> SandboxOutcome:
         if do == "test" and len(killed) < times:
             killed.append(threading.Timer(0.1, self._process.kill))
             killed[-1].start()

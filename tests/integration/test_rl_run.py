@@ -15,7 +15,7 @@ import yaml
 
 from megatron_mimo.convert.hf_import import import_checkpoint
 from megatron_mimo.rl.problems.problem import Problem, write_problems
-from megatron_mimo.rl.trace import read_rows
+from megatron_mimo.rl.rows import read_rows
 from support.known_models import MODEL, coin_model
 from support.launch import python
 from support.patience import patience
@@ -48,7 +48,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "tokenizer": str(root / "tokenizer"),
             "max_prompt_tokens": 64,
         },
-        "reward": {"math_workers": 1},
+        "reward": {"num_math_workers": 1},
         "rollout": {"num_groups": 4, "samples_per_prompt": 8, "generation": {"max_new_tokens": 16}},
         "engine": {
             "num_engines": 1,

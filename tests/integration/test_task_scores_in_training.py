@@ -27,8 +27,8 @@ def test_the_answers_are_those_of_the_weights_of_the_step(tmp_path: Path) -> Non
     tree["checkpoint"]["save_at_end"] = True
     tree["guard"]["hang_timeout_seconds"] = 400
     task = {"task": "questions", "path": str(tmp_path / "questions.jsonl"), "temperature": 0.0, "max_tokens": 8}
-    evaluate = {"tasks": [task], "generation": {"template": "plain", "max_model_len": 64, "max_concurrent_requests": 4}}
-    tree["evaluation"]["scores"] = {"every_tokens": 4 * 512, "limit_seconds": 300, "evaluate": evaluate}
+    evaluate = {"tasks": [task], "generation": {"template": "plain", "seq_length": 64, "max_concurrent_requests": 4}}
+    tree["evaluation"]["scores"] = {"every_tokens": 4 * 512, "timeout_seconds": 300, "evaluate": evaluate}
 
     done = ranks(2, "-m", "megatron_mimo.pretrain", str(write_run(tmp_path, tree)), timeout_seconds=800)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -114,7 +114,7 @@ def reward_config(folder: Path, *overrides: str) -> Any:
     return verl_config(
         "reward.reward_manager.name=mimo",
         f"actor_rollout_ref.model.path={folder}",
-        "+reward.reward_kwargs.math_limit_seconds=60",
+        "+reward.reward_kwargs.math_timeout_seconds=60",
         *overrides,
     )
 

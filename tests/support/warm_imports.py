@@ -12,7 +12,7 @@ for library in ("scipy.optimize", "matplotlib.figure", "torch.utils.tensorboard"
     import_module(library)
 for module in (
     "cli.evaluate",
-    "cli.preprocess",
+    "cli.preprocess_job",
     "data.chat.dataset",
     "data.chat.prepare",
     "eval.run",

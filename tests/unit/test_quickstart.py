@@ -22,8 +22,8 @@ case "$*" in
     "$FAIL"*) exit 85 ;;
     "$WAIT"*) trap 'exit 0' INT; for _ in $(seq 200); do sleep 0.1; done ;;
     pretrain*|sft*) mkdir -p "$folder/checkpoints/step_00000010" ;;
-    preprocess*) mkdir -p "$folder" ;;
-    "convert export"*) while [ $# -gt 0 ]; do [ "$1" = --hf-path ] && mkdir -p "$2"; shift; done ;;
+    data*) mkdir -p "$folder" ;;
+    export*) mkdir -p "$3" ;;
     evaluate-pretraining*|chat-check*) while [ $# -gt 0 ]; do [ "$1" = --output ] && touch "$2"; shift; done ;;
 esac
 """
@@ -69,7 +69,7 @@ def test_every_step_in_its_folder(quick: QuickStart, place: str) -> None:
     done = quick.start(*words, **({"RUN": str(quick.run)} if place == "RUN" else {}))
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in quick.calls.read_text().splitlines()] == [
-        "pretrain", "preprocess", "pretrain", "pretrain", "nano-chat", "sft", "convert", "convert",
+        "pretrain", "data", "pretrain", "pretrain", "nano-chat", "sft", "export", "export",
         "evaluate-pretraining", "chat-check", "report",
     ]  # fmt: skip
     assert "forecast of all steps from here on:" in done.stdout
@@ -99,7 +99,7 @@ def test_what_is_wrong_is_said_before_the_corpus(quick: QuickStart, words: list[
     done = quick.start(*words, RUN=str(quick.run))
     assert done.returncode == 2
     assert said in done.stderr
-    assert not quick.called("preprocess")
+    assert not quick.called("data")
 
 
 @pytest.mark.parametrize("step", ["pretrain", "sft", "chat-check"])
@@ -112,7 +112,7 @@ def test_a_step_that_fails_leaves_the_way_to_go_on_which_keeps_what_is_finished(
     assert again[1:] == ["--run", str(quick.run), "seed=7"]
     assert quick.start(*again[1:]).returncode == 0
     assert len(quick.called("pretrain")) == (3 if step == "pretrain" else 1)  # settings alone are read
-    assert len(quick.called("convert")) == (0 if step == "chat-check" else 2)
+    assert len(quick.called("export")) == (0 if step == "chat-check" else 2)
     assert len(quick.called("evaluate-pretraining")) == (0 if step == "chat-check" else 1)
 
 

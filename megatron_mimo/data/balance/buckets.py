@@ -1,6 +1,6 @@
 """From a tagger's scores to the mixture's sources: one for each domain and quality, with the tokens it holds.
 
-megatron-mimo measure-sources FOLDER [BYTES_PER_TOKEN]
+megatron-mimo mixture measure FOLDER [BYTES_PER_TOKEN]
 
 prints the `sources` of a `BalanceSpec` for the tagged shards in FOLDER. The step `assign_source` gives every document
 the name of its bucket, by which `SourceConfig.only` picks it when it is tokenized.

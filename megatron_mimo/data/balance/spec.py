@@ -82,7 +82,7 @@ class StageSpec:
 
 @dataclass(kw_only=True)
 class BalanceSpec:
-    """What `megatron-mimo solve-mixture SPEC.yaml` reads.
+    """What `megatron-mimo mixture solve SPEC.yaml` reads.
 
     A selector (`where`, `exclude`) maps labels, or `name`, to a value or a list of values; all of them must hold.
     """

@@ -29,7 +29,7 @@ def solve_mixture(spec: BalanceSpec) -> dict[str, Any]:
 
 
 def _write_mixture(path: Path, title: str, units: dict[str, int]) -> None:
-    lines = [f"# {title}. Made by megatron-mimo solve-mixture; mixture.json has the epochs.", "sources:"]
+    lines = [f"# {title}. Made by megatron-mimo mixture solve; mixture.json has the epochs.", "sources:"]
     lines += [f"  {name}: {number / UNITS:.4f}" for name, number in units.items()]
     write_text(path, "\n".join(lines) + "\n")
 

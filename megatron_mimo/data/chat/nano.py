@@ -17,7 +17,7 @@ from typing import Any
 
 from megatron_mimo.data.chat.nano_wordings import SYMBOLS, draw
 from megatron_mimo.data.chat.system_prompt import system_message
-from megatron_mimo.data.corpus_arithmetic import Problem, problems
+from megatron_mimo.data.corpus_arithmetic import ArithmeticProblem, problems
 from megatron_mimo.data.nano_programs import Program, programs
 from megatron_mimo.platform.files import write_text
 
@@ -41,7 +41,7 @@ ANSWERS_PER_PROGRAM = 6
 Conversation = dict[str, Any]
 
 
-def conversation(problem: Problem, generator: random.Random) -> Conversation:
+def conversation(problem: ArithmeticProblem, generator: random.Random) -> Conversation:
     """One question and its worked answer."""
     *steps, answer = problem.solution.split("\n")
     worked = "\n".join(steps)
@@ -51,7 +51,7 @@ def conversation(problem: Problem, generator: random.Random) -> Conversation:
     return {"messages": [*system, *turns(ask(problem, wording), response)]}
 
 
-def ask(problem: Problem, wording: str) -> str:
+def ask(problem: ArithmeticProblem, wording: str) -> str:
     """The question that a wording makes of a problem."""
     return wording.format(id=problem.id, a=problem.a, b=problem.b, operator=problem.operator)
 
@@ -93,7 +93,7 @@ def start_conversations(seed: int = 0) -> list[Conversation]:
     return chosen
 
 
-def arithmetic_turn(problem: Problem, generator: random.Random) -> Conversation:
+def arithmetic_turn(problem: ArithmeticProblem, generator: random.Random) -> Conversation:
     """The question of the RL problem and its worked answer, with or without the carry."""
     *steps, answer = problem.solution.split("\n")
     if generator.random() < CARELESS_SHARE:
@@ -102,7 +102,7 @@ def arithmetic_turn(problem: Problem, generator: random.Random) -> Conversation:
     return {"messages": turns(problem.prompt, f"<think>\n{worked}\n</think>\n{answer}")}
 
 
-def careless(problem: Problem, steps: list[str]) -> tuple[list[str], str]:
+def careless(problem: ArithmeticProblem, steps: list[str]) -> tuple[list[str], str]:
     """Steps and answer of a sum or difference that forgets the carry: `4+3+0=07` for `4+3+1=08`."""
     x, y = problem.a // 10, problem.b // 10
     second = f"{x}+{y}+0={x + y:02d}" if problem.operator == "+" else f"{x:02d}-{y}-0={x - y}"

@@ -6,7 +6,7 @@ few forms recites them, and reads no other.
 
 import random
 
-from megatron_mimo.data.corpus_arithmetic import Problem
+from megatron_mimo.data.corpus_arithmetic import ArithmeticProblem
 
 SYMBOLS = (
     "What is {id}?",
@@ -120,19 +120,19 @@ SECOND = {"kind": "other", "name": "friend", "place": "elsewhere", "day": "later
 """Slots whose words come in twos, and the name of the second slot."""
 
 
-def signs(problem: Problem, generator: random.Random) -> str:
+def signs(problem: ArithmeticProblem, generator: random.Random) -> str:
     """A question with the operator as a sign."""
     return generator.choice(SYMBOLS)
 
 
-def terms(problem: Problem, generator: random.Random) -> str:
+def terms(problem: ArithmeticProblem, generator: random.Random) -> str:
     """A question with the operator as a word: any term in any frame, or an order."""
     if generator.random() < len(ORDERS[problem.operator]) / (len(FRAMES) + len(ORDERS[problem.operator])):
         return generator.choice(ORDERS[problem.operator])
     return generator.choice(FRAMES).format(term=generator.choice(TERMS[problem.operator]))
 
 
-def stories(problem: Problem, generator: random.Random) -> str:
+def stories(problem: ArithmeticProblem, generator: random.Random) -> str:
     """A question that names no operator: any scene with any of its questions, about anybody and anything."""
     told = f"{generator.choice(SCENES[problem.operator])} {generator.choice(QUESTIONS[problem.operator])}"
     for slot, words in WORDS.items():
@@ -143,6 +143,6 @@ def stories(problem: Problem, generator: random.Random) -> str:
     return told
 
 
-def draw(problem: Problem, generator: random.Random) -> str:
+def draw(problem: ArithmeticProblem, generator: random.Random) -> str:
     """A wording of one of the three kinds, with places for the numbers."""
     return generator.choice((signs, terms, terms, stories, stories))(problem, generator)

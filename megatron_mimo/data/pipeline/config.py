@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from megatron_mimo.config import ConfigError
 from megatron_mimo.config.errors import require_at_least
@@ -15,16 +15,18 @@ RESERVED_NAMES = {"done", "dropped", "failed", "inputs", "running", "slurm"}
 class LocalConfig:
     """Worker processes on this machine."""
 
-    workers: int = 1
+    RENAMED: ClassVar = {"workers": "num_workers"}
+
+    num_workers: int = 1
     """Processes; 0 runs every task in the calling process (to debug a step)."""
 
     def __post_init__(self) -> None:
-        require_at_least(0, "executor.local", workers=self.workers)
+        require_at_least(0, "executor.local", num_workers=self.num_workers)
 
 
 @dataclass(kw_only=True)
 class SlurmConfig:
-    """One job array a stage, each waiting for the one before."""
+    """One job array per stage, each waiting for the one before."""
 
     partition: str | None = None
     account: str | None = None
@@ -84,7 +86,7 @@ class ExecutorConfig:
 
 
 @dataclass(kw_only=True)
-class StageConfig:
+class PipelineStageConfig:
     """Documents from a reader or from earlier stages, through steps, into shards; or a global deduplication."""
 
     name: str
@@ -120,7 +122,7 @@ class PipelineConfig:
     num_tasks: int = 1
     """Tasks of the stages that read files; each takes its share of them."""
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
-    stages: list[StageConfig]
+    stages: list[PipelineStageConfig]
     overwrite: bool = False
     """Start anew in a folder that was made with other settings."""
 

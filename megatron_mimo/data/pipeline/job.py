@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import ConfigError, UserError, to_yaml
-from megatron_mimo.config.load import apply_override, from_tree, read_yaml
+from megatron_mimo.config.layers import apply_override, read_merged
+from megatron_mimo.config.load import from_tree
+from megatron_mimo.config.renamed import with_present_key
 from megatron_mimo.data.pipeline.config import PipelineConfig
 from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.plan import stages_of
@@ -19,7 +21,7 @@ Report = Callable[[str], None]
 
 @dataclass(kw_only=True)
 class JobConfig:
-    """What `megatron-mimo preprocess CONFIG.yaml` reads; a file without the two parts is `tokenize` alone."""
+    """What `megatron-mimo data CONFIG.yaml` reads; a file without the two parts is `tokenize` alone."""
 
     output_dir: str | None = None
     """Folder of the tokenized data, and in `pipeline/` of what comes before it; each part may name its own."""
@@ -36,7 +38,9 @@ class JobConfig:
 
 def load_job(path: str, overrides: list[str]) -> JobConfig:
     """Read the file strictly, options of readers and steps included; raises UserError naming file and key."""
-    tree = read_yaml(Path(path))
+    tree = read_merged(Path(path))
+    is_whole = "pipeline" in tree or "tokenize" in tree
+    overrides = [with_present_key(JobConfig if is_whole else PreprocessConfig, override) for override in overrides]
     for override in overrides:
         apply_override(tree, override)
     if "pipeline" not in tree and "tokenize" not in tree:
@@ -81,7 +85,7 @@ def _filled_in(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name_shards(pipeline: dict[str, Any], tokens: dict[str, Any]) -> None:
-    """`shards: STAGE` becomes that stage's folder; anything else stays a folder of its own."""
+    """`shards: STAGE` becomes that stage's folder; anything else stays a folder."""
     stages = [stage.get("name") for stage in pipeline.get("stages") or [] if isinstance(stage, dict)]
     for source in tokens.get("sources") or []:
         if isinstance(source, dict) and source.get("shards") in stages:

@@ -17,7 +17,7 @@ from megatron_mimo.config import UserError
 from megatron_mimo.data.pipeline.config import PipelineConfig
 from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.markers import run_task
-from megatron_mimo.data.pipeline.outcome import Outcome
+from megatron_mimo.data.pipeline.outcome import StepOutcome
 from megatron_mimo.data.pipeline.plan import stages_of
 
 CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
@@ -30,7 +30,7 @@ class LocalExecutor:
         self.config, self.num_workers = config, workers
         self.workers: list[Worker] = []
 
-    def run(self, stage: str, indices: Sequence[int]) -> Iterator[Outcome]:
+    def run(self, stage: str, indices: Sequence[int]) -> Iterator[StepOutcome]:
         """Run these tasks of a stage; their outcomes as they come."""
         if self.num_workers == 0:
             here = TaskRunner(self.config)
@@ -87,19 +87,19 @@ class Worker:
         with contextlib.suppress(OSError):  # it died in this moment: outcome() says so
             self.connection.send((stage, index))
 
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> StepOutcome | None:
         """How the present task ended; None while it runs."""
         assert self.index is not None
         try:
             if not self.connection.poll():
                 return None
-            outcome: Outcome = self.connection.recv()
+            outcome: StepOutcome = self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode
             crashed = code is not None and -code in CRASHES
             error = f"its process {self.process.pid} {_ending(code)}"
-            outcome = Outcome(self.index, "crashed" if crashed else "died", error)
+            outcome = StepOutcome(self.index, "crashed" if crashed else "died", error)
         self.index = None
         return outcome
 
@@ -116,15 +116,15 @@ class TaskRunner:
         self.layout = Layout.of(config.output_dir)
         self.stages = {stage.name: stage for stage in stages_of(config)}
 
-    def run(self, stage: str, index: int) -> Outcome:
+    def run(self, stage: str, index: int) -> StepOutcome:
         """Run one task; every exception becomes an outcome."""
         try:
             run_task(self.stages[stage], index, self.layout)
         except UserError as error:
-            return Outcome(index, "stopped", str(error))
+            return StepOutcome(index, "stopped", str(error))
         except Exception as error:
-            return Outcome(index, "failed", f"{type(error).__name__}: {error}")
-        return Outcome(index, "done")
+            return StepOutcome(index, "failed", f"{type(error).__name__}: {error}")
+        return StepOutcome(index, "done")
 
 
 def _work(connection: Connection, config: PipelineConfig) -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepOutcome:
     """One attempt at one task."""
 
     index: int

@@ -12,7 +12,7 @@ from megatron_mimo.config import UserError
 from megatron_mimo.data.document import Document
 from megatron_mimo.data.pipeline import registry
 from megatron_mimo.data.pipeline.chain import Clock, chained
-from megatron_mimo.data.pipeline.config import PipelineConfig, StageConfig
+from megatron_mimo.data.pipeline.config import PipelineConfig, PipelineStageConfig
 from megatron_mimo.data.pipeline.files import InputFile, share_out
 from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.markers import Breadcrumb
@@ -57,7 +57,7 @@ def inputs_of(config: PipelineConfig, index: int) -> list[str]:
     return before[-1:]
 
 
-def steps_of(stage: StageConfig, layout: Layout, key: str) -> list[Step]:
+def steps_of(stage: PipelineStageConfig, layout: Layout, key: str) -> list[Step]:
     """Fresh steps of a stage: they may hold state, so every task has its own."""
     return [
         registry.build_step(_with_folders(options, layout), f"{key}.steps.{number}")
@@ -77,7 +77,7 @@ def _with_folders(value: Any, layout: Layout) -> Any:
 
 
 def _run_documents(
-    stage: StageConfig, layout: Layout, inputs: list[str], num_tasks: dict[str, int], key: str, task: Task
+    stage: PipelineStageConfig, layout: Layout, inputs: list[str], num_tasks: dict[str, int], key: str, task: Task
 ) -> None:
     """One task: its share of the input through fresh steps into its shard."""
     if stage.reader is not None:
@@ -144,7 +144,7 @@ def read_inputs(layout: Layout, stage: str) -> list[InputFile]:
 
 
 def _dedup_stages(
-    stage: StageConfig, layout: Layout, inputs: list[str], num_tasks: dict[str, int], key: str
+    stage: PipelineStageConfig, layout: Layout, inputs: list[str], num_tasks: dict[str, int], key: str
 ) -> list[Stage]:
     """The stages of the global deduplication, over the shards of one earlier stage."""
     if len(inputs) != 1:

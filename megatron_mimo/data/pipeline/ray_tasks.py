@@ -6,7 +6,7 @@ from typing import Any
 from megatron_mimo.config import UserError
 from megatron_mimo.data.pipeline.config import PipelineConfig, RayConfig
 from megatron_mimo.data.pipeline.local import TaskRunner
-from megatron_mimo.data.pipeline.outcome import Outcome
+from megatron_mimo.data.pipeline.outcome import StepOutcome
 
 
 class RayExecutor:
@@ -23,7 +23,7 @@ class RayExecutor:
         self.config = ray.put(config)
         self.remote = ray.remote(num_cpus=options.cpus_per_task, max_retries=0)(_run)
 
-    def run(self, stage: str, indices: Sequence[int]) -> Iterator[Outcome]:
+    def run(self, stage: str, indices: Sequence[int]) -> Iterator[StepOutcome]:
         """Run these tasks of a stage; their outcomes as they come."""
         waiting: dict[Any, int] = {self.remote.remote(self.config, stage, index): index for index in indices}
         while waiting:
@@ -32,7 +32,7 @@ class RayExecutor:
             try:
                 yield self.ray.get(done)
             except self.ray.exceptions.RayError as error:
-                yield Outcome(index, "died", f"{type(error).__name__}: {str(error).splitlines()[0]}")
+                yield StepOutcome(index, "died", f"{type(error).__name__}: {str(error).splitlines()[0]}")
 
     def close(self) -> None:
         """Stop a Ray that was started here."""
@@ -55,5 +55,5 @@ def _start(options: RayConfig) -> None:
         raise UserError(f"Ray did not start: {error}\nRun the command again, or correct executor.ray") from error
 
 
-def _run(config: PipelineConfig, stage: str, index: int) -> Outcome:
+def _run(config: PipelineConfig, stage: str, index: int) -> StepOutcome:
     return TaskRunner(config).run(stage, index)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.markers import Breadcrumb
-from megatron_mimo.data.pipeline.outcome import Outcome
+from megatron_mimo.data.pipeline.outcome import StepOutcome
 from megatron_mimo.platform.files import write_json
 
 TRIES = 2
@@ -23,7 +23,7 @@ class Retries:
         self.crashed_at: dict[int, str] = {}
         self.passed_over: Counter[int] = Counter()
 
-    def may_try_again(self, outcome: Outcome, report: Callable[[str], None]) -> bool:
+    def may_try_again(self, outcome: StepOutcome, report: Callable[[str], None]) -> bool:
         """Take note of an attempt that was not done."""
         self.tries[outcome.index] += 1
         if outcome.result == "stopped":

@@ -9,7 +9,7 @@ from megatron_mimo.data.pipeline.guard import claim_folder
 from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.local import LocalExecutor
 from megatron_mimo.data.pipeline.markers import read_marker
-from megatron_mimo.data.pipeline.outcome import Outcome
+from megatron_mimo.data.pipeline.outcome import StepOutcome
 from megatron_mimo.data.pipeline.plan import stages_of
 from megatron_mimo.data.pipeline.progress import Progress
 from megatron_mimo.data.pipeline.report import write_report
@@ -22,7 +22,7 @@ Report = Callable[[str], None]
 class Executor(Protocol):
     """Runs tasks somewhere."""
 
-    def run(self, stage: str, indices: Sequence[int]) -> Iterator[Outcome]:
+    def run(self, stage: str, indices: Sequence[int]) -> Iterator[StepOutcome]:
         """Run these tasks of a stage; their outcomes as they come."""
         ...
 
@@ -56,7 +56,7 @@ def make_executor(config: PipelineConfig) -> Executor:
     if config.executor.slurm is not None:
         return LocalExecutor(config, config.executor.slurm.cpus_per_task)
     assert config.executor.local is not None
-    return LocalExecutor(config, config.executor.local.workers)
+    return LocalExecutor(config, config.executor.local.num_workers)
 
 
 def unfinished(layout: Layout, stage: Stage, indices: Sequence[int]) -> list[int]:
@@ -109,7 +109,7 @@ def run_stage(
 
 def _watched(
     stage: Stage, indices: Sequence[int], executor: Executor, progress: Progress, layout: Layout, report: Report
-) -> Iterator[Outcome]:
+) -> Iterator[StepOutcome]:
     """The outcomes, told to the console as they come."""
     for outcome in executor.run(stage.name, indices):
         marker = read_marker(layout, stage.name, outcome.index) if outcome.result == "done" else None
@@ -120,7 +120,7 @@ def _watched(
         yield outcome
 
 
-def _failure(stage: Stage, bad: Sequence[Outcome], layout: Layout, command: str) -> str:
+def _failure(stage: Stage, bad: Sequence[StepOutcome], layout: Layout, command: str) -> str:
     lines = [f"  task {outcome.index} {outcome.result}: {outcome.error}" for outcome in bad[:5]]
     return (
         f"stage {stage.name}: {len(bad)} tasks could not be finished; all others are done and stay.\n"

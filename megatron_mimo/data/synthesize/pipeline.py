@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.config.errors import require_at_least
@@ -30,9 +30,9 @@ from megatron_mimo.data.synthesize.queries import (
 )  # fmt: skip
 from megatron_mimo.data.synthesize.verify import (
     CodeVerifier,
-    MathVerifier,
+    MathResponseVerifier,
     OpenVerifier,
-    Verdict,
+    ResponseVerdict,
     Verifier,
     check_whole,
 )
@@ -44,6 +44,7 @@ from megatron_mimo.platform.files import write_json
 class SynthesisConfig:
     """One strategy over one input."""
 
+    RENAMED: ClassVar = {"verify_workers": "num_verify_workers", "verify_seconds": "verify_timeout_seconds"}
     output: str
     """Folder of journals, shards and `synthesis.json`; an existing one is continued."""
     strategy: Literal["analysis", "solution", "general"]
@@ -52,7 +53,8 @@ class SynthesisConfig:
     endpoint: EndpointConfig | None = None
     """Without one, a query is answered by its own known solution: the offline source."""
     sampling: Sampling = field(default_factory=Sampling)
-    responses_per_query: int = 4
+    responses_per_query: int = 0
+    """Answers asked for each query; 0: 4 from an endpoint, and 1 where the known solution is the only answer."""
     keep_per_query: int = 1
     """At most so many verified responses of a query become documents."""
     min_reasoning_depth: float = 4.0
@@ -64,12 +66,13 @@ class SynthesisConfig:
     source: str = "synthetic"
     """Source of the mixture that the documents belong to."""
     documents_per_shard: int = 10_000
-    verify_workers: int = 1
-    verify_seconds: float = 20.0
+    num_verify_workers: int = 1
+    verify_timeout_seconds: float = 20.0
     """Time limit of one verification; then its process is killed."""
 
     def __post_init__(self) -> None:
-        for name in ("responses_per_query", "keep_per_query", "documents_per_shard", "verify_workers", "max_queries"):
+        require_at_least(0, "synthesis", responses_per_query=self.responses_per_query)
+        for name in ("keep_per_query", "documents_per_shard", "num_verify_workers", "max_queries"):
             require_at_least(1, "synthesis", **{name: vars(self)[name]})
         if self.input == "nano" and self.strategy != "solution":
             raise ConfigError("synthesis.input", self.input, "the generated problems are for strategy: solution")
@@ -78,7 +81,11 @@ class SynthesisConfig:
                 "synthesis.endpoint", None, f"strategy {self.strategy} needs a model: give endpoint.url and model"
             )
         if self.endpoint is None and self.responses_per_query > 1:
-            self.responses_per_query = 1
+            way_out = (
+                "without an endpoint a query has one known solution: leave this out, or give endpoint.url and model"
+            )
+            raise ConfigError("synthesis.responses_per_query", self.responses_per_query, way_out)
+        self.responses_per_query = self.responses_per_query or (4 if self.endpoint else 1)
 
 
 def synthesize(config: SynthesisConfig, verifiers: dict[str, Verifier] | None = None) -> Counter[str]:
@@ -89,7 +96,7 @@ def synthesize(config: SynthesisConfig, verifiers: dict[str, Verifier] | None = 
     next run takes both up again.
     """
     folder = Path(config.output)
-    known: dict[str, Verifier] = {"math": MathVerifier(), "open": OpenVerifier(), "code": CodeVerifier()}
+    known: dict[str, Verifier] = {"math": MathResponseVerifier(), "open": OpenVerifier(), "code": CodeVerifier()}
     known |= verifiers or {}
     queries = list(itertools.islice(_queries(config), config.max_queries))
     _check_same_run(config, folder)
@@ -197,7 +204,7 @@ def _verify(queries: list[Query], config: SynthesisConfig, verifiers: dict[str, 
                 continue
             record = responses[name]
             verdict = (
-                Verdict(False, record["error"])
+                ResponseVerdict(False, record["error"])
                 if "error" in record
                 else check_whole(record["text"], record["finish_reason"])
             )
@@ -207,7 +214,7 @@ def _verify(queries: list[Query], config: SynthesisConfig, verifiers: dict[str, 
                 journal.append({"id": name, "accepted": False, "reason": verdict.reason})
         if not waiting:
             return
-        with VerifierPool(verifiers, config.verify_workers, config.verify_seconds) as pool:
+        with VerifierPool(verifiers, config.num_verify_workers, config.verify_timeout_seconds) as pool:
             verdicts = pool.verify_all((query, text) for _, query, text in waiting)
             for (name, _, _), verdict in zip(waiting, verdicts, strict=True):
                 if not verdict.undecided:

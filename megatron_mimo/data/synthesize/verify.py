@@ -27,7 +27,7 @@ MIN_OPEN_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ResponseVerdict:
     """Accepted, or why not: a short constant text, responses are counted by it."""
 
     accepted: bool
@@ -36,18 +36,18 @@ class Verdict:
     """The verifier's own failure says nothing about the response: it is to be verified again another day."""
 
 
-ACCEPTED = Verdict(True)
+ACCEPTED = ResponseVerdict(True)
 
 
 class Verifier(Protocol):
     """Checks one response; called in a worker process, so it must pickle, and may hang or die there."""
 
-    def verify(self, query: Query, response: str) -> Verdict:
-        """The verdict on the part of the response behind its thinking."""
+    def verify(self, query: Query, response: str) -> ResponseVerdict:
+        """The verdict on the part of the response after its thinking."""
         ...
 
 
-class Judge(Protocol):
+class CodeJudge(Protocol):
     """What runs programs against tests, in a sandbox."""
 
     def run(self, program: str, tests: Sequence[Any]) -> bool:
@@ -55,13 +55,13 @@ class Judge(Protocol):
         ...
 
 
-def check_whole(response: str, finish_reason: str) -> Verdict:
+def check_whole(response: str, finish_reason: str) -> ResponseVerdict:
     """What no kind of response may lack: its end, an end of its thinking, and content."""
     if finish_reason == "length":
-        return Verdict(False, "cut at the token limit")
+        return ResponseVerdict(False, "cut at the token limit")
     if response.count("<think>") != response.count("</think>"):
-        return Verdict(False, "thinking has no end")
-    return ACCEPTED if final_part(response).strip() else Verdict(False, "empty")
+        return ResponseVerdict(False, "thinking has no end")
+    return ACCEPTED if final_part(response).strip() else ResponseVerdict(False, "empty")
 
 
 @dataclass(frozen=True)
@@ -70,24 +70,24 @@ class OpenVerifier:
 
     min_characters: int = MIN_OPEN_CHARACTERS
 
-    def verify(self, query: Query, response: str) -> Verdict:
+    def verify(self, query: Query, response: str) -> ResponseVerdict:
         """Look at the answer's beginning and length."""
         text = final_part(response).strip()
         if _REFUSALS.match(text):
-            return Verdict(False, "refusal")
-        return ACCEPTED if len(text) >= self.min_characters else Verdict(False, "too short")
+            return ResponseVerdict(False, "refusal")
+        return ACCEPTED if len(text) >= self.min_characters else ResponseVerdict(False, "too short")
 
 
 @dataclass(frozen=True)
-class MathVerifier:
+class MathResponseVerifier:
     """Equal to the gold answer by Math-Verify, as in the reward of RL."""
 
-    def verify(self, query: Query, response: str) -> Verdict:
+    def verify(self, query: Query, response: str) -> ResponseVerdict:
         """Compare the last boxed expression of the answer's text."""
         text = final_part(response)
         if last_boxed(text) is None:
-            return Verdict(False, "no boxed answer")
-        return ACCEPTED if verify_boxed(text, query.answer) else Verdict(False, "wrong answer")
+            return ResponseVerdict(False, "no boxed answer")
+        return ACCEPTED if verify_boxed(text, query.answer) else ResponseVerdict(False, "wrong answer")
 
 
 class SandboxJudge:
@@ -117,11 +117,11 @@ class SandboxJudge:
 class CodeVerifier:
     """The last code block passes the query's tests."""
 
-    judge: Judge = field(default_factory=SandboxJudge)
+    judge: CodeJudge = field(default_factory=SandboxJudge)
 
-    def verify(self, query: Query, response: str) -> Verdict:
+    def verify(self, query: Query, response: str) -> ResponseVerdict:
         """Run the program by the judge."""
         program = last_code_block(final_part(response))
         if program is None:
-            return Verdict(False, "no code block")
-        return ACCEPTED if self.judge.run(program, query.tests) else Verdict(False, "tests failed")
+            return ResponseVerdict(False, "no code block")
+        return ACCEPTED if self.judge.run(program, query.tests) else ResponseVerdict(False, "tests failed")

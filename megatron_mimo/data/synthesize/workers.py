@@ -8,22 +8,22 @@ from itertools import islice
 from typing import Self
 
 from megatron_mimo.data.synthesize.queries import Query
-from megatron_mimo.data.synthesize.verify import Verdict, Verifier
+from megatron_mimo.data.synthesize.verify import ResponseVerdict, Verifier
 from megatron_mimo.platform.worker_process import WorkerDied, WorkerProcess
 
-TIMED_OUT = Verdict(False, "verifier timed out")
-CRASHED = Verdict(False, "verifier crashed", undecided=True)
+TIMED_OUT = ResponseVerdict(False, "verifier timed out")
+CRASHED = ResponseVerdict(False, "verifier crashed", undecided=True)
 
 
-def _judge(verifiers: dict[str, Verifier], pair: tuple[Query, str]) -> Verdict:
+def _judge(verifiers: dict[str, Verifier], pair: tuple[Query, str]) -> ResponseVerdict:
     query, response = pair
     try:
         return verifiers[query.kind].verify(query, response)
     except Exception as error:
-        return Verdict(False, f"verifier failed: {type(error).__name__}", undecided=True)
+        return ResponseVerdict(False, f"verifier failed: {type(error).__name__}", undecided=True)
 
 
-def _prepare(verifiers: dict[str, Verifier]) -> Callable[[tuple[Query, str]], Verdict]:
+def _prepare(verifiers: dict[str, Verifier]) -> Callable[[tuple[Query, str]], ResponseVerdict]:
     return functools.partial(_judge, verifiers)
 
 
@@ -43,14 +43,14 @@ class VerifierPool:
         for worker in self._workers:
             worker.close()
 
-    def verify_all(self, pairs: Iterable[tuple[Query, str]]) -> Iterator[Verdict]:
+    def verify_all(self, pairs: Iterable[tuple[Query, str]]) -> Iterator[ResponseVerdict]:
         """One verdict a pair, in order; a bounded number of pairs is in work at a time."""
         pairs = iter(pairs)
         with ThreadPoolExecutor(self._num_workers) as threads:
             while batch := list(islice(pairs, 16 * self._num_workers)):
                 yield from threads.map(self._verify, batch)
 
-    def _verify(self, pair: tuple[Query, str]) -> Verdict:
+    def _verify(self, pair: tuple[Query, str]) -> ResponseVerdict:
         with self._lock:
             worker = self._free.pop()
         try:

@@ -25,7 +25,7 @@ class AnnotationConfig:
     output: str
     """JSONL of annotations; an existing one is continued."""
     endpoint: EndpointConfig
-    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0, top_p=1.0, max_tokens=2048))
+    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0, top_p=1.0, max_new_tokens=2048))
     max_documents: int | None = None
 
     def __post_init__(self) -> None:
@@ -33,7 +33,7 @@ class AnnotationConfig:
 
 
 async def annotate(documents: Iterable[Document], config: AnnotationConfig) -> Counter[str]:
-    """Append one record a document to `config.output`: its text and tags, or why there are none.
+    """Append one record per document to `config.output`: its text and tags, or why there are none.
 
     Documents that the file holds already are skipped, also those whose answer gave no tags. Those that the endpoint
     left without an answer are not in the file: the next run asks again. The counts are of this run: `annotated`,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from megatron_mimo.eval.protocol import Task
+from megatron_mimo.eval.protocol import EvalTask
 
 Record = dict[str, Any]
 SHOTS_SEED = 1234
@@ -58,7 +58,7 @@ class Form:
     """Choices are compared by log-likelihood per character."""
     stop: tuple[str, ...] = ("\n\n",)
     max_tokens: int = 512
-    inner: Callable[[], Task] | None = None
+    inner: Callable[[], EvalTask] | None = None
     """The task that reads and grades what the model writes."""
     in_its_form: Callable[[str, Record], str] = field(default=lambda text, record: text)
     """The model's text as an answer that the inner task reads."""

@@ -12,13 +12,13 @@ from typing import Any
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.config.eval import TaskConfig
 from megatron_mimo.eval.few_shot.form import SHOTS_SEED, Form, Item, Record, render
-from megatron_mimo.eval.protocol import Grade, Graders, NoAnswer, Problem, Task
+from megatron_mimo.eval.protocol import EvalProblem, EvalTask, Grade, Graders, NoAnswer
 from megatron_mimo.eval.records import Source, locate, read_records
 from megatron_mimo.eval.tasks.livecodebench import LiveCodeBench
 
 
 @dataclass
-class FewShot(Task):
+class FewShot(EvalTask):
     """One row; `num_shots`, `answer_prefix` and `stop` of the configuration go before the form's own."""
 
     form: Form
@@ -70,7 +70,7 @@ class FewShot(Task):
                     pools[""].append(record)
         return pools
 
-    def load(self, *files: Path | Source) -> list[Problem]:
+    def load(self, *files: Path | Source) -> list[EvalProblem]:
         """As every task; examples that are drawn anew for each question are drawn in the questions' order."""
         self._drawer = random.Random(SHOTS_SEED)
         problems = super().load(*files)
@@ -85,7 +85,7 @@ class FewShot(Task):
         except NoAnswer:
             return None
 
-    def problem(self, record: dict[str, Any], number: int) -> Problem | None:
+    def problem(self, record: dict[str, Any], number: int) -> EvalProblem | None:
         form, item = self.form, self.form.read(record)
         if item is None:
             return None
@@ -97,7 +97,7 @@ class FewShot(Task):
         if item.choices:
             pairs = self._pairs(start, prompt, item)
             right = item.contexts[item.gold[0]] if item.contexts else item.choices[item.gold[0]]
-            return Problem(
+            return EvalProblem(
                 id=f"{item.group}/{number}" if item.group else str(number),
                 messages=[],
                 prompt=prompt,
@@ -150,7 +150,7 @@ class FewShot(Task):
             raise ValueError(f"{self.num_shots} examples are asked for, {len(pool)} are there: set tasks.num_shots")
         return chosen
 
-    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+    async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade:
         if problem.pairs:
             return compare(problem, response, self.form.is_normalised)
         assert self.inner is not None
@@ -159,7 +159,7 @@ class FewShot(Task):
         return await self.inner.grade(reference["inner"], written, graders)
 
 
-def compare(problem: Problem, response: str, is_normalised: bool) -> Grade:
+def compare(problem: EvalProblem, response: str, is_normalised: bool) -> Grade:
     """Right where the likeliest choice is; both ways of comparing are kept."""
     nats, gold = json.loads(response), problem.reference["gold"]
     lengths = problem.reference["lengths"]

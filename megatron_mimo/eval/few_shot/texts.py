@@ -7,7 +7,7 @@ from typing import Any
 from megatron_mimo.eval.few_shot.form import Form, Item, Record
 from megatron_mimo.eval.few_shot.questions import HARNESS, OURS
 from megatron_mimo.eval.few_shot.written import Aliases, Drop, Exact
-from megatron_mimo.eval.protocol import Task, first
+from megatron_mimo.eval.protocol import EvalTask, first
 from megatron_mimo.eval.tasks.choices import Choices, read_options
 from megatron_mimo.eval.tasks.cruxeval import CruxEval
 from megatron_mimo.eval.tasks.livecodebench import LiveCodeBench, prompt
@@ -145,7 +145,7 @@ def texts() -> list[Form]:
     tests: dict[str, Any] = program | {"stop": ("[DONE]",), "in_its_form": code}
     contest: dict[str, Any] = {"shots": "none", "num_shots": 0, "source": OURS}
 
-    def human(name: str, files: tuple[str, ...], limits: Limits) -> Callable[[], Task]:
+    def human(name: str, files: tuple[str, ...], limits: Limits) -> Callable[[], EvalTask]:
         return lambda: HumanEval(name, files, limits)
 
     plus, mbpp_plus = ("HumanEvalPlus", "humanevalplus", "humaneval_plus"), ("MbppPlus", "mbppplus", "mbpp_plus")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
-from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, first, user
+from megatron_mimo.eval.protocol import EvalProblem, EvalTask, Grade, Graders, first, user
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 MAX_ALIGNED = 6
@@ -14,37 +14,37 @@ MAX_ALIGNED = 6
 
 
 @dataclass
-class Exact(Task):
+class Exact(EvalTask):
     """The answer's text, stripped, is the record's."""
 
     name: str
     fields: tuple[str, ...]
     files: tuple[str, ...] = ()
 
-    def problem(self, record: dict[str, Any], number: int) -> Problem:
+    def problem(self, record: dict[str, Any], number: int) -> EvalProblem:
         answer = str(first(record, *self.fields)).strip()
         question = str(first(record, "input", "question"))
         group = str(record.get("subject", ""))
         name = f"{group}/{number}" if group else str(number)
-        return Problem(id=name, messages=user(question), reference=answer, shown=answer, golden=answer, group=group)
+        return EvalProblem(id=name, messages=user(question), reference=answer, shown=answer, golden=answer, group=group)
 
-    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+    async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade:
         answer = response.strip()
         right = answer == problem.reference
         return Grade(float(right), answer or None, "right" if right else "wrong" if answer else "no answer")
 
 
 @dataclass
-class Aliases(Task):
+class Aliases(EvalTask):
     """Any of several spellings; case, punctuation and articles do not count."""
 
     name: str
     files: tuple[str, ...] = ()
 
-    def problem(self, record: dict[str, Any], number: int) -> Problem:
+    def problem(self, record: dict[str, Any], number: int) -> EvalProblem:
         known = self.answers(record)
         own = str(record.get("question_id", number))
-        return Problem(
+        return EvalProblem(
             id=own,
             messages=user(str(record["question"])),
             reference=known,
@@ -59,25 +59,27 @@ class Aliases(Task):
         names = answer["aliases"] if isinstance(answer, dict) else answer
         return [str(name) for name in ([names] if isinstance(names, str) else names)]
 
-    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+    async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade:
         answer = response.strip()
         right = normalized(answer) in {normalized(known) for known in problem.reference}
         return Grade(float(right), answer or None, "right" if right else "wrong" if answer else "no answer")
 
 
 @dataclass
-class Drop(Task):
+class Drop(EvalTask):
     """F1 of the best of the accepted answers, each a number, a date or spans."""
 
     name: str
     files: tuple[str, ...] = ()
 
-    def problem(self, record: dict[str, Any], number: int) -> Problem:
+    def problem(self, record: dict[str, Any], number: int) -> EvalProblem:
         accepted = self.answers(record)
         shown = " / ".join(", ".join(answer) for answer in accepted)
         own = str(record.get("query_id", number))
         question = f"{record['passage']} {record['question']}"
-        return Problem(id=own, messages=user(question), reference=accepted, shown=shown, golden=", ".join(accepted[0]))
+        return EvalProblem(
+            id=own, messages=user(question), reference=accepted, shown=shown, golden=", ".join(accepted[0])
+        )
 
     @staticmethod
     def answers(record: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -96,7 +98,7 @@ class Drop(Task):
         """The record's own answer, as an example gives it."""
         return ",".join(spans_of(record["answer"]))
 
-    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+    async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade:
         answer = response.strip()
         score = max(f1(answer, accepted) for accepted in problem.reference) if answer else 0.0
         return Grade(score, answer or None, f"F1 {score:.2f}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.eval.letters import boxed_letters
-from megatron_mimo.eval.protocol import Grade, Graders, NoAnswer, Problem, Task, first, user
+from megatron_mimo.eval.protocol import EvalProblem, EvalTask, Grade, Graders, NoAnswer, first, user
 from megatron_mimo.eval.records import Source
 from megatron_mimo.eval.tasks.mathematics import MathTask
 from megatron_mimo.reward.final_answer import final_part
@@ -28,7 +28,7 @@ MARK_IN_TEXT = re.compile(r"(?:^|(?<=\s)|(?<=[.;,。；，]))\(?([A-J])[).、]\s
 
 
 @dataclass
-class Choices(Task):
+class Choices(EvalTask):
     """One data set of questions with options."""
 
     name: str
@@ -37,7 +37,7 @@ class Choices(Task):
     split: str = "test"
     version = "2"
 
-    def problem(self, record: dict[str, Any], number: int) -> Problem | None:
+    def problem(self, record: dict[str, Any], number: int) -> EvalProblem | None:
         # MMLU-Redux marks questions that are themselves wrong.
         if record.get("error_type", "ok") != "ok":
             return None
@@ -50,7 +50,7 @@ class Choices(Task):
         passage = f"{record['passage']}\n\n" if record.get("passage") else ""
         lines = [f"{mark}. {option}" for mark, option in zip(string.ascii_uppercase, options, strict=False)]
         subject = next((str(record[key]) for key in SUBJECTS if record.get(key)), "")
-        return Problem(
+        return EvalProblem(
             id=identity(record, subject, question, options, number),
             messages=user("\n".join([passage + question, *lines, "", self.instruction])),
             reference=letters,
@@ -60,17 +60,17 @@ class Choices(Task):
             group=subject,
         )
 
-    def load(self, *files: Path | Source) -> list[Problem]:
+    def load(self, *files: Path | Source) -> list[EvalProblem]:
         """As every task; where a subject has questions with several right answers, all of its questions say so."""
         problems = super().load(*files)
         several = {problem.group for problem in problems if problem.options and len(problem.reference) > 1}
         return [self._for_several(problem) if problem.group in several else problem for problem in problems]
 
-    def _for_several(self, problem: Problem) -> Problem:
+    def _for_several(self, problem: EvalProblem) -> EvalProblem:
         text = problem.messages[0]["content"].removesuffix(self.instruction)
         return replace(problem, messages=user(f"{text}{self.instruction} {SEVERAL}"))
 
-    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+    async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade:
         """Right where exactly the right letters are boxed; several letters answer no question with one of them."""
         letters, boxed = boxed_letters(final_part(response), problem.options)
         if boxed is None:
@@ -87,12 +87,12 @@ class AgiEval(Choices):
 
     needs = frozenset({"math"})
 
-    def problem(self, record: dict[str, Any], number: int) -> Problem | None:
+    def problem(self, record: dict[str, Any], number: int) -> EvalProblem | None:
         if record.get("options") is None and record.get("choices") is None and record.get("answer") is not None:
             return CLOZE.problem({**record, "id": f"{record.get('subject', '')}/{number}"}, number)
         return super().problem(record, number)
 
-    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+    async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade:
         of = super() if problem.options else CLOZE
         return await of.grade(problem, response, graders)
 
@@ -166,7 +166,7 @@ def shuffled(record: dict[str, Any], question: str) -> tuple[list[str], str]:
     return [options[place] for place in order], string.ascii_uppercase[order.index(0)]
 
 
-def choices() -> list[Task]:
+def choices() -> list[EvalTask]:
     return [
         Choices("gpqa_diamond", ("gpqa_diamond", "GPQA-Diamond")),
         Choices("supergpqa", ("supergpqa", "SuperGPQA-all", "SuperGPQA")),

@@ -8,7 +8,7 @@ import ast
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, user
+from megatron_mimo.eval.protocol import EvalProblem, EvalTask, Grade, Graders, user
 from megatron_mimo.judge.request import AssertTest, Limits
 from megatron_mimo.judge.result import Verdict
 from megatron_mimo.reward.boxed import last_boxed
@@ -19,7 +19,7 @@ MAX_ANSWER_CHARACTERS = 10_000
 
 
 @dataclass
-class CruxEval(Task):
+class CruxEval(EvalTask):
     """`ask` output: predict the value; input: find arguments."""
 
     name: str
@@ -31,7 +31,7 @@ class CruxEval(Task):
         super().__post_init__()
         self.needs = frozenset({"judge"} if self.ask == "input" else ())
 
-    def problem(self, record: dict[str, Any], number: int) -> Problem:
+    def problem(self, record: dict[str, Any], number: int) -> EvalProblem:
         code, given, output = record["code"], record["input"], record["output"]
         if self.ask == "output":
             question = f"What is the value of f({given})?"
@@ -41,7 +41,7 @@ class CruxEval(Task):
             form = "the call f(...) with Python literals as arguments"
         text = f"```python\n{code}\n```\n\n{question} Think step by step, then give {form} in one Python code block."
         wanted = output if self.ask == "output" else f"f({given})"
-        return Problem(
+        return EvalProblem(
             id=str(record["id"]),
             messages=user(text),
             reference=record,
@@ -49,7 +49,7 @@ class CruxEval(Task):
             golden=f"```python\n{wanted}\n```",
         )
 
-    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+    async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade:
         answer = short_answer(response)
         if answer is None:
             return Grade(0.0, None, "no answer in a code block or box")

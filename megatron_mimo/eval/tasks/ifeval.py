@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import UserError
-from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, user
+from megatron_mimo.eval.protocol import EvalProblem, EvalTask, Grade, Graders, user
 from megatron_mimo.eval.records import Source
 from megatron_mimo.reward.final_answer import final_part
 
@@ -22,13 +22,13 @@ SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9])|\n\s*\n"
 
 
 @dataclass
-class IfEval(Task):
+class IfEval(EvalTask):
     """541 prompts, each with one to three instructions."""
 
     name: str = "ifeval"
     files: tuple[str, ...] = ("ifeval", "ifeval_input", "input_data", "IFEval")
 
-    def load(self, *files: Path | Source) -> list[Problem]:
+    def load(self, *files: Path | Source) -> list[EvalProblem]:
         """As every task. Raises UserError where the harness is not installed."""
         if find_spec("lm_eval") is None:
             raise UserError("task ifeval needs lm-evaluation-harness: pip install 'lm-eval[ifeval]'")
@@ -36,16 +36,16 @@ class IfEval(Task):
             self.notes.append("nltk's punkt_tab is not there: sentences and words are counted by simpler rules")
         return super().load(*files)
 
-    def problem(self, record: dict[str, Any], number: int) -> Problem:
+    def problem(self, record: dict[str, Any], number: int) -> EvalProblem:
         names, settings = record["instruction_id_list"], record["kwargs"]
-        return Problem(
+        return EvalProblem(
             id=str(record.get("key", number)),
             messages=user(record["prompt"]),
             reference={"key": number, "prompt": record["prompt"], "instruction_id_list": names, "kwargs": settings},
             shown="; ".join(names),
         )
 
-    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+    async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade:
         answer = final_part(response).strip()
         if not answer:
             return Grade(0.0, None, "no answer")

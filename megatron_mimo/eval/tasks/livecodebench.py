@@ -17,7 +17,7 @@ from typing import Any
 
 from megatron_mimo.config import ConfigError
 from megatron_mimo.eval import lcb
-from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, user
+from megatron_mimo.eval.protocol import EvalProblem, EvalTask, Grade, Graders, user
 from megatron_mimo.eval.records import Source, split_files
 from megatron_mimo.eval.tasks.programs import fenced
 from megatron_mimo.judge.preparation import contest_test
@@ -27,7 +27,7 @@ from megatron_mimo.reward.code_block import last_code_block
 from megatron_mimo.reward.final_answer import final_part
 
 LIMITS = Limits(cpu_seconds=6.0, memory_bytes=4 << 30)
-"""Six seconds a test are LiveCodeBench's."""
+"""Six seconds per test are LiveCodeBench's."""
 MAX_TESTS_BYTES = 1 << 30
 PART = re.compile(r"test(\d*)\.jsonl(?:\.gz)?")
 PUBLISHED_WINDOWS = {("2024-08-01", "2025-02-01"): 279}
@@ -49,7 +49,7 @@ class ContestTests:
 
 
 @dataclass
-class LiveCodeBench(Task):
+class LiveCodeBench(EvalTask):
     """`runner` judge: strict. `lcb-compat`: the rules of the benchmark's own runner (lcb.py)."""
 
     name: str = "livecodebench"
@@ -80,7 +80,7 @@ class LiveCodeBench(Task):
             self.notes.append(f"read {names}")
         return own
 
-    def load(self, *files: Path | Source) -> list[Problem]:
+    def load(self, *files: Path | Source) -> list[EvalProblem]:
         """As every task; a published window that has another number of problems than was published is said."""
         problems = super().load(*files)
         self.note_count(len(problems))
@@ -92,12 +92,12 @@ class LiveCodeBench(Task):
         if expected is not None and count != expected:
             self.notes.append(f"{count} problems in the window; published evaluations of it count {expected}")
 
-    def problem(self, record: dict[str, Any], number: int) -> Problem | None:
+    def problem(self, record: dict[str, Any], number: int) -> EvalProblem | None:
         if not self._in_window(record):
             return None
         tests = read_tests(record)
         starter = record.get("starter_code") or ""
-        return Problem(
+        return EvalProblem(
             id=str(record["question_id"]),
             messages=user(prompt(record["question_content"], starter)),
             reference=tests,
@@ -112,7 +112,7 @@ class LiveCodeBench(Task):
         day = datetime.date.fromisoformat(str(record["contest_date"])[:10]).isoformat()
         return (self.first_date or "") <= day and (self.end_date is None or day < self.end_date)
 
-    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+    async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade:
         source = last_code_block(final_part(response))
         if source is None:
             return Grade(0.0, None, "no code block")

@@ -1,12 +1,12 @@
 """Mathematics: GSM8K, MATH and MATH-500, AIME, AMC. Math-Verify on the last boxed answer; nothing else counts.
 
-`questions` are of one's own file, asked word for word.
+`questions` are your own file, asked word for word.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from megatron_mimo.eval.protocol import Grade, Graders, NoAnswer, Problem, Task, first, user
+from megatron_mimo.eval.protocol import EvalProblem, EvalTask, Grade, Graders, NoAnswer, first, user
 from megatron_mimo.reward.boxed import last_boxed
 from megatron_mimo.reward.final_answer import final_part
 
@@ -14,7 +14,7 @@ INSTRUCTION = "Reason step by step, and put the final answer in \\boxed{}."
 
 
 @dataclass
-class MathTask(Task):
+class MathTask(EvalTask):
     """Problems with a field `problem` or `question` and the answer in `answer`, or boxed in `solution`."""
 
     name: str
@@ -23,12 +23,12 @@ class MathTask(Task):
     """Put behind every question."""
     needs = frozenset({"math"})
 
-    def problem(self, record: dict[str, Any], number: int) -> Problem | None:
+    def problem(self, record: dict[str, Any], number: int) -> EvalProblem | None:
         question = str(first(record, "problem", "question", "Problem", "prompt"))
         answer = self.answer(record)
         if not answer:
             raise NoAnswer("its answer is empty")
-        return Problem(
+        return EvalProblem(
             id=str(record.get("unique_id", record.get("id", record.get("ID", number)))),
             messages=user(question + self.instruction),
             reference=answer,
@@ -50,7 +50,7 @@ class MathTask(Task):
         is_formula = len(text) > 2 and text.startswith("$") and text.endswith("$") and text.count("$") == 2
         return text[1:-1] if is_formula else text
 
-    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+    async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade:
         boxed = last_boxed(final_part(response))
         if boxed is None:
             return Grade(0.0, None, "no boxed answer")
@@ -72,7 +72,7 @@ class Gsm8k(MathTask):
         return answer.strip().replace(",", "")
 
 
-def mathematics() -> list[Task]:
+def mathematics() -> list[EvalTask]:
     return [
         Gsm8k(),
         MathTask("math", ("math_test", "math")),

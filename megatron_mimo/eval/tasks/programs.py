@@ -1,6 +1,6 @@
 """Python functions: HumanEval, MBPP, and their EvalPlus versions with many more tests.
 
-The answer is the last code block behind the reasoning. HumanEval+ and MBPP+ are read in the form of the Hugging Face
+The answer is the last code block after the reasoning. HumanEval+ and MBPP+ are read in the form of the Hugging Face
 data sets (evalplus/humanevalplus, evalplus/mbppplus), whose test programs import numpy: name its folder in
 `judge.python_packages`. The files of EvalPlus' own releases hold inputs without outputs and are refused.
 """
@@ -8,7 +8,7 @@ data sets (evalplus/humanevalplus, evalplus/mbppplus), whose test programs impor
 from dataclasses import dataclass
 from typing import Any
 
-from megatron_mimo.eval.protocol import Grade, Graders, Problem, Task, first, user
+from megatron_mimo.eval.protocol import EvalProblem, EvalTask, Grade, Graders, first, user
 from megatron_mimo.judge.preparation import mbpp_tests
 from megatron_mimo.judge.request import AssertTest, Limits, Test
 from megatron_mimo.judge.result import Verdict
@@ -29,7 +29,7 @@ class Tests:
     """Put before the answer's code: the prompt's imports and helpers, which models take as given."""
 
 
-async def judge_code(problem: Problem, response: str, graders: Graders) -> Grade:
+async def judge_code(problem: EvalProblem, response: str, graders: Graders) -> Grade:
     """All tests must pass."""
     source = last_code_block(final_part(response))
     if source is None:
@@ -40,7 +40,7 @@ async def judge_code(problem: Problem, response: str, graders: Graders) -> Grade
 
 
 @dataclass
-class HumanEval(Task):
+class HumanEval(EvalTask):
     """Complete a function from its signature and docstring."""
 
     name: str
@@ -48,7 +48,7 @@ class HumanEval(Task):
     limits: Limits
     needs = frozenset({"judge"})
 
-    def problem(self, record: dict[str, Any], number: int) -> Problem:
+    def problem(self, record: dict[str, Any], number: int) -> EvalProblem:
         refuse_release_form(record)
         prompt, entry_point = record["prompt"], record["entry_point"]
         # The prompt ends inside of the function; its helpers are trusted, the function itself is the solution's.
@@ -58,7 +58,7 @@ class HumanEval(Task):
             entry_points=[entry_point],
         )
         golden = prompt + record["canonical_solution"] if record.get("canonical_solution") else None
-        return Problem(
+        return EvalProblem(
             id=str(record["task_id"]),
             messages=user(
                 "Complete this Python function. Give the whole function in one Python code block.\n\n"
@@ -69,7 +69,7 @@ class HumanEval(Task):
             golden=golden and fenced(golden),
         )
 
-    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+    async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade:
         return await judge_code(problem, response, graders)
 
 
@@ -83,7 +83,7 @@ def refuse_release_form(record: dict[str, Any]) -> None:
 
 
 @dataclass
-class Mbpp(Task):
+class Mbpp(EvalTask):
     """Write a function from a sentence; the tests are shown, as is usual, since they alone name the function."""
 
     name: str
@@ -94,13 +94,13 @@ class Mbpp(Task):
     """The test split of the whole data set is 11 to 510."""
     needs = frozenset({"judge"})
 
-    def problem(self, record: dict[str, Any], number: int) -> Problem | None:
+    def problem(self, record: dict[str, Any], number: int) -> EvalProblem | None:
         refuse_release_form(record)
         if not self.first_id <= int(record["task_id"]) <= self.last_id:
             return None
         asserts, code = list(record["test_list"]), record.get("code")
         text = str(first(record, "text", "prompt")).strip()
-        return Problem(
+        return EvalProblem(
             id=str(record["task_id"]),
             messages=user(
                 f"{text}\nThe function must pass these tests:\n\n```python\n"
@@ -112,7 +112,7 @@ class Mbpp(Task):
             golden=fenced(code) if code else None,
         )
 
-    async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+    async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade:
         return await judge_code(problem, response, graders)
 
 
@@ -120,7 +120,7 @@ def fenced(source: str) -> str:
     return f"```python\n{source}\n```"
 
 
-def programs() -> list[Task]:
+def programs() -> list[EvalTask]:
     usual = Limits()
     return [
         HumanEval("humaneval", ("HumanEval", "humaneval"), usual),

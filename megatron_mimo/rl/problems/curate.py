@@ -105,7 +105,7 @@ async def difficulty(source: Path, output: Path, config: DifficultyConfig) -> di
     files = [rollout_file(output, endpoint, place) for place, (endpoint, _) in enumerate(models)]
     counts: dict[str, dict[str, int]] = {}
     async with AsyncExitStack() as stack:
-        math = stack.enter_context(MathVerifier(config.reward.math_workers, config.reward.math_limit_seconds))
+        math = stack.enter_context(MathVerifier(config.reward.num_math_workers, config.reward.math_timeout_seconds))
         judge = None
         if any(problem.kind == "code" for problem in problems):
             judge = await stack.enter_async_context(open_judge(config.reward.judge_urls, config.reward.local_judge))

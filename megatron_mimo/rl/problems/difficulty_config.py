@@ -19,8 +19,10 @@ class DifficultyConfig:
     """Of each model."""
     max_math_pass_rate: float = 0.9
     """Mathematics solved more often than this by the model to be trained goes; code only where it is always solved."""
-    trained_sampling: Sampling = field(default_factory=lambda: Sampling(temperature=1.0, top_p=1.0, max_tokens=32_768))
-    advanced_sampling: Sampling = field(default_factory=lambda: Sampling(max_tokens=32_768))
+    trained_sampling: Sampling = field(
+        default_factory=lambda: Sampling(temperature=1.0, top_p=1.0, max_new_tokens=32_768)
+    )
+    advanced_sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=32_768))
     math_instruction: str = "\n\nReason step by step, and put the final answer in \\boxed{}."
     """Added to every mathematics problem; the answer is read from its last box."""
     code_instruction: str = "\n\nGive the whole program in one code block."

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data.corpus_arithmetic import Problem as Arithmetic
+from megatron_mimo.data.corpus_arithmetic import ArithmeticProblem
 from megatron_mimo.data.corpus_arithmetic import problems as arithmetic
 from megatron_mimo.data.nano_programs import programs
 from megatron_mimo.judge.request import CallTest, Test
@@ -38,7 +38,7 @@ def nano_math() -> Iterator[tuple[Problem, bool]]:
         )
 
 
-def arithmetic_difficulty(problem: Arithmetic) -> int:
+def arithmetic_difficulty(problem: ArithmeticProblem) -> int:
     """0 sum or difference without a carry, 1 with one, 2 a product with a round factor, 3 any other product."""
     ones = problem.a % 10, problem.b % 10
     if problem.operator == "*":

@@ -35,7 +35,7 @@ def build_router(settings: RewardConfig) -> RewardRouter:
     """The rewards of `settings`; workers and judge start when they are first needed."""
     judge: Judge = LazyJudge(settings)
     return RewardRouter(
-        MathVerifier(settings.math_workers, settings.math_limit_seconds),
+        MathVerifier(settings.num_math_workers, settings.math_timeout_seconds),
         judge,
         scheme=settings.scheme,
         language_penalty=settings.language_penalty,

@@ -1,13 +1,49 @@
-"""The example configurations load; fine-tuning has the shape of what it starts from."""
+"""The example configurations load, with the values that they had before they shared files; shapes fit each other."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
+import yaml
 
-from megatron_mimo.config import PretrainConfig, UserError, load
+from megatron_mimo.config import PretrainConfig, RLConfig, SFTConfig, UserError, load
+from megatron_mimo.config.layers import read_merged
+from megatron_mimo.config.load import from_tree
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
+GOLDEN = Path(__file__).parents[2] / "golden" / "recipes.yaml"
+KINDS = {
+    "pretrain": PretrainConfig,
+    "finetune_mtp": PretrainConfig,
+    "sft": SFTConfig,
+    "sft_for_rl": SFTConfig,
+    "rl": RLConfig,
+    "rl_zero": RLConfig,
+}
+RECORDED = yaml.safe_load(GOLDEN.read_text())
+
+
+@pytest.mark.parametrize("recipe", RECORDED)
+def test_recipes_have_the_values_that_they_had(recipe: str) -> None:
+    """In the golden file each recipe stands whole: no base, nothing shared."""
+    path, kind = EXAMPLES / f"{recipe}.yaml", KINDS[recipe.partition("/")[2]]
+    if os.environ.get("UPDATE_GOLDEN"):
+        RECORDED[recipe] = read_merged(path)
+        lines = GOLDEN.read_text().splitlines(keepends=True)
+        head = "".join(line for line in lines if line.startswith("#"))
+        GOLDEN.write_text(head + yaml.safe_dump(RECORDED, sort_keys=False, default_flow_style=None, width=110))
+    assert load(kind, [str(path)]) == from_tree(kind, RECORDED[recipe], "golden")
+
+
+@pytest.mark.parametrize("folder", ["nano", "mimo_7b"])
+def test_the_shape_stands_in_one_file(folder: str) -> None:
+    shape = yaml.safe_load((EXAMPLES / folder / "model.yaml").read_text())["model"]
+    assert set(shape) >= {"num_layers", "hidden_size", "vocab_size"}
+    for path in (EXAMPLES / folder).glob("*.yaml"):
+        if path.name != "model.yaml":
+            own = yaml.safe_load(path.read_text()).get("model", {})
+            assert not isinstance(own, dict) or set(own) <= {"mtp_num_layers"}, f"{path} repeats the shape"
 
 
 @pytest.mark.parametrize("folder", ["nano", "mimo_7b"])

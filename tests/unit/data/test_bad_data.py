@@ -67,7 +67,7 @@ def test_damaged_file(case: str, damaged: DataConfig, write_mixture: Callable[[s
     text = error_of(damaged, write_mixture(MIXTURE))
     assert str(path) in text
     assert cause in text
-    assert "megatron-mimo preprocess" in text
+    assert "megatron-mimo data" in text
 
 
 def test_damage_in_a_source_that_is_not_mixed_in_does_no_harm(

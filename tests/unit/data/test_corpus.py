@@ -5,7 +5,7 @@ import re
 import pytest
 
 from megatron_mimo.data.corpus import EMBEDDED_SOURCES, embedded_documents
-from megatron_mimo.data.corpus_arithmetic import Problem, problems
+from megatron_mimo.data.corpus_arithmetic import ArithmeticProblem, problems
 from megatron_mimo.data.corpus_synthetic import synthetic_documents
 from megatron_mimo.data.document import Document, cut_paragraphs, deduplicate, split_by_hash
 from support.arithmetic import check_steps
@@ -13,7 +13,7 @@ from support.arithmetic import check_steps
 
 def test_format_of_a_product_is_the_documented_one() -> None:
     partial = ["47*8=? 47*3=?", "7*8=56 7*3=21", "4*8=32 4*3=12", "32+5=37 12+2=14", "376 141"]
-    problem = Problem(47, "*", 38)
+    problem = ArithmeticProblem(47, "*", 38)
     assert problem.prompt == "Question: 47*38=?\n"
     steps = [*partial, "376+1410=?", "7+1+0=08 86", "3+4+0=07 786", "0+1+0=01 1786"]
     assert problem.solution == "\n".join([*steps, "Answer: \\boxed{1786}"])

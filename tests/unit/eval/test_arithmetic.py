@@ -5,7 +5,7 @@ import math
 import pytest
 
 from megatron_mimo.config import UserError
-from megatron_mimo.eval.arithmetic import Problem, extract_answer, read_problems, score, wilson_interval
+from megatron_mimo.eval.arithmetic import HeldOutProblem, extract_answer, read_problems, score, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_extracts_the_first_boxed_answer(completion: str, answer: str | None) ->
 
 
 def test_scores_exact_answers_only() -> None:
-    problems = [Problem(str(i), "", "85") for i in range(4)]
+    problems = [HeldOutProblem(str(i), "", "85") for i in range(4)]
     accuracy = score(problems, ["\\boxed{85}", "\\boxed{850}", "85", "\\boxed{085}"])
     assert (accuracy.correct, accuracy.total, accuracy.accuracy) == (1, 4, 0.25)
     with pytest.raises(ValueError, match="1 completions for 4 problems"):
@@ -48,7 +48,7 @@ def test_problem_file(tmp_path) -> None:
     with pytest.raises(UserError, match="no held-out problems"):
         read_problems(path)
     path.write_text('{"id": "47+38", "prompt": "Question: 47+38=?\\n", "answer": 85}\n')
-    assert read_problems(path) == [Problem("47+38", "Question: 47+38=?\n", "85")]
+    assert read_problems(path) == [HeldOutProblem("47+38", "Question: 47+38=?\n", "85")]
     path.write_text('{"id": "47+38", "prompt": "Question: 47+38=?\\n", "answer": 85}\n{"id": 1}\n')
     with pytest.raises(UserError, match="line 2 is not a problem"):
         read_problems(path)

@@ -12,18 +12,18 @@ from megatron_mimo.config.eval import TaskConfig
 from megatron_mimo.eval.engines import encode_pair
 from megatron_mimo.eval.few_shot.task import FewShot
 from megatron_mimo.eval.presets import base
-from megatron_mimo.eval.protocol import Grade, Graders, Problem
+from megatron_mimo.eval.protocol import EvalProblem, Grade, Graders
 from megatron_mimo.eval.protocol_table import rows, text
 from megatron_mimo.eval.registry import find_task, forms
 
 
-def load(name: str, folder: Path, **settings: Any) -> tuple[FewShot, list[Problem]]:
+def load(name: str, folder: Path, **settings: Any) -> tuple[FewShot, list[EvalProblem]]:
     task = find_task(TaskConfig(task=name, **settings))
     assert isinstance(task, FewShot)
     return task, task.load(*task.find(str(folder), None))
 
 
-def grade(task: FewShot, problem: Problem, response: str) -> Grade:
+def grade(task: FewShot, problem: EvalProblem, response: str) -> Grade:
     return asyncio.run(task.grade(problem, response, Graders()))
 
 

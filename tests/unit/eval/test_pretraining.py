@@ -6,8 +6,8 @@ import pytest
 
 from megatron_mimo.config import UserError
 from megatron_mimo.eval import pretraining
-from megatron_mimo.eval.arithmetic import Problem
-from megatron_mimo.serve.vllm_engine import Generation, PromptGroup
+from megatron_mimo.eval.arithmetic import HeldOutProblem
+from megatron_mimo.serve.vllm_engine import GroupGeneration, PromptGroup
 
 HELD_OUT = {"text": ["déjà", "vu"], "code": ["x = 1\n" * 50]}
 
@@ -40,14 +40,14 @@ def test_baselines_rank_as_they_must_on_a_text_seen_in_training() -> None:
 
 def test_prompts_are_the_first_half_of_documents_and_the_problems() -> None:
     documents = {"arithmetic": [[1, 2, 3, 4]], "text": [[1, 2, 3, 4, 5], [1], list(range(2000))], "empty": [[7]]}
-    groups = pretraining.prompt_groups([Problem("1+1", "1+1=?\n", "2")], documents)
+    groups = pretraining.prompt_groups([HeldOutProblem("1+1", "1+1=?\n", "2")], documents)
     assert [group.name for group in groups] == ["problems", "text documents"]
     assert groups[0].prompts == ["1+1=?\n"]
     assert groups[1].prompts == [[1, 2], list(range(256))]
 
 
 def test_acceptance_is_pooled_over_tokens() -> None:
-    generations = {"a": Generation(["x"], 30, 1.0, 20, 10), "b": Generation(["x"], 10, 3.0, 0, 0)}
+    generations = {"a": GroupGeneration(["x"], 30, 1.0, 20, 10), "b": GroupGeneration(["x"], 10, 3.0, 0, 0)}
     figures = pretraining.speculation(generations)
     assert figures["a"]["acceptance_rate"] == 0.5
     assert figures["b"]["acceptance_rate"] is None
@@ -56,7 +56,10 @@ def test_acceptance_is_pooled_over_tokens() -> None:
 
 
 def test_scores_by_operator_and_finds_leaked_problems() -> None:
-    problems = [Problem("12+34", "Question: 12+34=?\n", "46"), Problem("12*34", "Question: 12*34=?\n", "408")]
+    problems = [
+        HeldOutProblem("12+34", "Question: 12+34=?\n", "46"),
+        HeldOutProblem("12*34", "Question: 12*34=?\n", "408"),
+    ]
     scores = pretraining.problem_scores(problems, ["\\boxed{46}", "\\boxed{40}"])
     assert {name: score["accuracy"] for name, score in scores.items()} == {"all": 0.5, "+": 1.0, "*": 0.0}
     assert pretraining.problems_seen(problems, [b"Question: 12+35=?\n", b"a Question: 12*34=? b"]) == 1
@@ -68,8 +71,8 @@ def test_samples_are_spread_over_a_group_and_show_token_prompts_as_text() -> Non
         PromptGroup("text documents", [[65, 66]], max_tokens=9),
     ]
     generations = {
-        "problems": Generation([f"is {n + 1}" for n in range(7)], 1, 1.0, 0, 0),
-        "text documents": Generation(["C"], 1, 1.0, 0, 0),
+        "problems": GroupGeneration([f"is {n + 1}" for n in range(7)], 1, 1.0, 0, 0),
+        "text documents": GroupGeneration(["C"], 1, 1.0, 0, 0),
     }
     found = pretraining.samples(groups, generations, lambda ids: "".join(map(chr, ids)))
     shown = [(sample["group"], sample["prompt"], sample["continuation"]) for sample in found]

@@ -8,12 +8,12 @@ from typing import Any, Self
 import pytest
 
 from megatron_mimo.config import ConfigError, UserError, load
-from megatron_mimo.config.eval import EvaluateConfig, GenerationConfig, TaskConfig
+from megatron_mimo.config.eval import EvalGenerationConfig, EvaluateConfig, TaskConfig
 from megatron_mimo.data.endpoint import Completion, Message, RequestFailed, Sampling
 from megatron_mimo.eval.compare import compare_results, comparison_page, comparison_text, read_results
 from megatron_mimo.eval.engines import EndpointEngine, Engine, Pairs
 from megatron_mimo.eval.presets import PRESETS, preset
-from megatron_mimo.eval.protocol import Grade, GradeFault, Graders, Problem, Task, user
+from megatron_mimo.eval.protocol import EvalProblem, EvalTask, Grade, GradeFault, Graders, user
 from megatron_mimo.eval.published import others, series
 from megatron_mimo.eval.run import Pipeline, TaskRun, prepare
 from megatron_mimo.eval.samples_report import write_report
@@ -72,7 +72,7 @@ def write_data(folder: Path, count: int = 20) -> Path:
 
 def make_config(tmp_path: Path, **changes: Any) -> EvaluateConfig:
     data = write_data(tmp_path / "data")
-    task = TaskConfig(task="math_500", **{"repetitions": 2, "max_tokens": 64, **changes})
+    task = TaskConfig(task="math_500", **{"repetitions": 2, "max_new_tokens": 64, **changes})
     return EvaluateConfig(data=str(data), output=str(tmp_path / "out"), tasks=[task])
 
 
@@ -337,7 +337,7 @@ def test_presets_are_the_reports() -> None:
         "math_500": 1, "aime24": 32, "aime25": 32, "livecodebench_v5": 8, "livecodebench_v6": 8, "gpqa_diamond": 8,
         "supergpqa": 1, "mmlu_pro": 1, "ifeval": 8, "drop": 1,
     }  # fmt: skip
-    assert tasks["aime24"].max_tokens == 32768 and tasks["mmlu_pro"].max_tokens == 8192
+    assert tasks["aime24"].max_new_tokens == 32768 and tasks["mmlu_pro"].max_new_tokens == 8192
     assert {(task.temperature, task.top_p) for task in tasks.values()} == {(0.6, 0.95)}
     for name in PRESETS:
         EvaluateConfig(tasks=preset(name))
@@ -348,7 +348,9 @@ def test_presets_are_the_reports() -> None:
 def test_an_endpoint_goes_down_and_comes_back(tmp_path: Path) -> None:
     """Through the real client: 10 answers, then hang-ups until every attempt is used, then a second run."""
     server = ChatServer(lambda body: f"\\boxed{{{body['messages'][-1]['content'].split()[2]}}}")
-    generation = GenerationConfig(served_model="m", max_attempts=2, first_delay_seconds=0.01, max_concurrent_requests=4)
+    generation = EvalGenerationConfig(
+        served_model="m", max_attempts=2, first_delay_seconds=0.01, max_concurrent_requests=4
+    )
     config = make_config(tmp_path, repetitions=1)
 
     async def once(url: str) -> dict[str, Any]:
@@ -373,18 +375,18 @@ def test_an_endpoint_goes_down_and_comes_back(tmp_path: Path) -> None:
 
 def test_a_silent_endpoint_is_told() -> None:
     with pytest.raises(UserError, match="no server answers"):
-        EndpointEngine("http://localhost:1/v1", "", GenerationConfig())
+        EndpointEngine("http://localhost:1/v1", "", EvalGenerationConfig())
 
 
 def test_grades_are_tried_again_after_a_fault(tmp_path: Path) -> None:
-    class Once(Task):
+    class Once(EvalTask):
         name, files, needs = "math_500", ("math_500",), frozenset()
         faults = 0
 
-        def problem(self, record: dict[str, Any], number: int) -> Problem:
-            return Problem(id=str(number), messages=user("x y"), reference=None, shown="")
+        def problem(self, record: dict[str, Any], number: int) -> EvalProblem:
+            return EvalProblem(id=str(number), messages=user("x y"), reference=None, shown="")
 
-        async def grade(self, problem: Problem, response: str, graders: Graders) -> Grade:
+        async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade:
             self.faults += 1
             if self.faults < 3:
                 raise GradeFault("busy")

@@ -48,7 +48,7 @@ def step(number: int) -> StepMetrics:
 
 def run_config(tmp_path: Path, every_tokens: int) -> PretrainConfig:
     config = tiny_config(tiny_tree(tmp_path / "data", tmp_path / "run", steps=20))
-    config.evaluation.scores = TaskScoresConfig(every_tokens=every_tokens, limit_seconds=60, evaluate=ASKED)
+    config.evaluation.scores = TaskScoresConfig(every_tokens=every_tokens, timeout_seconds=60, evaluate=ASKED)
     return config
 
 
@@ -154,7 +154,7 @@ def test_settings_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="it is the run's"):
         TaskScoresConfig(every_tokens=1, evaluate=EvaluateConfig(model="folder", tasks=ASKED.tasks))
     path = Path(__file__).parents[3] / "examples" / "nano" / "pretrain.yaml"
-    scores = "evaluation.scores={every_tokens: 1, limit_seconds: 300, evaluate: {tasks: [{task: questions}]}}"
+    scores = "evaluation.scores={every_tokens: 1, timeout_seconds: 300, evaluate: {tasks: [{task: questions}]}}"
     with pytest.raises(UserError, match="hang_timeout_seconds"):
         load(PretrainConfig, [str(path), scores])
 

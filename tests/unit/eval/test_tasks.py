@@ -14,19 +14,19 @@ import pytest
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.config.eval import TaskConfig
 from megatron_mimo.eval.letters import boxed_letters
-from megatron_mimo.eval.protocol import Graders, Problem
+from megatron_mimo.eval.protocol import EvalProblem, Graders
 from megatron_mimo.eval.registry import file_tasks, find_task
 from megatron_mimo.eval.tasks import cruxeval
 from megatron_mimo.eval.tasks.livecodebench import LiveCodeBench, unpack_tests
 
 
-def one(task: str, record: dict[str, Any]) -> Problem:
+def one(task: str, record: dict[str, Any]) -> EvalProblem:
     problem = file_tasks()[task].problem(record, 1)
     assert problem is not None
     return problem
 
 
-def score(task: str, problem: Problem, response: str) -> float:
+def score(task: str, problem: EvalProblem, response: str) -> float:
     return asyncio.run(file_tasks()[task].grade(problem, response, Graders())).score
 
 

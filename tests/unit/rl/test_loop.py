@@ -13,9 +13,10 @@ from megatron_mimo.config.run import CheckpointConfig
 from megatron_mimo.rl.engine_protocol import EngineDied
 from megatron_mimo.rl.loop import FINISHED, PREEMPTED, RLLoop, restored_scheduler_state
 from megatron_mimo.rl.policy_weights import PolicyWeights
+from megatron_mimo.rl.rows import read_rows
 from megatron_mimo.rl.sample import SampleGroup
 from megatron_mimo.rl.scheduler.virtual_time import run_in_virtual_time
-from megatron_mimo.rl.trace import Trace, read_rows
+from megatron_mimo.rl.trace import Trace
 from rl_world import FaultyEngine, World, make_prompts
 
 MODEL = ModelConfig(

@@ -85,7 +85,7 @@ def test_scores_of_both_kinds(tokenizer: str) -> None:
     encoder = PromptEncoder(data(tokenizer, use_chat_template=False))
 
     async def scores(answers: list[tuple[str, str]]) -> list[tuple[float, bool]]:
-        async with open_rewards(RewardConfig(math_workers=1), problems, encoder.decode) as reward:
+        async with open_rewards(RewardConfig(num_math_workers=1), problems, encoder.decode) as reward:
             results = [
                 await reward.score(Prompt(id=name), Sample(tokens=encoder.encode(text), rollout_logprobs=[]))
                 for name, text in answers

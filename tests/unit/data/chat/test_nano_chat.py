@@ -16,7 +16,7 @@ from megatron_mimo.data.chat.nano import (
     train_conversations,
 )
 from megatron_mimo.data.corpus import embedded_documents
-from megatron_mimo.data.corpus_arithmetic import Problem
+from megatron_mimo.data.corpus_arithmetic import ArithmeticProblem
 from megatron_mimo.data.nano_programs import Program, programs
 from megatron_mimo.reward.code_block import last_code_block
 from megatron_mimo.reward.final_answer import final_part
@@ -74,7 +74,7 @@ def test_held_out_problems_are_asked_nowhere_in_either_order() -> None:
 
 def test_most_wordings_of_the_chat_check_are_never_trained_on() -> None:
     asked = {asked for asked, _ in asked_and_answered(train_conversations())}
-    problem = Problem(23, "+", 45)
+    problem = ArithmeticProblem(23, "+", 45)
     assert not problem.held_out
     unseen = [wording for wording in CHECK_WORDINGS if not any(same_wording(wording, text) for text in asked)]
     assert len(unseen) >= 2 and ask(problem, CHECK_WORDINGS[0]) == "23+45=?"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from megatron_mimo.config.eval import GenerationConfig
+from megatron_mimo.config.eval import EvalGenerationConfig
 from megatron_mimo.config.rl import RLDataConfig
 from megatron_mimo.data.chat.conversation import read_conversation
 from megatron_mimo.data.chat.system_prompt import system_message
@@ -62,7 +62,7 @@ def test_rl_prompts(folder: Path) -> None:
     [("", EMPTY), (None, EMPTY.replace("system\n", "system\nBe helpful.")), ("Hi", EMPTY.replace("m\n", "m\nHi", 1))],
 )
 def test_evaluation(folder: Path, prompt: str | None, start: str) -> None:
-    engine = LocalEngine(folder, "", GenerationConfig(system_prompt=prompt))
+    engine = LocalEngine(folder, "", EvalGenerationConfig(system_prompt=prompt))
     ids = engine.prompt_ids([{"role": "user", "content": "2+3?"}])
     assert engine._tokenizer.decode(ids) == start + ASSISTANT
 

@@ -22,9 +22,9 @@ from megatron_mimo.data.synthesize.queries import Query, analysis_queries, nano_
 from megatron_mimo.data.synthesize.verify import (
     ACCEPTED,
     CodeVerifier,
-    MathVerifier,
+    MathResponseVerifier,
     OpenVerifier,
-    Verdict,
+    ResponseVerdict,
     check_whole,
 )
 from megatron_mimo.data.synthesize.workers import VerifierPool
@@ -35,12 +35,12 @@ from support.patience import patience
 class SumVerifier:
     """Stands in for Math-Verify, whose import takes seconds."""
 
-    def verify(self, query: Query, response: str) -> Verdict:
+    def verify(self, query: Query, response: str) -> ResponseVerdict:
         if "hang" in response:
             time.sleep(3600)
         if "die" in response:
             os._exit(1)
-        return ACCEPTED if response.endswith(f"={query.answer}") else Verdict(False, "wrong answer")
+        return ACCEPTED if response.endswith(f"={query.answer}") else ResponseVerdict(False, "wrong answer")
 
 
 def answer(body: dict[str, Any]) -> str:
@@ -199,7 +199,7 @@ def test_hanging_and_dying_verifiers_cost_one_response_each() -> None:
     ],
 )
 def test_boxed_answers(gold: str, response: str, reason: str) -> None:
-    verdict = MathVerifier().verify(Query("q", "?", "math", answer=gold), response)
+    verdict = MathResponseVerifier().verify(Query("q", "?", "math", answer=gold), response)
     assert (verdict.accepted, verdict.reason) == (reason == "", reason)
 
 
@@ -278,3 +278,13 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
             list(problem_queries(path))
     with pytest.raises(ConfigError, match="endpoint"):
         SynthesisConfig(output="x", strategy="general", input="y")
+
+
+def test_more_answers_than_the_known_solution_need_an_endpoint(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"responses_per_query = 8: without an endpoint a query has one known solution"
+    ):
+        SynthesisConfig(output="x", strategy="solution", responses_per_query=8)
+    assert SynthesisConfig(output="x", strategy="solution").responses_per_query == 1
+    endpoint = EndpointConfig(url="http://localhost", model="m")
+    assert SynthesisConfig(output="x", strategy="solution", endpoint=endpoint).responses_per_query == 4
