@@ -26,7 +26,7 @@ KINDS = {
 }
 PUBLISHED = {"nano": "nano", "7b": "mimo_7b"}
 """Size -> the folder of examples/ with the same numbers."""
-FLOW = ("reward", "engine", "parallel", "train", "sources", "tasks", "batch_ramp")
+FLOW = ("reward", "engine", "parallel", "train", "valid", "sources", "tasks", "batch_ramp")
 """What a size may leave out or list otherwise: machines and files."""
 
 
