@@ -46,14 +46,14 @@ class BatchRamp:
 
 @dataclass(kw_only=True)
 class StageConfig:
-    """One pre-training stage: a data mixture at one sequence length and RoPE base (report sections 2.1 and 2.3)."""
+    """One pre-training stage: a data mixture at one sequence length and RoPE base (report section 2.3)."""
 
     name: str
     tokens: int
     seq_length: int
     rotary_base: int
     mixture: str
-    """Path of the stage's mixture file (weights by source), relative to the configuration file."""
+    """Path of the stage's mixture file (weights by source, report section 2.1), relative to the configuration file."""
     learning_rate: list[LearningRateSegment]
     global_batch_size: int
     """Sequences a step, over all ranks."""

@@ -26,7 +26,7 @@ KINDS = {
 }
 PUBLISHED = {"nano": "nano", "7b": "mimo_7b"}
 """Size -> the folder of examples/ with the same numbers."""
-FLOW = ("reward", "engine", "parallel", "judge_urls", "sources", "tasks", "batch_ramp")
+FLOW = ("reward", "engine", "parallel", "train", "valid", "sources", "tasks", "batch_ramp")
 """What a size may leave out or list otherwise: machines and files."""
 
 
@@ -138,3 +138,18 @@ def test_no_number_is_left_over() -> None:
     table = yaml.safe_load((ROOT / "megatron_mimo" / "recipes" / "sizes.yaml").read_text())
     unused = [key for key in table["7b"] if f"${key}" not in used and f"${{{key}}}" not in used]
     assert unused == ["gpus"], "gpus is for people"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_table_of_sizes_has_their_numbers(made: dict[str, Path], size: str) -> None:
+    config = load(PretrainConfig, [str(made[size] / "pretrain.yaml")])
+    (row,) = [line for line in (ROOT / "docs" / "sizes.md").read_text().splitlines() if line.startswith(f"| `{size}` ")]
+    shown = [cell.strip() for cell in row.strip("|").split("|")]
+    assert shown[1:3] == [f"{config.model.num_layers}", f"{config.model.hidden_size:,}"]
+    assert number(shown[4]) == config.total_tokens
+    assert shown[5] == f"{config.stages[0].seq_length:,}, {config.stages[-1].seq_length:,}"
+
+
+def number(text: str) -> int:
+    """26.75B -> 26 750 000 000."""
+    return round(float(text[:-1]) * {"M": 1e6, "B": 1e9, "T": 1e12}[text[-1]])

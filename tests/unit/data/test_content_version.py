@@ -21,7 +21,7 @@ def digest_of(documents: list[Document]) -> str:
 def content() -> dict[str, object]:
     """Digests of what does not depend on the Python version."""
     enumerated = [(str(number), text) for number, text in enumerate(TEXTS)]
-    tokenizer = train_tokenizer(iter(TEXTS), vocab_size=512)
+    tokenizer = train_tokenizer(iter(TEXTS), vocab_size=280)
     return {
         "version": CONTENT_VERSION,
         "arithmetic": digest_of(list(embedded_documents("arithmetic"))),
