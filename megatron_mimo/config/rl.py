@@ -341,6 +341,13 @@ class RLConfig(RunConfig):
     def _check_mtp(self) -> None:
         if self.mtp == "detached" and not self.model.mtp_num_layers:
             raise ConfigError("mtp", self.mtp, "the model has no MTP layers (model.mtp_num_layers=0): set it to frozen")
+        if self.mtp == "detached" and self.model.mtp_recursive_steps > 1:
+            raise ConfigError(
+                "mtp",
+                self.mtp,
+                f"RL does not train the draft steps of a recursive MTP layer (model.mtp_recursive_steps="
+                f"{self.model.mtp_recursive_steps}): set it to frozen, and fine-tune the layer again after RL",
+            )
         if self.mtp_learning_rate is None:
             return
         if self.mtp == "frozen":

@@ -1,7 +1,7 @@
 """The MiMo model on megatron-core: GPTModel's parts, its own final norm, parallel MTP layers.
 
 Shapes: `s`equence (local to the context-parallel rank), `b`atch, `h`idden, `v`ocabulary (local to the tensor-parallel
-rank), `D` MTP layers.
+rank), `D` MTP layers, or draft steps of the one recursive layer.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from megatron_mimo.model.chunked_cross_entropy import chunked_cross_entropy
 from megatron_mimo.model.mtp import ParallelMTPLayer
+from megatron_mimo.model.recursive_mtp import recursive_states
 from megatron_mimo.model.torch_functions import CrossEntropyFunction
 
 
@@ -51,6 +52,7 @@ class MTPGPTModel(GPTModel):
         *args: Any,
         mtp_before_final_norm: bool,
         mtp_zero_first_embedding: bool,
+        mtp_recursive_steps: int = 1,
         final_norm: Any,
         cross_entropy_chunk_vocab: int | None = None,
         **kw: Any,
@@ -58,6 +60,7 @@ class MTPGPTModel(GPTModel):
         """`cross_entropy_chunk_vocab`: entries a slab of chunked heads; None keeps a head's logits whole."""
         super().__init__(*args, **kw)
         self.mtp_before_final_norm = mtp_before_final_norm
+        self.mtp_recursive_steps = mtp_recursive_steps
         self.cross_entropy_chunk_vocab = cross_entropy_chunk_vocab
         if self.post_process:
             self.output_layer.__class__ = Head
@@ -82,7 +85,8 @@ class MTPGPTModel(GPTModel):
         """Per-token losses in nats, fp32 [1+D, b, s], on the last pipeline stage; hidden states [s, b, h] elsewhere.
 
         tokens, position_ids: [b, s]. labels: [1+D, b, s], labels[d] = the token d+1 places ahead; MTP layer d is fed
-        the embedding of labels[d-1]. attention_mask: bool [b, 1, s, S] or None;
+        the embedding of labels[d-1]. Draft steps of a recursive layer: labels as `training.draft_steps` makes them, and
+        no packed row. attention_mask: bool [b, 1, s, S] or None;
         packed_seq_params: megatron-core's PackedSeqParams of a packed row, or None. With `return_logits` the last stage
         returns logits [1+D, b, s, v] instead. With `main_head` it returns what main_head(normed states [s, b, h],
         labels[0]) does, [n, b, s]; labels of D further depths ask for D rows below: the losses of the MTP layers, whose
@@ -109,6 +113,10 @@ class MTPGPTModel(GPTModel):
         self, source: Tensor, labels: Tensor, embedding: Callable[..., Tensor], context: dict[str, Any]
     ) -> list[Tensor]:
         """What the D layers make of the main model's states `source`: D times [s, b, h], ready for the head."""
+        if self.mtp_recursive_steps > 1:
+            return recursive_states(
+                self.mtp.layers[0], source, labels[0], embedding, context, num_steps=self.mtp_recursive_steps
+            )
         return [
             layer(input_ids=labels[depth], hidden_states=source, embedding=embedding, **context)[0]
             for depth, layer in enumerate(self.mtp.layers)
