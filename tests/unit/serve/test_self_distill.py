@@ -33,7 +33,11 @@ def prompts(folder: Path, count: int = 6) -> str:
 
 def config(server: ChatServer, folder: Path, **settings: Any) -> SelfDistillConfig:
     endpoint = EndpointConfig(
-        url=server.url, model="m", max_attempts=2, first_delay_seconds=0.01, max_concurrent_requests=3
+        url=server.url,
+        model="m",
+        max_attempts=2,
+        first_delay_seconds=0.01,
+        max_concurrent_requests=1 if server.faults else 3,  # one at a time, faults hit the same requests every time
     )
     usual: dict[str, Any] = {"prompts": [prompts(folder)], "output": str(folder / "out"), "model": "mine"}
     return SelfDistillConfig(**usual | {"endpoint": endpoint} | settings)
