@@ -17,7 +17,7 @@ from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.data.endpoint import EndpointConfig, Sampling
 from megatron_mimo.platform.formats import format_seconds
 from megatron_mimo.platform.network import free_port
-from megatron_mimo.serve.self_distill import ANSWERS, Report, SelfDistillConfig, self_distill
+from megatron_mimo.serve.self_distill import ANSWERS, Report, SelfDistillConfig, fingerprint, self_distill
 
 SAY_EVERY_SECONDS = 10.0
 SERVER_LOG = "server.log"
@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
             output=options.output,
             endpoint=EndpointConfig(url=url, model=model, max_concurrent_requests=options.concurrent),
             model=options.model,
+            weights="" if options.url else fingerprint(Path(options.model)),
             sampling=Sampling(temperature=options.temperature, top_p=options.top_p, max_tokens=options.max_tokens),
             samples_per_prompt=options.samples,
             keep_cut=options.keep_cut,

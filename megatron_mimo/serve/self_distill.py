@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from megatron_mimo.data.journal import Journal, read_records
 from megatron_mimo.platform.files import write_json, write_text
 
 ANSWERS, JOURNAL, RUN = "answers.jsonl", "journal.jsonl", "run.json"
+FINGERPRINT_BYTES = 1 << 20
+"""Of each file: more than its header, which names the tensors."""
 Report = Callable[[int, int], None]
 """Called with answers so far, and those wanted."""
 
@@ -38,6 +40,8 @@ class SelfDistillConfig:
     """The server that runs the model."""
     model: str
     """What the answers are of: a path or a name. A folder holds answers of one model."""
+    weights: str = ""
+    """Fingerprint of its weights (`fingerprint`), so that a model trained on is another one; empty: not known."""
     sampling: Sampling = field(default_factory=Sampling)
     """As the model will be used."""
     samples_per_prompt: int = 1
@@ -60,31 +64,37 @@ class Question:
 
 
 def self_distill(config: SelfDistillConfig, report: Report | None = None) -> Counter[str]:
-    """Ask what is not answered yet, write OUTPUT/answers.jsonl; returns counts: answers, cut, refused, unanswered.
+    """Ask what is not answered yet, and write OUTPUT/answers.jsonl.
 
+    Returns counts: answers that were written; those cut at max_tokens; prompts that the server refused; requests that
+    the next run asks again (`unanswered`); prompts that occurred before (`repeated`), which are asked once.
     Raises UserError for prompts that cannot be read, a folder of other answers, and an endpoint that answers nobody.
     """
     folder = Path(config.output)
-    questions = list(read_questions(config.prompts, config.samples_per_prompt))
+    prompts, repeated = read_prompts(config.prompts)
+    questions = [
+        Question(f"{name}#{sample}", messages, sample)
+        for sample in range(config.samples_per_prompt)
+        for name, messages in prompts.items()
+    ]
     if not questions:
         raise UserError(f"{', '.join(config.prompts)}: no prompt in it")
     check_same_run(config, folder)
     unanswered = asyncio.run(_ask_all(questions, config, folder / JOURNAL, report))
     counts = write_answers(questions, folder, config.keep_cut)
-    counts["unanswered"] = unanswered
-    return counts
+    return counts + Counter(unanswered=unanswered, repeated=repeated)
 
 
-def read_questions(paths: Sequence[str], samples_per_prompt: int) -> Iterator[Question]:
-    """The first answer wanted to every prompt, then the second, ...; a prompt that occurs twice counts once."""
+def read_prompts(paths: Sequence[str]) -> tuple[dict[str, list[Message]], int]:
+    """Messages by the hash of their content, in the files' order, and how many records repeated one of them."""
     prompts: dict[str, list[Message]] = {}
+    number = 0
     for path in paths:
         for place, record in read_chat_records(Path(path)):
             messages = prompt_messages(place, record)
             prompts.setdefault(hashlib.sha256(json.dumps(messages).encode()).hexdigest()[:24], messages)
-    for sample in range(samples_per_prompt):
-        for name, messages in prompts.items():
-            yield Question(f"{name}#{sample}", messages, sample)
+            number += 1
+    return prompts, number - len(prompts)
 
 
 def prompt_messages(place: str, record: Any) -> list[Message]:
@@ -105,7 +115,8 @@ def prompt_messages(place: str, record: Any) -> list[Message]:
 
 def check_same_run(config: SelfDistillConfig, folder: Path) -> None:
     """Answers of another model or sampling must not end up among these: raises UserError."""
-    identity = json.loads(json.dumps({"model": config.model, "sampling": asdict(config.sampling)}))
+    identity = {"model": config.model, "weights": config.weights, "sampling": asdict(config.sampling)}
+    identity = json.loads(json.dumps(identity))  # as it is read back: JSON knows no tuples
     path = folder / RUN
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -115,6 +126,15 @@ def check_same_run(config: SelfDistillConfig, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, identity)
+
+
+def fingerprint(folder: Path) -> str:
+    """Hash of the beginnings of an exported model's weight files, names and sizes: further training changes it."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {path.stat().st_size}".encode() + file.read(FINGERPRINT_BYTES))
+    return digest.hexdigest()[:24]
 
 
 def write_answers(questions: Sequence[Question], folder: Path, keep_cut: bool) -> Counter[str]:

@@ -9,7 +9,14 @@ import pytest
 from megatron_mimo.cli import self_distill as command
 from megatron_mimo.config import UserError
 from megatron_mimo.data.endpoint import EndpointConfig, Sampling
-from megatron_mimo.serve.self_distill import ANSWERS, JOURNAL, SelfDistillConfig, prompt_messages, self_distill
+from megatron_mimo.serve.self_distill import (
+    ANSWERS,
+    JOURNAL,
+    SelfDistillConfig,
+    fingerprint,
+    prompt_messages,
+    self_distill,
+)
 from support.chat_server import ChatServer, chat_server
 
 
@@ -56,7 +63,7 @@ def test_every_prompt_is_answered_by_the_model_itself(tmp_path: Path) -> None:
     with chat_server(ChatServer(own_words)) as server:
         asked = config(server, tmp_path, samples_per_prompt=2, sampling=Sampling(temperature=0.25, top_p=0.5))
         counts = self_distill(asked, lambda done, wanted: reports.append((done, wanted)))
-    assert counts == {"answers": 12, "cut": 0, "refused": 0, "unanswered": 0}
+    assert counts == {"answers": 12, "cut": 0, "refused": 0, "unanswered": 0, "repeated": 1}
     found = answers(tmp_path)
     for place, messages in enumerate(found):
         sample, number = divmod(place, 6)
@@ -76,7 +83,7 @@ def test_a_run_goes_on_where_it_was_and_asks_nothing_twice(tmp_path: Path) -> No
     journal.write_bytes(journal.read_bytes()[:-10])  # killed while it wrote
     with chat_server(ChatServer(own_words)) as server:
         second = self_distill(config(server, tmp_path))
-        assert second == {"answers": 6, "cut": 0, "refused": 0, "unanswered": 0}
+        assert second == {"answers": 6, "cut": 0, "refused": 0, "unanswered": 0, "repeated": 1}
         assert len(server.bodies) == 5
         assert self_distill(config(server, tmp_path)) == second and len(server.bodies) == 5
     assert [messages[-2]["content"] for messages in answers(tmp_path)] == [f"question {n}" for n in range(6)]
@@ -85,14 +92,30 @@ def test_a_run_goes_on_where_it_was_and_asks_nothing_twice(tmp_path: Path) -> No
 def test_answers_of_another_model_or_sampling_do_not_mix(tmp_path: Path) -> None:
     with chat_server(ChatServer(own_words)) as server:
         self_distill(config(server, tmp_path))
-        for settings, words in (({"model": "other"}, "another model"), ({"sampling": Sampling(top_p=0.1)}, "sampling")):
-            with pytest.raises(UserError, match=words):
-                self_distill(config(server, tmp_path, **settings))
+        others = {"model": "other", "weights": "trained on", "sampling": Sampling(top_p=0.1)}
+        for name, value in others.items():
+            with pytest.raises(UserError, match=f"another {name}"):
+                self_distill(config(server, tmp_path, **{name: value}))
+
+
+def test_further_training_makes_another_model(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"header" + bytes(2_000_000))
+    before = fingerprint(tmp_path)
+    assert fingerprint(tmp_path) == before
+    weights.write_bytes(b"header" + bytes(1000) + b"1" + bytes(1_998_999))
+    assert fingerprint(tmp_path) != before
 
 
 def test_refused_prompts_are_counted_and_not_asked_again(tmp_path: Path) -> None:
     with chat_server(ChatServer(own_words, faults=[400])) as server:
-        assert self_distill(config(server, tmp_path)) == {"answers": 5, "cut": 0, "refused": 1, "unanswered": 0}
+        assert self_distill(config(server, tmp_path)) == {
+            "answers": 5,
+            "cut": 0,
+            "refused": 1,
+            "unanswered": 0,
+            "repeated": 1,
+        }
         assert self_distill(config(server, tmp_path))["refused"] == 1 and len(server.bodies) == 6
 
 
@@ -103,7 +126,13 @@ def test_answers_that_were_cut_are_left_out_unless_wanted(tmp_path: Path) -> Non
         records = [json.loads(line) for line in journal.read_text().splitlines()]
         records[2]["finish_reason"] = "length"
         journal.write_text("".join(json.dumps(record) + "\n" for record in records))
-        assert self_distill(config(server, tmp_path)) == {"answers": 5, "cut": 1, "refused": 0, "unanswered": 0}
+        assert self_distill(config(server, tmp_path)) == {
+            "answers": 5,
+            "cut": 1,
+            "refused": 0,
+            "unanswered": 0,
+            "repeated": 1,
+        }
         assert self_distill(config(server, tmp_path, keep_cut=True))["answers"] == 6 == len(answers(tmp_path))
 
 
