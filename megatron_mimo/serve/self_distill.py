@@ -82,7 +82,8 @@ def self_distill(config: SelfDistillConfig, report: Report | None = None) -> Cou
     check_same_run(config, folder)
     unanswered = asyncio.run(_ask_all(questions, config, folder / JOURNAL, report))
     counts = write_answers(questions, folder, config.keep_cut)
-    return counts + Counter(unanswered=unanswered, repeated=repeated)
+    counts["unanswered"], counts["repeated"] = unanswered, repeated
+    return counts
 
 
 def read_prompts(paths: Sequence[str]) -> tuple[dict[str, list[Message]], int]:
