@@ -17,10 +17,12 @@ from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.data.endpoint import EndpointConfig, Sampling
 from megatron_mimo.platform.formats import format_seconds
 from megatron_mimo.platform.network import free_port
-from megatron_mimo.serve.self_distill import ANSWERS, Report, SelfDistillConfig, fingerprint, self_distill
+from megatron_mimo.serve.self_distill import ANSWERS, Report, SelfDistillConfig, fingerprint, num_open, self_distill
 
 SAY_EVERY_SECONDS = 10.0
 SERVER_LOG = "server.log"
+NO_SERVER = "http://localhost"
+"""Where nothing is left to be asked."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,6 +46,8 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 1 where some prompts have no answer yet; raises UserError."""
     with ExitStack() as stack:
         url, model = options.url, options.model
+        if url is None and not num_open(options.prompts, options.samples, options.output):
+            url = NO_SERVER
         if url is None:
             url, model = stack.enter_context(own_server(Path(options.model), Path(options.output)))
         config = SelfDistillConfig(

@@ -71,19 +71,31 @@ def self_distill(config: SelfDistillConfig, report: Report | None = None) -> Cou
     Raises UserError for prompts that cannot be read, a folder of other answers, and an endpoint that answers nobody.
     """
     folder = Path(config.output)
-    prompts, repeated = read_prompts(config.prompts)
-    questions = [
-        Question(f"{name}#{sample}", messages, sample)
-        for sample in range(config.samples_per_prompt)
-        for name, messages in prompts.items()
-    ]
-    if not questions:
-        raise UserError(f"{', '.join(config.prompts)}: no prompt in it")
+    questions, repeated = read_questions(config.prompts, config.samples_per_prompt)
     check_same_run(config, folder)
     unanswered = asyncio.run(_ask_all(questions, config, folder / JOURNAL, report))
     counts = write_answers(questions, folder, config.keep_cut)
     counts["unanswered"], counts["repeated"] = unanswered, repeated
     return counts
+
+
+def num_open(paths: Sequence[str], samples_per_prompt: int, output: str) -> int:
+    """Answers that a run would still ask for; raises UserError for prompts that cannot be read."""
+    journal = Path(output) / JOURNAL
+    done = {record["id"] for record in read_records(journal)} if journal.is_file() else set()
+    return sum(question.id not in done for question in read_questions(paths, samples_per_prompt)[0])
+
+
+def read_questions(paths: Sequence[str], samples_per_prompt: int) -> tuple[list[Question], int]:
+    """The first answer wanted to every prompt, then the second, ...; and how many records repeated a prompt.
+
+    Raises UserError for records that ask nothing, and where there is none.
+    """
+    prompts, repeated = read_prompts(paths)
+    if not prompts:
+        raise UserError(f"{', '.join(paths)}: no prompt in it")
+    samples = range(samples_per_prompt)
+    return [Question(f"{name}#{n}", messages, n) for n in samples for name, messages in prompts.items()], repeated
 
 
 def read_prompts(paths: Sequence[str]) -> tuple[dict[str, list[Message]], int]:

@@ -1,6 +1,8 @@
 """Answers of a model, kept one by one: the server here misbehaves, and runs are stopped and taken up again."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +170,21 @@ def test_the_command_asks_a_running_server(tmp_path: Path, capsys: pytest.Captur
     said = capsys.readouterr()
     assert "6 answers" in said.out and "6 of 6 answered" in said.err
     assert command.main([str(tmp_path / "none.jsonl"), "--model", "m", "--output", output, "--url", server.url]) == 2
+
+
+def test_a_server_is_started_only_for_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, output, started = prompts(tmp_path), str(tmp_path / "out"), []
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    with chat_server(ChatServer(own_words)) as server:
+
+        @contextmanager
+        def own_server(folder: Path, output: Path) -> Iterator[tuple[str, str]]:
+            started.append(folder)
+            yield server.url, "mimo"
+
+        monkeypatch.setattr(command, "own_server", own_server)
+        for samples in (1, 1, 2):
+            arguments = [path, "--model", str(tmp_path), "--output", output, "--samples", str(samples)]
+            assert command.main(arguments) == 0
+    assert len(started) == 2 and len(answers(tmp_path)) == 12 and len(server.bodies) == 12
+    assert {body["model"] for body in server.bodies} == {"mimo"}
