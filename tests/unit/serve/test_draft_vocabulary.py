@@ -22,7 +22,7 @@ SHAPE: dict[str, Any] = dict(
     vocab_size=64,
 )  # fmt: skip
 FORMS = {"parallel": {"mtp_num_layers": 3}, "recursive": {"mtp_num_layers": 1, "mtp_recursive_steps": 3}}
-NEW_TOKENS = 40
+NEW_TOKENS = 16
 
 
 def drafting_model(form: str) -> ReferenceMiMo:
@@ -55,14 +55,14 @@ def greedy(model: ReferenceMiMo, prompt: list[int]) -> list[int]:
 def test_texts_are_the_same_with_any_vocabulary_and_without_drafts(form: str) -> None:
     model = drafting_model(form)
     generator = torch.Generator().manual_seed(5)
-    prompts = [torch.randint(0, 64, (length,), generator=generator).tolist() for length in (1, 2, 7, 20)]
-    vocabularies = [None, *(torch.randperm(64, generator=generator)[:size].sort().values for size in (1, 8, 32, 63))]
+    prompts = [torch.randint(0, 64, (length,), generator=generator).tolist() for length in (1, 7, 20)]
+    vocabularies = [None, *(torch.randperm(64, generator=generator)[:size].sort().values for size in (1, 16, 63))]
     accepted = []
     for vocabulary in vocabularies:
         decoded = [speculative_decode(model, prompt, NEW_TOKENS, 3, vocabulary) for prompt in prompts]
         assert [one.tokens for one in decoded] == [greedy(model, prompt) for prompt in prompts]
         accepted.append(sum(sum(one.accepted) for one in decoded))
-    assert accepted[0] > 10, "a test of drafts needs right ones"
+    assert accepted[0] > 6, "a test of drafts needs right ones"
     assert accepted[1] < accepted[0] and accepted[2] < accepted[0], "a small vocabulary has fewer of them"
 
 
