@@ -17,16 +17,23 @@ from megatron_mimo.serve import draft_vocabulary
 from megatron_mimo.serve.speculative import read_model_config
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Count, choose, write; returns the exit code."""
+def parser() -> argparse.ArgumentParser:
+    """The options."""
     parser = parser_of(__doc__)
     parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="an exported folder with its tokenizer")
     parser.add_argument("--size", type=int, help="tokens to keep; without it the coverage of several sizes is shown")
     parser.add_argument("--texts", type=Path, nargs="+", default=[], help="conversations or texts, JSON lines")
-    parser.add_argument("--data", type=Path, nargs="+", default=[], help="folders of tokenized data (preprocess)")
-    options = parser.parse_args(arguments)
+    parser.add_argument(
+        "--data", type=Path, nargs="+", default=[], help="folders of tokenized data (megatron-mimo data)"
+    )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Count, choose, write; returns the exit code."""
+    options = parser().parse_args(arguments)
     if not options.texts and not options.data:
-        parser.error("name what to count: --texts FILE ... or --data FOLDER ...")
+        parser().error("name what to count: --texts FILE ... or --data FOLDER ...")
     return exit_code(lambda: run(options))
 
 

@@ -9,15 +9,13 @@ command goes on where it was.
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from megatron_mimo.cli.command import exit_code, parser_of
-from megatron_mimo.data.endpoint import EndpointConfig, Sampling
 from megatron_mimo.platform.formats import format_seconds
 from megatron_mimo.platform.network import free_port
-from megatron_mimo.serve.self_distill import ANSWERS, Report, SelfDistillConfig, fingerprint, num_open, self_distill
 
 SAY_EVERY_SECONDS = 10.0
 SERVER_LOG = "server.log"
@@ -25,8 +23,8 @@ NO_SERVER = "http://localhost"
 """Where nothing is left to be asked."""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Ask and write; returns the exit code."""
+def parser() -> argparse.ArgumentParser:
+    """The options."""
     parser = parser_of(__doc__)
     parser.add_argument("prompts", nargs="+", metavar="PROMPTS.jsonl")
     parser.add_argument("--model", required=True, help="exported folder; with --url, the server's name of the model")
@@ -38,12 +36,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--max-tokens", type=int, default=8192, help="longest answer")
     parser.add_argument("--keep-cut", action="store_true", help="keep answers that reached --max-tokens")
     parser.add_argument("--concurrent", type=int, default=64, help="requests at a time")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Ask and write; returns the exit code."""
+    options = parser().parse_args(arguments)
     return exit_code(lambda: run(options), "interrupted: the same command goes on from here")
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 1 where some prompts have no answer yet; raises UserError."""
+    # Imported late: the client of the endpoint takes a second, in which a wrong option can be refused.
+    from megatron_mimo.data.endpoint import EndpointConfig, Sampling
+    from megatron_mimo.serve.self_distill import ANSWERS, SelfDistillConfig, fingerprint, num_open, self_distill
+
     with ExitStack() as stack:
         url, model = options.url, options.model
         if url is None and not num_open(options.prompts, options.samples, options.output):
@@ -79,7 +86,7 @@ def own_server(folder: Path, output: Path) -> Iterator[tuple[str, str]]:
         yield f"{url}/v1", served_name(folder)
 
 
-def progress() -> Report:
+def progress() -> Callable[[int, int], None]:
     """A line now and then: answers so far, and the time left at this start's pace."""
     started = said = time.monotonic()
     first: int | None = None

@@ -39,8 +39,8 @@ class Measured:
     texts: int
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measure and print; returns the exit code: 1 where texts differ from those without drafts."""
+def parser() -> argparse.ArgumentParser:
+    """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", metavar="NAME=MODEL_DIR", help="exported folders of one main model")
     parser.add_argument("--prompts", type=Path, required=True, help="JSON lines with a field `prompt`")
@@ -50,7 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=1, help="prompts decoded together; 0: all")
     parser.add_argument("--rounds", type=int, default=1, help="times that everything is measured")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and print; returns the exit code: 1 where texts differ from those without drafts."""
+    options = parser().parse_args(arguments)
     try:
         measured = run(options)
     except UserError as error:

@@ -43,7 +43,8 @@ def test_the_shape_stands_in_one_file(folder: str) -> None:
     for path in (EXAMPLES / folder).glob("*.yaml"):
         if path.name != "model.yaml":
             own = yaml.safe_load(path.read_text()).get("model", {})
-            assert not isinstance(own, dict) or set(own) <= {"mtp_num_layers"}, f"{path} repeats the shape"
+            drafts = {"mtp_num_layers", "mtp_recursive_steps"}
+            assert not isinstance(own, dict) or set(own) <= drafts, f"{path} repeats the shape"
 
 
 @pytest.mark.parametrize("folder", ["nano", "mimo_7b"])
