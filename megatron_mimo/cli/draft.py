@@ -32,6 +32,6 @@ def run(arguments: list[str]) -> int:
         raise ConfigError(
             "start.train",
             found,
-            "draft freezes the model (new_mtp_layers, mtp_layers); megatron-mimo pretrain trains all",
+            "draft freezes the model: new_mtp_layers, mtp_layers; pretrain trains all",
         )
     return pretrain.main(arguments)

@@ -23,9 +23,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="an exported folder with its tokenizer")
     parser.add_argument("--size", type=int, help="tokens to keep; without it the coverage of several sizes is shown")
     parser.add_argument("--texts", type=Path, nargs="+", default=[], help="conversations or texts, JSON lines")
-    parser.add_argument(
-        "--data", type=Path, nargs="+", default=[], help="folders of tokenized data (megatron-mimo data)"
-    )
+    parser.add_argument("--data", type=Path, nargs="+", default=[], help="data folders (megatron-mimo data)")
     return parser
 
 
