@@ -81,8 +81,8 @@ def own_server(folder: Path, output: Path) -> Iterator[tuple[str, str]]:
     output.mkdir(parents=True, exist_ok=True)
     print(f"starting vLLM on {folder} (log: {output / SERVER_LOG})", file=sys.stderr, flush=True)
     # Answers come whole: a parser would take the thoughts apart from the text, and its white space with them.
-    settings = {"extra": [], "log_path": output / SERVER_LOG, "reasoning_parser": "none"}
-    with running_server(folder, "127.0.0.1", free_port(), **settings) as url:
+    log = output / SERVER_LOG
+    with running_server(folder, "127.0.0.1", free_port(), [], log, reasoning_parser="none") as url:
         yield f"{url}/v1", served_name(folder)
 
 

@@ -137,7 +137,7 @@ class MTPGPTModel(GPTModel):
         """states [s,b,h], labels [b,s] -> cross entropy in nats [b,s]. A `fixed_head` gets no gradient."""
         if self.cross_entropy_chunk_vocab is not None:
             return self._chunked_losses(states, labels, self.cross_entropy_chunk_vocab, fixed_head)
-        weight = self.output_layer.weight
+        weight: Any = self.output_layer.weight
         logits, _ = self.output_layer(states, weight=weight.detach() if fixed_head else weight)
         if self.config.tensor_model_parallel_size == 1 and logits.device.type == "cpu":
             # The whole vocabulary is here: no need of the dozen operators that one cut over ranks takes.

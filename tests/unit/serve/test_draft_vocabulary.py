@@ -21,7 +21,10 @@ SHAPE: dict[str, Any] = dict(
     num_layers=2, hidden_size=32, ffn_hidden_size=48, num_attention_heads=4, num_query_groups=2, kv_channels=8,
     vocab_size=64,
 )  # fmt: skip
-FORMS = {"parallel": {"mtp_num_layers": 3}, "recursive": {"mtp_num_layers": 1, "mtp_recursive_steps": 3}}
+FORMS: dict[str, dict[str, Any]] = {
+    "parallel": {"mtp_num_layers": 3},
+    "recursive": {"mtp_num_layers": 1, "mtp_recursive_steps": 3},
+}
 NEW_TOKENS = 16
 
 

@@ -48,8 +48,13 @@ def config(server: ChatServer, folder: Path, **settings: Any) -> SelfDistillConf
         first_delay_seconds=0.01,
         max_concurrent_requests=1 if server.faults else 3,  # one at a time, faults hit the same requests every time
     )
-    usual: dict[str, Any] = {"prompts": [prompts(folder)], "output": str(folder / "out"), "model": "mine"}
-    return SelfDistillConfig(**usual | {"endpoint": endpoint} | settings)
+    usual: dict[str, Any] = {
+        "prompts": [prompts(folder)],
+        "output": str(folder / "out"),
+        "model": "mine",
+        "endpoint": endpoint,
+    }
+    return SelfDistillConfig(**usual | settings)
 
 
 def counted(**found: int) -> dict[str, int]:
