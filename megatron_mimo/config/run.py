@@ -56,8 +56,9 @@ class StartConfig:
 
     checkpoint: str
     """A `step_*` folder, or a folder of them (its newest good one is taken)."""
-    train: Literal["all", "new_mtp_layers"] = "all"
-    """`new_mtp_layers` freezes all but the MTP layers that the checkpoint lacks, which start as copies of its last."""
+    train: Literal["all", "new_mtp_layers", "mtp_layers"] = "all"
+    """`new_mtp_layers` freezes all but the MTP layers that the checkpoint lacks, which start as copies of its last;
+    `mtp_layers` freezes all but the MTP layers."""
 
 
 @dataclass(kw_only=True)

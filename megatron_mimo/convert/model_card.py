@@ -122,7 +122,7 @@ def _prompt(chats: bool | None, record: RunRecord) -> str:
 
 
 def _speculation(model: ModelConfig) -> str:
-    return _SPECULATION.format(drafts=model.mtp_num_layers) if model.mtp_num_layers else ""
+    return _SPECULATION.format(drafts=model.mtp_depths) if model.mtp_depths else ""
 
 
 def _history(saved: CheckpointRecord, run: RunRecord) -> str:

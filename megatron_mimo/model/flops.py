@@ -91,8 +91,8 @@ def forward_flops_per_token(model: ModelConfig, seq_length: int, causal_half: bo
         attention_core=model.num_layers * attention_core_flops(model, seq_length, causal_half),
         mlp=model.num_layers * mlp_flops(model),
         head=head_flops(model),
-        mtp_layers=model.mtp_num_layers * (layer + mtp_projection_flops(model)),
-        mtp_heads=model.mtp_num_layers * head_flops(model),
+        mtp_layers=model.mtp_depths * (layer + mtp_projection_flops(model)),
+        mtp_heads=model.mtp_depths * head_flops(model),
         convention="causal attention counted half" if causal_half else "attention counted in full",
     )
 

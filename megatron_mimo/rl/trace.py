@@ -78,7 +78,9 @@ class Trace:
             f"length {record.response_tokens:.0f}  loss {record.trainer.get('loss', 0.0):+.4f}  "
             f"grad {record.trainer.get('grad_norm', 0.0):.3f}  rollout {record.rollout_seconds:.1f} s  "
             f"train {record.train_seconds:.1f} s  idle {record.idle_ratio:.0%}  waste {record.waste_ratio:.0%}  "
-            f"pool {record.pool_size}" + (f"  ETA {left}" if left else "")
+            f"pool {record.pool_size}"
+            + (f"  drafts {record.draft_acceptance:.0%}" if record.drafted_tokens else "")
+            + (f"  ETA {left}" if left else "")
         )
 
     def _eta(self, record: StepRecord) -> str:

@@ -52,6 +52,8 @@ class TrainStep:
         self.num_depths = num_depths
         self.num_sources = num_sources
         self.mtp_loss_scaling_factor = 0.0
+        self.mtp_depth_weights: list[float] | None = None
+        """Of the MTP losses by depth, summing to 1; None weighs them alike."""
         self._forward_backward = get_forward_backward_func()
         for chunk in chunks:
             chunk.module.config.finalize_model_grads_func = finalize_model_grads
@@ -100,7 +102,7 @@ class TrainStep:
     def _loss(self, batch: Batch, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Per-token losses -> (sum to differentiate, token count to divide by, statistics to report)."""
         losses = losses.view_as(batch.loss_mask)  # rows that were packed into one come apart again
-        total = weighted_loss_sum(losses, batch.loss_mask, self.mtp_loss_scaling_factor)
+        total = weighted_loss_sum(losses, batch.loss_mask, self.mtp_loss_scaling_factor, self.mtp_depth_weights)
         statistics = loss_statistics(losses, batch.loss_mask, batch.source, self.num_sources)
         return total, batch.loss_mask[0].sum().int(), statistics
 

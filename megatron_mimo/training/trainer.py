@@ -22,6 +22,7 @@ from megatron_mimo.training.callbacks import Callback
 from megatron_mimo.training.checkpoint import Checkpointer, latest_checkpoint
 from megatron_mimo.training.checkpoint_files import CHECKPOINTS
 from megatron_mimo.training.checkpoint_record import CheckpointRecord, read_record, source_records, stage_records
+from megatron_mimo.training.draft_steps import step_weights
 from megatron_mimo.training.evaluation import Evaluator
 from megatron_mimo.training.feed import StageFeed, micro_batches_of_step
 from megatron_mimo.training.guards import LossGuard, TrainingStopped
@@ -77,7 +78,9 @@ class Trainer:
         self.chunks = wrap_data_parallel(chunks, config.parallel.overlap_communication)
         self.schedule = Schedule(config.stages, config.mtp_loss)
         self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision)
-        self.step = TrainStep(self.chunks, 1 + config.model.mtp_num_layers, len(data.sources))
+        self.step = TrainStep(self.chunks, 1 + config.model.mtp_depths, len(data.sources))
+        if config.mtp_step_decay != 1:
+            self.step.mtp_depth_weights = step_weights(config.model.mtp_depths, config.mtp_step_decay)
         record = self._record(origin)
         self.checkpoints = Checkpointer(folder, config.checkpoint, self.chunks, self.optimizer, record)
         self.evaluator = Evaluator(config, data, self.backend, self.step)
