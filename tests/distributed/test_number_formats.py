@@ -16,6 +16,8 @@ from megatron_mimo.serve.speculative import compute_dtype
 from support.launch import environment
 from support.tiny import tiny_tree, write_run
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).parent / "programs" / "number_formats.py"
 WITH, WITHOUT = "1", "0"
 AGREE = """

@@ -22,7 +22,7 @@ from support.tiny import tiny_tree, write_run
 
 pytestmark = pytest.mark.slow
 
-STEPS = 40
+STEPS = 32
 KILLS = 5
 MODULE = ("-m", "megatron_mimo.pretrain")
 
