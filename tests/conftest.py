@@ -1,5 +1,6 @@
 """Fixtures that several test folders share."""
 
+import os
 import re
 import signal
 from pathlib import Path
@@ -13,6 +14,9 @@ pytest_plugins = ["support.costs"]
 
 # A shell starts programs in the background with SIGINT ignored, and those started from here would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Ray starts a Python process for every CPU at once; actors with an environment of their own use none of them.
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 
 # A busy machine is no failure, and neither is a new example of an old fault: the examples are the same every time.
 hypothesis.settings.register_profile("no_deadline", deadline=None, derandomize=True)
