@@ -118,6 +118,8 @@ def ray_session() -> Iterator[None]:
 
     # Ray gives its workers low priority: on a shared machine the judge's programs would starve engines and trainer.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # Ray would start a Python process for every CPU at once; each of our actors has one with its own environment.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": RAY_CPUS, "include_dashboard": False}
     ray.init(log_to_driver=True, logging_level=logging.WARNING, **local)
     try:

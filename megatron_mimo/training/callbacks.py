@@ -11,8 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
-from torch.utils.tensorboard.writer import SummaryWriter
-
 from megatron_mimo.config import PretrainConfig
 from megatron_mimo.platform.formats import format_bytes, format_count, format_seconds
 from megatron_mimo.platform.tracker_services import TrackedRun
@@ -198,6 +196,9 @@ class TensorBoardWriter(Callback):
         self._open(step, consumed_tokens)
 
     def _open(self, step: int, consumed_tokens: int) -> None:
+        # Imported late: only this rank needs tensorboard.
+        from torch.utils.tensorboard.writer import SummaryWriter
+
         # TensorBoard hides points from `purge_step` on: a resumed run draws over what it repeats. A folder for each
         # horizontal axis, because one purge value cannot be right for both.
         self.by_step = SummaryWriter(str(self.folder / "by_step"), purge_step=step + 1)

@@ -26,9 +26,12 @@ SERIES = [f"#fe00{index:02x}" for index in range(1, NUM_COLOURS + 1)]
 CSS_COLOURS = {INK: "var(--ink-soft)", RULE: "var(--rule)", MARK: "var(--mark)"} | {
     stand_in: f"var(--series-{index})" for index, stand_in in enumerate(SERIES, start=1)
 }
+POINTS_ABOVE = 16
+"""Between the axes and the title, where the stages' names stand."""
+FONT_POINTS = 9
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "font.size": 9,
+    "font.size": FONT_POINTS,
     "text.color": INK,
     "axes.edgecolor": RULE,
     "axes.labelcolor": INK,
@@ -76,7 +79,7 @@ def line_chart(
     is for three charts a row. Points that are not finite leave a gap.
     """
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(3.9, 2.3) if small else (5.6, 2.9), layout="constrained")
+        figure = Figure(figsize=(3.9, 2.3) if small else (5.6, 2.9))
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         for index, line in enumerate(series):
@@ -84,6 +87,7 @@ def line_chart(
         _decorate(axes, series, y_label, log_y)
         axes.set_xlabel(x_label)
         _mark_stages(axes, boundaries)
+        _make_room(figure, axes)
         svg = io.StringIO()
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return f'<figure class="chart">{_with_css_colours(svg.getvalue())}{_legend(series)}</figure>'
@@ -128,8 +132,21 @@ def _decorate(axes: Axes, series: Sequence[Series], y_label: str, log_y: bool) -
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: format_count(tokens)))
-    axes.set_title(y_label, loc="left", fontsize=10, color=INK, pad=16)
+    axes.set_title(y_label, loc="left", fontsize=10, color=INK, pad=POINTS_ABOVE)
     axes.margins(x=0.01)
+
+
+def _make_room(figure: Figure, axes: Axes) -> None:
+    """Margins for the labels: matplotlib's own layout engine draws a chart twice to find them."""
+    line, character = 1.2 * FONT_POINTS, 0.65 * FONT_POINTS
+    labels = axes.yaxis.get_major_formatter().format_ticks(list(axes.yaxis.get_majorticklocs()))
+    width, height = 72 * figure.get_size_inches()
+    figure.subplots_adjust(
+        left=(character * max(map(len, labels), default=0) + 10) / width,
+        right=1 - 3 * character / width,
+        bottom=(2 * line + 14) / height,
+        top=1 - (POINTS_ABOVE + line + 5) / height,
+    )
 
 
 def _mark_stages(axes: Axes, boundaries: Sequence[tuple[float, str]]) -> None:
