@@ -22,11 +22,13 @@ USAGE = (
   key=value       overrides: data.sources.0.path=my.jsonl#1000 lora.rank=16
   --forecast      measure a few steps, say how long the run will take here, and stop
   --print-config  print the resolved configuration, with the place of each value, and stop
-  --preview       prepare the data, print some samples with every token coloured by loss or no loss, and stop"""
+  --preview       prepare the data, print some samples with every token coloured by loss or no loss, write more of them
+                  to PREPARED/preview.html, and stop"""
     + LAUNCH_USAGE
 )
 FLAGS = ("--forecast", "--print-config", "--preview")
 PREVIEWED_SAMPLES = 4
+SAMPLES_OF_PAGE = 50
 SHOWN_AT_START = 1
 
 
@@ -56,6 +58,7 @@ def run(arguments: list[str]) -> int:
     if "--preview" in arguments:
         prepare_data(config)
         show_samples(config, PREVIEWED_SAMPLES, colour=sys.stdout.isatty())
+        print(f"every token with its label: {write_preview(config)}")
         return 0
 
     def prepare() -> tuple[PretrainConfig, Any]:
@@ -99,6 +102,13 @@ def prepare_data(config: SFTConfig) -> int:
         refused = ", ".join(f"{reason} {number:,}" for reason, number in source.refused.items()) or "none"
         print(f"{name}: {source.records:,} records, {source.train_samples:,} to train on")
         print(f"  held out {source.valid_samples:,}; refused {refused} ({config.data.prepared}/refused.jsonl)")
+        if source.ignored:
+            print(f"  fields that are not used: {', '.join(f'{key} {n:,}' for key, n in source.ignored.items())}")
+        if source.template_system:
+            print(
+                f"  {source.template_system:,} have no system message: the chat template writes its own,"
+                f" {manifest.template_system!r}; data.system sets another, '' an empty one"
+            )
     print(
         f"{manifest.num_rows:,} rows of {config.seq_length:,} tokens, {manifest.fill:.1%} filled;"
         f" {manifest.learned_tokens / manifest.train_tokens:.1%} of {manifest.train_tokens:,} tokens are learned",
@@ -119,6 +129,19 @@ def show_samples(config: SFTConfig, count: int, colour: bool) -> None:
     for index in range(min(count, len(samples))):
         print(f"-- sample {index}, {len(samples[index].tokens)} tokens")
         print(coloured(samples[index], tokenizer, colour), flush=True)
+
+
+def write_preview(config: SFTConfig) -> Path:
+    """Write the page of the first samples beside the prepared data; returns its path."""
+    from megatron_mimo.data.chat.preview import preview_page
+    from megatron_mimo.data.chat.samples import SampleReader
+    from megatron_mimo.data.tokenizer import load_tokenizer
+
+    samples = SampleReader(Path(config.data.prepared) / "train")
+    shown = [samples[index] for index in range(min(SAMPLES_OF_PAGE, len(samples)))]
+    path = Path(config.data.prepared) / "preview.html"
+    write_text(path, preview_page(f"{config.name}: what is learned", shown, load_tokenizer(config.data.tokenizer)))
+    return path
 
 
 def write_run_files(output_dir: Path, config: SFTConfig, run: PretrainConfig, command: str) -> None:

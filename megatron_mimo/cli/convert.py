@@ -3,7 +3,8 @@
 megatron-mimo convert import --hf-path MODEL --megatron-path RUN/checkpoints/step_00000000 --verify
 megatron-mimo convert export --megatron-path RUN/checkpoints/step_X --hf-path OUT --verify
 megatron-mimo convert roundtrip --hf-path MODEL --megatron-path NEW
-megatron-mimo convert adapter --megatron-path RUN/checkpoints/step_X --hf-path ADAPTER
+megatron-mimo convert adapter --megatron-path RUN/checkpoints/step_X --hf-path ADAPTER --base-model NAME
+megatron-mimo convert import --hf-path TUNED --megatron-path NEW --mtp-from MODEL    # another tool lost the MTP layers
 """
 
 import argparse
@@ -16,6 +17,7 @@ from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import UserError
 
 if TYPE_CHECKING:
+    from megatron_mimo.convert.config_json import Form
     from megatron_mimo.convert.progress import ProgressLine
 
 
@@ -56,6 +58,19 @@ def add_directions(parser: argparse.ArgumentParser) -> Mapping[str, argparse.Arg
             command.add_argument(
                 "--make-vocab-size-divisible-by", type=int, default=1, help="pad the vocabulary with zero rows (import)"
             )
+        if name in ("import", "roundtrip"):
+            command.add_argument("--mtp-from", type=Path, help="take the MTP layers from this Hugging Face folder")
+        if name in ("import", "roundtrip", "adapter"):
+            command.add_argument("--without-mtp", action="store_true", help="leave the MTP layers out")
+        if name == "export":
+            command.add_argument(
+                "--form",
+                choices=("mimo", "qwen2"),
+                default="mimo",
+                help="qwen2: the main model alone, as a Qwen2 model",
+            )
+        if name == "adapter":
+            command.add_argument("--base-model", default="", help="hub name or folder of the model that it belongs to")
         if name in ("import", "export"):
             command.add_argument("--verify", action="store_true", help="read both folders again and compare every bit")
         command.set_defaults(run=run)
@@ -67,14 +82,18 @@ def _import(options: argparse.Namespace) -> None:
     from megatron_mimo.convert.progress import ProgressLine
 
     started, progress = time.monotonic(), ProgressLine("import")
+    notes: list[str] = []
     import_checkpoint(
         options.hf_path,
         options.megatron_path,
         options.tokenizer,
         make_vocab_size_divisible_by=options.make_vocab_size_divisible_by,
+        mtp_from=options.mtp_from,
+        without_mtp=options.without_mtp,
         progress=progress,
+        say=notes.append,
     )
-    _report(progress, options.megatron_path, started)
+    _report(progress, options.megatron_path, started, notes)
     if options.verify:
         _compare(options, back="to_hugging_face")
 
@@ -84,10 +103,9 @@ def _export(options: argparse.Namespace) -> None:
     from megatron_mimo.convert.progress import ProgressLine
 
     started, progress = time.monotonic(), ProgressLine("export")
-    notes = export_checkpoint(options.megatron_path, options.hf_path, options.tokenizer, progress=progress)
-    _report(progress, options.hf_path, started)
-    for note in notes:
-        print(f"note: {note}")
+    form: Form = getattr(options, "form", "mimo")
+    notes = export_checkpoint(options.megatron_path, options.hf_path, options.tokenizer, form=form, progress=progress)
+    _report(progress, options.hf_path, started, notes)
     if options.verify:
         _compare(options, back="to_megatron")
 
@@ -95,8 +113,12 @@ def _export(options: argparse.Namespace) -> None:
 def _adapter(options: argparse.Namespace) -> None:
     from megatron_mimo.convert.lora import export_adapter
 
-    count = export_adapter(options.megatron_path, options.hf_path)
+    count = export_adapter(options.megatron_path, options.hf_path, options.base_model, without_mtp=options.without_mtp)
     print(f"wrote an adapter of {count} layers to {options.hf_path}")
+    if not options.base_model:
+        print("note: it names no base model: AutoPeftModelForCausalLM and hubs find theirs with --base-model NAME")
+    if not options.without_mtp:
+        print("note: vLLM's --enable-lora knows no MTP layers: for it, write the adapter --without-mtp")
 
 
 def _roundtrip(options: argparse.Namespace) -> None:
@@ -113,9 +135,11 @@ def _roundtrip(options: argparse.Namespace) -> None:
         _compare(options, back="to_hugging_face")
 
 
-def _report(progress: "ProgressLine", destination: Path, started: float) -> None:
+def _report(progress: "ProgressLine", destination: Path, started: float, notes: list[str]) -> None:
     progress.close()
     print(f"wrote {progress.tensors} tensors to {destination} in {time.monotonic() - started:.1f} s")
+    for note in notes:
+        print(f"note: {note}")
 
 
 def _compare(options: argparse.Namespace, back: str) -> None:
@@ -124,6 +148,7 @@ def _compare(options: argparse.Namespace, back: str) -> None:
     from megatron_mimo.convert.progress import ProgressLine
 
     started, progress = time.monotonic(), ProgressLine("verify")
-    count = compare_folders(options.megatron_path, options.hf_path, getattr(ops, back), progress)
+    mtp = {name: getattr(options, name) for name in ("mtp_from", "without_mtp") if name in options}
+    count = compare_folders(options.megatron_path, options.hf_path, getattr(ops, back), progress, **mtp)
     progress.close()
     print(f"{count} tensors are identical to the last bit ({time.monotonic() - started:.1f} s)")

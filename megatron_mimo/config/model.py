@@ -1,6 +1,6 @@
 """Shape of a MiMo model. MiMo-7B and MiMo-nano differ in these numbers only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from megatron_mimo.config.errors import ConfigError
@@ -61,6 +61,10 @@ class ModelConfig:
                 self.num_query_groups,
                 f"must divide model.num_attention_heads={self.num_attention_heads}",
             )
+
+    def without_mtp(self) -> "ModelConfig":
+        """The main model alone."""
+        return replace(self, mtp_num_layers=0, mtp_recursive_steps=1)
 
     @property
     def mtp_depths(self) -> int:

@@ -37,6 +37,10 @@ class PretrainConfig(RunConfig):
         super().__post_init__()
         if self.lora and (self.start is None or self.start.train != "all"):
             raise ConfigError("lora", self.lora, "updates trained weights: set start.checkpoint, with start.train=all")
+        if self.lora and set(self.lora.targets) == {"eh_proj"}:
+            if not self.model.mtp_num_layers or self.parallel.pipeline_model_parallel_size > 1:
+                way_out = "eh_proj is in the MTP layers of the last stage alone: name further layers"
+                raise ConfigError("lora.targets", self.lora.targets, way_out)
         if self.start and self.start.train != "all" and self.parallel.pipeline_model_parallel_size > 1:
             raise ConfigError(
                 "parallel.pipeline_model_parallel_size",

@@ -148,6 +148,8 @@ class RLDataConfig:
     tokenizer: str = ""
     """Folder of a Hugging Face tokenizer."""
     use_chat_template: bool = True
+    system: str | None = ""
+    """System message of the chat template. Empty by Xiaomi's advice; null leaves it to the template."""
     max_prompt_tokens: int = 2048
     """Problems with longer prompts are left out, and counted."""
     easy_pool_alpha: float = 0.1
@@ -157,6 +159,8 @@ class RLDataConfig:
         if not self.train:
             raise ConfigError("data.train", [], "name at least one file of problems")
         require_at_least(1, "data", max_prompt_tokens=self.max_prompt_tokens)
+        if self.system and not self.use_chat_template:
+            raise ConfigError("data.system", self.system, "there is no place for it without data.use_chat_template")
         if not 0 <= self.easy_pool_alpha < 1:
             raise ConfigError("data.easy_pool_alpha", self.easy_pool_alpha, "must be in [0, 1)")
 

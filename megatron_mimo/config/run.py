@@ -59,6 +59,13 @@ class StartConfig:
     train: Literal["all", "new_mtp_layers", "mtp_layers"] = "all"
     """`new_mtp_layers` freezes all but the MTP layers that the checkpoint lacks, which start as copies of its last;
     `mtp_layers` freezes all but the MTP layers."""
+    allow: list[Literal["rotary_base"]] = field(default_factory=list)
+    """Fine-tuning with another RoPE base than that of the weights is refused unless it is named here."""
+
+
+LinearLayer = Literal["linear_qkv", "linear_proj", "linear_fc1", "linear_fc2", "eh_proj"]
+"""megatron-core's linear layers: q, k and v; o; gate and up; down; and the MTP layers' input projection."""
+ALL_LINEAR: tuple[LinearLayer, ...] = ("linear_qkv", "linear_proj", "linear_fc1", "linear_fc2", "eh_proj")
 
 
 @dataclass(kw_only=True)
@@ -67,9 +74,19 @@ class LoRAConfig:
 
     rank: int = 8
     alpha: float = 32.0
+    dropout: float = 0.0
+    """Share of the inputs of A that are zeroed in training."""
+    targets: list[LinearLayer] = field(default_factory=lambda: list(ALL_LINEAR))
+    """The layers that get updates; all of them by default."""
+    mtp_layers: bool = True
+    """Update the MTP layers too. false trains the main model alone: vLLM's adapters know no MTP layers."""
 
     def __post_init__(self) -> None:
         require_at_least(1, "lora", rank=self.rank)
+        if not 0 <= self.dropout < 1:
+            raise ConfigError("lora.dropout", self.dropout, "must be in [0, 1)")
+        if not set(self.targets) - (set() if self.mtp_layers else {"eh_proj"}):
+            raise ConfigError("lora.targets", self.targets, f"name at least one layer of {', '.join(ALL_LINEAR)}")
         if self.alpha <= 0:
             raise ConfigError("lora.alpha", self.alpha, "must be above 0")
 

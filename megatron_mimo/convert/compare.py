@@ -16,16 +16,28 @@ from megatron_mimo.convert.shards import Direction
 from megatron_mimo.convert.weights import Weights
 
 
-def compare_folders(megatron: Path, hugging_face: Path, convert: Direction, progress: Progress = no_progress) -> int:
+def compare_folders(
+    megatron: Path,
+    hugging_face: Path,
+    convert: Direction,
+    progress: Progress = no_progress,
+    *,
+    mtp_from: Path | None = None,
+    without_mtp: bool = False,
+) -> int:
     """Read both folders again and convert one (`ops.to_hugging_face` or `to_megatron`) into the other's form.
 
-    Returns the number of tensors, all identical. Raises UserError that lists, by name, every tensor that is missing,
-    extra, misshaped or different. To check a conversion, convert back.
+    `mtp_from` and `without_mtp` as of the import. A plain Qwen2 folder is compared with the main model. Returns the
+    number of tensors, all identical. Raises UserError that lists, by name, every tensor that is missing, extra,
+    misshaped or different. To check a conversion, convert back.
     """
-    stored, folder = TorchDistCheckpoint(megatron), HuggingFaceFolder(hugging_face)
+    stored = TorchDistCheckpoint(megatron)
+    folder = HuggingFaceFolder(hugging_face, mtp_from=mtp_from, without_mtp=without_mtp)
     checkpoint = MergedWeights(stored)
     model, rows = stored.record.model, folder.config.model.vocab_size
     check_shapes(checkpoint.shapes, megatron_shapes(model), str(megatron))
+    if folder.config.form == "qwen2" and mtp_from is None:
+        model = model.without_mtp()
     check_shapes(folder.shapes, hugging_face_shapes(model, rows), str(hugging_face))
     sides = (checkpoint, folder) if convert is to_hugging_face else (folder, checkpoint)
     return compare_weights(mimo_ops(model, rows), convert, *sides, progress)

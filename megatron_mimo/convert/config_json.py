@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from megatron_mimo.config import ModelConfig, UserError
 
-ARCHITECTURE = "MiMoForCausalLM"
+Form = Literal["mimo", "qwen2"]
+"""`qwen2` is the main model alone under the name of its architecture, for tools that know no MiMo."""
+ARCHITECTURES: dict[Form, str] = {"mimo": "MiMoForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+MTP_LAYERS = "num_nextn_predict_layers"
 REQUIRED = {
     "attention_bias": True,
+    "dual_chunk_attention_config": None,
     "hidden_act": "silu",
     "rope_scaling": None,
-    "tie_word_embeddings": False,
     "use_sliding_window": False,
 }
 """Settings that MiMo's layers are built for, with the values they must have where a config.json names them."""
@@ -21,16 +24,23 @@ REQUIRED = {
 
 @dataclass(frozen=True)
 class ImportedConfig:
-    """What a config.json says about a MiMo model."""
+    """What a config.json says about a MiMo model, or about a model of Qwen2's architecture, MiMo's without MTP."""
 
     model: ModelConfig
     """`vocab_size` is the number of rows stored."""
+    form: Form
+    is_tied: bool
+    """Embedding and output head are one tensor."""
+    names_mtp: bool
+    """It says how many MTP layers there are."""
     rotary_base: int
     seq_length: int
     quantization_block: tuple[int, int] | None
     """Rows and columns that share one scale of an FP8 weight; None for weights that are not quantized."""
     chat_trained: bool | None
     """What the folder says of itself; None for folders of other makers."""
+    thinks: bool | None
+    """The same."""
 
 
 def config_json(
@@ -40,20 +50,28 @@ def config_json(
     seq_length: int,
     stop_token_ids: list[int],
     record: Mapping[str, Any] | None = None,
+    form: Form = "mimo",
 ) -> dict[str, Any]:
     """`config.json` with every value explicit: loaders fill gaps with defaults of their own, silently.
 
     `record` is what is known of the training; loaders take no notice of it.
     """
     recursive = {"mtp_recursive_steps": model.mtp_recursive_steps} if model.mtp_recursive_steps > 1 else {}
-    return {**(record or {}), **recursive} | {
-        "architectures": [ARCHITECTURE],
-        "model_type": "mimo",
+    of_mimo = {
+        **recursive,
         "auto_map": {
             "AutoConfig": "configuration_mimo.MiMoConfig",
             "AutoModel": "modeling_mimo.MiMoBackbone",
             "AutoModelForCausalLM": "modeling_mimo.MiMoForCausalLM",
         },
+        "mtp_hidden_state": model.mtp_hidden_state,
+        "mtp_zero_first_embedding": model.mtp_zero_first_embedding,
+        MTP_LAYERS: model.mtp_num_layers,
+    }
+    return {**(record or {})} | {
+        "architectures": [ARCHITECTURES[form]],
+        "model_type": form,
+        **(of_mimo if form == "mimo" else {}),
         "attention_bias": True,
         "attention_dropout": 0.0,
         "bos_token_id": stop_token_ids[-1],
@@ -65,12 +83,9 @@ def config_json(
         "intermediate_size": model.ffn_hidden_size,
         "max_position_embeddings": seq_length,
         "max_window_layers": model.num_layers,
-        "mtp_hidden_state": model.mtp_hidden_state,
-        "mtp_zero_first_embedding": model.mtp_zero_first_embedding,
         "num_attention_heads": model.num_attention_heads,
         "num_hidden_layers": model.num_layers,
         "num_key_value_heads": model.num_query_groups,
-        "num_nextn_predict_layers": model.mtp_num_layers,
         "rms_norm_eps": model.layernorm_epsilon,
         "rope_scaling": None,
         "rope_theta": float(rotary_base),
@@ -85,9 +100,8 @@ def config_json(
 
 def read_config_json(config: dict[str, Any], source: str) -> ImportedConfig:
     """The inverse; raises UserError for another architecture and for settings MiMo's layers do not have."""
-    if config.get("architectures") != [ARCHITECTURE]:
-        raise UserError(f"{source}: the architecture is {config.get('architectures')}, this converts {ARCHITECTURE}")
-    _check_settings(config, source)
+    form = _form(config, source)
+    _check_settings(config, form, source)
     try:
         heads = config["num_attention_heads"]
         model = ModelConfig(
@@ -100,25 +114,44 @@ def read_config_json(config: dict[str, Any], source: str) -> ImportedConfig:
             vocab_size=config["vocab_size"],
             layernorm_epsilon=config["rms_norm_eps"],
             init_method_std=config.get("initializer_range", 0.02),
-            mtp_num_layers=config.get("num_nextn_predict_layers", 0),
-            mtp_recursive_steps=config.get("mtp_recursive_steps", 1),
+            mtp_num_layers=config.get(MTP_LAYERS, 0) if form == "mimo" else 0,
+            mtp_recursive_steps=config.get("mtp_recursive_steps", 1) if form == "mimo" else 1,
             mtp_hidden_state=config.get("mtp_hidden_state", "before_final_norm"),
             mtp_zero_first_embedding=config.get("mtp_zero_first_embedding", True),
         )
         # Transformers 5 writes rope_parameters instead.
         theta = config["rope_theta"] if "rope_theta" in config else config["rope_parameters"]["rope_theta"]
         return ImportedConfig(
-            model, int(theta), config["max_position_embeddings"], _block(config, source), config.get("chat_trained")
+            model,
+            form=form,
+            is_tied=config.get("tie_word_embeddings", False),
+            names_mtp=MTP_LAYERS in config,
+            rotary_base=int(theta),
+            seq_length=config["max_position_embeddings"],
+            quantization_block=_block(config, source),
+            chat_trained=config.get("chat_trained"),
+            thinks=config.get("thinks"),
         )
     except (KeyError, TypeError, ZeroDivisionError) as error:
         raise UserError(f"{source} lacks a setting or has it in another form: {error!r}") from error
 
 
-def _check_settings(config: dict[str, Any], source: str) -> None:
-    wrong = [f"{key} = {config[key]!r}" for key, value in REQUIRED.items() if config.get(key, value) != value]
+def _form(config: dict[str, Any], source: str) -> Form:
+    for form, architecture in ARCHITECTURES.items():
+        if config.get("architectures") == [architecture]:
+            return form
+    known = " and ".join(ARCHITECTURES.values())
+    raise UserError(f"{source}: the architecture is {config.get('architectures')}, this converts {known}")
+
+
+def _check_settings(config: dict[str, Any], form: Form, source: str) -> None:
+    required = REQUIRED | ({"tie_word_embeddings": False} if form == "mimo" else {})
+    wrong = [f"{key} = {config[key]!r}" for key, value in required.items() if config.get(key, value) != value]
     rope = config.get("rope_parameters") or {}
     if rope.get("rope_type", "default") != "default":
         wrong.append(f"rope_parameters = {rope!r}")
+    if set(config.get("layer_types") or ()) - {"full_attention"}:
+        wrong.append(f"layer_types = {sorted(set(config['layer_types']))}")
     if wrong:
         raise UserError(f"{source}: MiMo's layers cannot express {', '.join(wrong)}; this is another architecture")
 

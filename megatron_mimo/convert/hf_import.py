@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from megatron_mimo.convert.mimo import hugging_face_shapes, mimo_ops
 from megatron_mimo.convert.ops import check_shapes, to_megatron
 from megatron_mimo.convert.progress import Progress, counted, no_progress
 from megatron_mimo.convert.safetensors_folder import HuggingFaceFolder
-from megatron_mimo.convert.shards import MAX_SHARD_BYTES, Shard, check_finite, plan_shards
+from megatron_mimo.convert.shards import MAX_SHARD_BYTES, Shard, check_finite, format_notes, plan_shards
 from megatron_mimo.platform.environment import package_versions
 from megatron_mimo.platform.files import write_json
 from megatron_mimo.training.checkpoint_record import RUN_FILE, CheckpointRecord, StageRecord, write_record
+
+Say = Callable[[str], None]
 
 
 def import_checkpoint(
@@ -27,17 +30,22 @@ def import_checkpoint(
     tokenizer_folder: Path | None = None,
     *,
     make_vocab_size_divisible_by: int = 1,
+    mtp_from: Path | None = None,
+    without_mtp: bool = False,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     progress: Progress = no_progress,
+    say: Say | None = None,
 ) -> ModelConfig:
     """Write the checkpoint folder `destination`; returns the model it holds, its vocabulary padded as asked for.
 
-    `tokenizer_folder` defaults to `hugging_face`. Raises UserError, with nothing under the final name, for what
-    HuggingFaceFolder refuses, for tensors that are not those of the model, values that are not finite, a tokenizer that
-    does not fit, a full disk, and a destination that exists. After a kill, the same call keeps the finished files.
+    `tokenizer_folder` defaults to `hugging_face`; the MTP layers are taken from the folder `mtp_from`, or left out
+    (`without_mtp`), where the folder's own are lost or unwanted. `say` gets what is changed on the way. Raises
+    UserError, with nothing under the final name, for what HuggingFaceFolder refuses, for tensors that are not those of
+    the model, values that are not finite, a tokenizer that does not fit, a full disk, and a destination that exists.
+    After a kill, the same call keeps the finished files.
     """
     check_absent(destination)
-    source = HuggingFaceFolder(hugging_face)
+    source = HuggingFaceFolder(hugging_face, mtp_from=mtp_from, without_mtp=without_mtp)
     rows = source.config.model.vocab_size
     model = padded_model(source.config.model, make_vocab_size_divisible_by)
     check_shapes(source.shapes, hugging_face_shapes(model, rows), str(hugging_face))
@@ -50,6 +58,9 @@ def import_checkpoint(
         write_metadata(unfinished.folder, files)
         write_record(unfinished.folder, import_record(source, model, tokenizer))
         _write_checksums(unfinished.folder, files)
+    stored = {name: source.read_meta(name) for name in source.shapes}
+    for note in [*source.notes, *format_notes(stored)] if say else ():
+        say(note)
     return model
 
 
@@ -72,6 +83,8 @@ def import_record(source: HuggingFaceFolder, model: ModelConfig, tokenizer: Path
         imported_from=str(folder),
         weights_only=True,
         chat_trained=config.chat_trained,
+        thinks=config.thinks,
+        generation_config=source.generation_config,
         license=read_license(source.folder),
         versions=package_versions(),
     )

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 
 from megatron_mimo.config import ModelConfig, UserError
-from megatron_mimo.convert.config_json import config_json
+from megatron_mimo.convert.config_json import Form, config_json
 from megatron_mimo.convert.destination import new_folder
 from megatron_mimo.convert.ops import Op, Rename, to_hugging_face
 from megatron_mimo.convert.progress import Progress, counted, no_progress
 from megatron_mimo.convert.shards import (
     MAX_SHARD_BYTES,
     check_finite,
-    common_dtype,
+    format_notes,
     index_json,
+    main_dtype,
     plan_shards,
     shard_names,
     write_safetensors,
@@ -66,6 +67,11 @@ class FolderSettings:
     model_card: str = ""
     pictures: dict[str, bytes] = field(default_factory=dict)
     """Files that the card shows, by name."""
+    generation: dict[str, Any] = field(default_factory=dict)
+    """generation_config.json, where the weights came with one; what ends a text is added to it."""
+    keeps_generation: bool = False
+    """Not even that is added: the weights are as they came."""
+    form: Form = "mimo"
 
 
 def write_hugging_face(
@@ -95,14 +101,15 @@ def convert_to_hugging_face(
     *,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     progress: Progress = no_progress,
-) -> None:
+) -> list[str]:
     """Stream `weights` (Megatron names) through `ops` to `destination`, which must not exist yet.
 
-    Holds one operation's tensors in memory. Raises UserError, with nothing left, for a value that is not finite, for
-    two number formats and for a failed write.
+    Holds one operation's tensors in memory. Returns notes on tensors in other number formats than the most. Raises
+    UserError, with nothing left, for a value that is not finite and for a failed write.
     """
     shards = plan_shards(ops, to_hugging_face, weights.read_meta, max_shard_bytes)
-    dtype, total_bytes, done_bytes = common_dtype(shards), sum(shard.nbytes for shard in shards), 0
+    total_bytes, done_bytes = sum(shard.nbytes for shard in shards), 0
+    outputs = {name: tensor for shard in shards for name, tensor in shard.outputs.items()}
     with new_folder(destination, weights.identity, total_bytes) as unfinished:
         for name, shard in zip(shard_names(len(shards)), shards, strict=True):
             if unfinished.finished(name) is None:
@@ -111,24 +118,43 @@ def convert_to_hugging_face(
                     write_safetensors(path, shard.outputs, counted(tensors, progress, done_bytes, total_bytes))
             done_bytes += shard.nbytes
         (unfinished.folder / "model.safetensors.index.json").write_text(index_json(shards))
-        _write_settings(unfinished.folder, settings, dtype)
+        _write_settings(unfinished.folder, settings, main_dtype(outputs))
+    return format_notes(outputs)
 
 
 def _write_settings(folder: Path, settings: FolderSettings, dtype: torch.dtype) -> None:
     """Every file of the folder but the weights."""
     tokenizer, stops = settings.tokenizer, settings.tokenizer.stop_token_ids
-    config = config_json(settings.model, dtype, settings.rotary_base, settings.seq_length, stops, settings.record)
+    config = config_json(
+        settings.model, dtype, settings.rotary_base, settings.seq_length, stops, settings.record, settings.form
+    )
     _write_json(folder / "config.json", config)
-    _write_json(folder / "generation_config.json", {key: config[key] for key in ("bos_token_id", "eos_token_id")})
+    _write_json(folder / "generation_config.json", _generation(settings, config))
     for name in TOKENIZER_FILES:
         if (tokenizer.folder / name).is_file():
             shutil.copyfile(tokenizer.folder / name, folder / name)
-    for name in REMOTE_CODE_FILES:
+    for name in REMOTE_CODE_FILES if settings.form == "mimo" else ():
         source = resources.files("megatron_mimo.convert") / "remote_code" / name
         (folder / name).write_text(source.read_text())
     (folder / "README.md").write_text(settings.model_card)
     for name, content in settings.pictures.items():
         (folder / name).write_bytes(content)
+
+
+def _generation(settings: FolderSettings, config: dict[str, Any]) -> dict[str, Any]:
+    """generation_config.json: as it came, ended by what ended texts before and by what does now."""
+    given = settings.generation
+    if given and settings.keeps_generation:
+        return given
+    ends = [end for name in (given, config) for end in _listed(name.get("eos_token_id"))]
+    unique = list(dict.fromkeys(ends))
+    end = given["eos_token_id"] if unique == _listed(given.get("eos_token_id")) else unique
+    end = end[0] if isinstance(end, list) and len(end) == 1 else end
+    return {"bos_token_id": config["bos_token_id"], **given, "eos_token_id": end}
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def check_tokenizer(folder: Path, model: ModelConfig, sha256: str | None = None) -> TokenizerFiles:
@@ -166,6 +192,11 @@ def is_chat_model(folder: Path) -> bool:
     settings = {name: _read_json(folder / name) for name in ("config.json", "tokenizer_config.json")}
     trained = settings["config.json"].get("chat_trained")
     return bool(_chat_template(folder, settings["tokenizer_config.json"])) if trained is None else bool(trained)
+
+
+def chat_template(folder: Path) -> str:
+    """The chat template of a model folder; empty where there is none. Raises UserError for a broken file."""
+    return _chat_template(folder, _read_json(folder / "tokenizer_config.json"))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

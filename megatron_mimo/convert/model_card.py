@@ -4,6 +4,7 @@ from pathlib import Path
 
 from megatron_mimo.config import ModelConfig
 from megatron_mimo.convert.card_results import CHAT_RESULTS, with_results
+from megatron_mimo.convert.config_json import Form
 from megatron_mimo.convert.run_record import RunRecord
 from megatron_mimo.model.serving import serving_limits
 from megatron_mimo.training.checkpoint_record import CheckpointRecord, SourceRecord, StageRecord
@@ -38,9 +39,7 @@ print(tokenizer.decode(model.generate(inputs.input_ids, max_new_tokens=128)[0]))
 ```
 
 {kind}
-
-`model(input_ids, output_mtp_logits=True).mtp_logits` gives the MTP layers' predictions.
-
+{mtp_logits}
 With vLLM{drafting}, where megatron-mimo is installed:
 
 ```
@@ -82,6 +81,7 @@ _BASE_KIND = (
     "This is a base model: it continues text. It has not been trained on conversations, even if its tokenizer carries a"
     " chat template."
 )
+_MTP_LOGITS = "\n`model(input_ids, output_mtp_logits=True).mtp_logits` gives the MTP layers' predictions.\n"
 _SPECULATION = """ \\
     --speculative-config '{{"method": "mtp", "num_speculative_tokens": {drafts}}}'"""
 _IMPORTED = (
@@ -89,11 +89,12 @@ _IMPORTED = (
 )
 
 
-def model_card(saved: CheckpointRecord, run: RunRecord) -> str:
+def model_card(saved: CheckpointRecord, run: RunRecord, form: Form = "mimo") -> str:
     """Markdown text of a checkpoint; `run` is what else its run has left."""
-    model, chats = saved.model, saved.chat_trained
+    plain, chats = form == "qwen2", saved.chat_trained
+    model = saved.model.without_mtp() if plain else saved.model
     installed = {name: version for name, version in saved.versions.items() if version != "not installed"}
-    notes = "".join(f"- {note}\n" for note in compatibility_notes(model))
+    notes = "".join(f"- {note}\n" for note in (plain_notes(saved.model) if plain else compatibility_notes(model)))
     card = _CARD.format(
         license=saved.license or ("unknown" if saved.imported_from else LICENSE),
         name=saved.name,
@@ -106,6 +107,7 @@ def model_card(saved: CheckpointRecord, run: RunRecord) -> str:
         history=_history(saved, run),
         prompt=_prompt(chats, run),
         kind="" if chats is None else _CHAT_KIND if chats else _BASE_KIND,
+        mtp_logits=_MTP_LOGITS if model.mtp_num_layers else "",
         drafting=", drafting with the MTP layers" if model.mtp_num_layers else "",
         speculation=_speculation(model),
         notes=f"\n## Limits\n\n{notes}" if notes else "",
@@ -162,6 +164,13 @@ def _stage_row(stage: StageRecord) -> str:
 
 def _source_row(name: str, source: SourceRecord) -> str:
     return f"| {name} | {source.domain} | {source.documents:,} | {source.tokens:,} |"
+
+
+def plain_notes(model: ModelConfig) -> list[str]:
+    """What a plain Qwen2 folder lacks of the model."""
+    if not model.mtp_num_layers:
+        return []
+    return [f"This is the main model as Qwen2: its {model.mtp_num_layers} MTP layer(s) are left out, nothing drafts."]
 
 
 def compatibility_notes(model: ModelConfig) -> list[str]:

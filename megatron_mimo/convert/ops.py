@@ -153,5 +153,5 @@ def check_shapes(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[in
         raise UserError(
             f"the tensors in {where} are not those of this model:\n  "
             + "\n  ".join(problems)
-            + "\nconvert the checkpoint with the model settings it was trained with"
+            + "\nthe file that describes the model (config.json, run.json) belongs to other weights: get both anew"
         )

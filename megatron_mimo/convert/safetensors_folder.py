@@ -5,7 +5,9 @@ Files are read, not memory-mapped: pages of a mapped file would count as this pr
 
 import json
 import os
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ INDEX = "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 FP8_DTYPES = (torch.float8_e4m3fn, torch.float8_e5m2)
 FP8_SCALE = "_scale_inv"
+ROTARY_CACHE = re.compile(r".*\.rotary_emb\.(inv_freq|cos_cached|sin_cached)")
+"""Tables that older tools store beside the weights; every loader computes them from the RoPE base."""
+MTP = re.compile(r"model\.mtp_layers\.(\d+)\..+")
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 @dataclass(frozen=True)
@@ -35,15 +41,75 @@ class _Place:
 
 
 class HuggingFaceFolder:
-    """A folder with config.json and safetensors; FP8 weights with block scales are seen as bf16."""
+    """A folder with config.json and safetensors; FP8 weights with block scales are seen as bf16.
 
-    def __init__(self, folder: Path) -> None:
-        """Raise UserError for another architecture, pickled weights, and missing or truncated files."""
+    `notes` says what of the folder is seen otherwise than it is stored.
+    """
+
+    def __init__(self, folder: Path, *, mtp_from: Path | None = None, without_mtp: bool = False) -> None:
+        """`mtp_from`: another folder that the MTP layers are taken from; `without_mtp`: none are.
+
+        Raises UserError for another architecture, pickled weights, and missing or truncated files.
+        """
         self.folder = folder
+        self.notes: list[str] = []
         self.config = read_config_json(_read_json(folder / "config.json"), str(folder / "config.json"))
+        path = folder / "generation_config.json"
+        self.generation_config: dict[str, Any] = _read_json(path) if path.is_file() else {}
         paths = _weight_files(folder)
         self._places = {name: place for path in paths for name, place in _read_header(path).items()}
         self.identity: dict[str, Any] = files_identity([folder / "config.json", *paths])
+        self._leave_out_rotary_caches()
+        self._settle_mtp(mtp_from, without_mtp)
+        if self.config.is_tied and HEAD not in self._places and EMBEDDING in self._places:
+            self._places[HEAD] = self._places[EMBEDDING]
+            self.notes.append("embedding and output head are one tensor there: here they are two, and train apart")
+
+    def _leave_out_rotary_caches(self) -> None:
+        caches = [name for name in self._places if ROTARY_CACHE.fullmatch(name)]
+        for name in caches:
+            if name.endswith("inv_freq"):
+                self._check_rotary_base(name)
+            del self._places[name]
+        if caches:
+            self.notes.append(f"{len(caches)} tables of RoPE ({caches[0]} ...) are left out: loaders compute them")
+
+    def _check_rotary_base(self, name: str) -> None:
+        """Raise UserError where a stored table is not that of the configured RoPE base."""
+        stored, base = self._read_stored(name).float(), self.config.rotary_base
+        computed = base ** (-torch.arange(len(stored)) / len(stored))
+        if not torch.allclose(stored, computed, rtol=0.02):  # bf16 rounds to 1 in 256
+            raise UserError(
+                f"{self.folder}: {name} is not that of config.json's rope_theta {base}; correct one of them"
+            )
+
+    def _settle_mtp(self, mtp_from: Path | None, without_mtp: bool) -> None:
+        """Which MTP layers there are: the folder's own, another's, or none."""
+        model, own = self.config.model, _mtp_layers(self._places)
+        if mtp_from is not None or without_mtp:
+            self._places = {name: place for name, place in self._places.items() if not MTP.fullmatch(name)}
+            model = model.without_mtp()
+        if mtp_from is not None:
+            donor = HuggingFaceFolder(mtp_from)
+            taken = {name: place for name, place in donor._places.items() if MTP.fullmatch(name)}
+            if not taken or any(donor._is_fp8(name) for name in taken):
+                raise UserError(f"--mtp-from: {mtp_from} has no MTP layers in bf16 or fp32; name the model that has")
+            self._places |= taken
+            self.identity |= donor.identity
+            names = ("mtp_num_layers", "mtp_recursive_steps", "mtp_hidden_state", "mtp_zero_first_embedding")
+            model = replace(model, **{name: getattr(donor.config.model, name) for name in names})
+        elif own and not self.config.names_mtp and not without_mtp:
+            model = replace(model, mtp_num_layers=own)
+            self.notes.append(f"config.json does not name the {own} MTP layer(s) that the weights hold; they are kept")
+        elif not self.config.names_mtp and self.config.form == "mimo" and not without_mtp:
+            self.notes.append("there are no MTP layers, though MiMo has some: --mtp-from MODEL takes them from another")
+        elif own < model.mtp_num_layers and not without_mtp:
+            raise UserError(
+                f"{self.folder} has the weights of {own} MTP layers, its config.json says {model.mtp_num_layers}:"
+                " another tool has lost them. Take them from the model that was tuned with --mtp-from MODEL, or go on"
+                " without MTP layers with --without-mtp"
+            )
+        self.config = replace(self.config, model=model)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -87,6 +153,11 @@ class HuggingFaceFolder:
     def _is_scale(self, name: str) -> bool:
         weight = name.removesuffix(FP8_SCALE)
         return weight != name and weight in self._places and self._is_fp8(weight)
+
+
+def _mtp_layers(names: Iterable[str]) -> int:
+    """Number of MTP layers that tensors of these names belong to."""
+    return len({match[1] for name in names if (match := MTP.fullmatch(name))})
 
 
 def dequantize(values: Tensor, scales: Tensor, block: tuple[int, int]) -> Tensor:

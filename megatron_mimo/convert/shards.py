@@ -5,7 +5,8 @@ a file is written one operation at a time.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,15 +69,29 @@ def plan_shards(
     return shards
 
 
-def common_dtype(shards: list[Shard]) -> torch.dtype:
-    """The one number format of a Hugging Face folder; raises UserError where there are two."""
-    (first, tensor), *others = ((name, tensor) for shard in shards for name, tensor in shard.outputs.items())
-    for name, other in others:
-        if other.dtype != tensor.dtype:
-            raise UserError(
-                f"{name} is {other.dtype}, {first} {tensor.dtype}: a Hugging Face folder holds one number format"
-            )
-    return tensor.dtype
+def main_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
+    """The number format of most bytes: what config.json calls the model's."""
+    sizes: Counter[torch.dtype] = Counter()
+    for tensor in tensors.values():
+        sizes[tensor.dtype] += tensor.nbytes
+    return sizes.most_common(1)[0][0]
+
+
+def format_notes(tensors: Mapping[str, Tensor]) -> list[str]:
+    """What to know of tensors in other number formats than the model's, a line for each format."""
+    dtype, others = main_dtype(tensors), {}
+    for name, tensor in tensors.items():
+        if tensor.dtype != dtype:
+            others.setdefault(tensor.dtype, []).append(name)
+    return [
+        f"{len(names)} tensors ({names[0]} ...) are {_name(other)}, the others {_name(dtype)}: they are kept so, and"
+        f" loaders that are told {_name(dtype)} round them"
+        for other, names in others.items()
+    ]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def shard_names(count: int) -> list[str]:

@@ -29,9 +29,10 @@ from megatron_mimo.model.gpt import MTPGPTModel
 
 COLUMN_LAYERS = ("linear_qkv", "linear_fc1", "eh_proj")
 """Layers whose outputs are shared out over tensor-parallel ranks."""
-ROW_LAYERS = ("linear_proj", "linear_fc2")
-"""Layers whose inputs are."""
+"""The inputs of the others are."""
 SUFFIX = "_lora"
+MTP = "mtp."
+"""Where the MTP layers stand in a model chunk."""
 
 
 class OutputFactor(torch.nn.Module):
@@ -56,7 +57,7 @@ class LowRankUpdate(MegatronModule):
     def __init__(self, linear: Any, config: TransformerConfig, lora: LoRAConfig, is_column: bool, parts: int) -> None:
         super().__init__(config=config)
         outputs, inputs = linear.weight.shape
-        self.scale, self.is_column = lora.scale, is_column
+        self.scale, self.dropout, self.is_column = lora.scale, lora.dropout, is_column
         self.is_norm_inside = hasattr(
             linear, "layer_norm_weight"
         )  # Transformer Engine's layer takes the unnormed input
@@ -72,7 +73,8 @@ class LowRankUpdate(MegatronModule):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[s, b, i] as the linear layer takes it -> [s, b, o] as it returns it."""
-        low_rank: Any = F.linear(inputs, self.a)
+        # Tensor-parallel ranks share the default random state, so their masks agree where their inputs do.
+        low_rank: Any = F.linear(F.dropout(inputs, self.dropout, self.training), self.a)
         if self.config.sequence_parallel:
             exchange = gather_from_sequence_parallel_region if self.is_column else _scatter
         else:
@@ -96,11 +98,13 @@ def _scatter(tensor: Tensor) -> Tensor:
 
 
 def add_lora(chunks: list[MTPGPTModel], lora: LoRAConfig) -> None:
-    """Freeze every weight and put an update beside each linear layer; A is still to be filled, B is zero."""
+    """Freeze every weight and put an update beside each layer of `lora.targets`; A is still to be filled, B is zero."""
     for chunk in chunks:
         chunk.requires_grad_(False)
-        for parent in list(chunk.modules()):
-            for name in (*COLUMN_LAYERS, *ROW_LAYERS):
+        for path, parent in list(chunk.named_modules()):
+            if path.startswith(MTP) and not lora.mtp_layers:
+                continue
+            for name in lora.targets:
                 if (linear := getattr(parent, name, None)) is not None and hasattr(linear, "weight"):
                     _add_beside(parent, name, linear, chunk.config, lora)
 

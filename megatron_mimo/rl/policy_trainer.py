@@ -45,7 +45,7 @@ class PolicyTrainer:
         start = read_start(config)
         tokenizer = check_tokenizer(tokenizer_folder(config, start), config.model, start.tokenizer_sha256)
         model, stage = replace(config.model, vocab_size=start.exported_vocab_size), start.last_stage
-        self._folder_settings = FolderSettings(model, stage.rotary_base, stage.seq_length, tokenizer)
+        self._folder_settings = FolderSettings(model, stage.rotary_base, start.context_length, tokenizer)
         models = build_model(config.model, config.parallel, config.precision, stage.seq_length, stage.rotary_base)
         start_from(models, config.model, config.start, hash_files=False)
         trains_mtp = config.mtp == "detached"

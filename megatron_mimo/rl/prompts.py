@@ -20,10 +20,11 @@ class PromptEncoder:
 
     def __init__(self, config: RLDataConfig) -> None:
         """Raises UserError where the folder holds no tokenizer, or no chat template although one is asked for."""
-        from transformers import AutoTokenizer  # seconds to import
+        from transformers import PreTrainedTokenizerFast  # seconds to import
 
+        # Not AutoTokenizer: in a model's folder it would ask, on the terminal, to run the model's code.
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(config.tokenizer)
+            self._tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(config.tokenizer)
         except (OSError, ValueError) as error:
             raise UserError(f"data.tokenizer = {config.tokenizer!r} is no tokenizer folder: {error}") from error
         if config.use_chat_template and not self._tokenizer.chat_template:
@@ -31,12 +32,12 @@ class PromptEncoder:
                 f"{config.tokenizer} has no chat template: add one, or set data.use_chat_template=false to complete "
                 "the problem's text as it is"
             )
-        self._use_chat_template = config.use_chat_template
+        self._use_chat_template, self._system = config.use_chat_template, config.system
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Tokens of a problem as the model is asked it."""
         if self._use_chat_template:
-            asked = [*system_message(""), {"role": "user", "content": text}]
+            asked = [*system_message(self._system), {"role": "user", "content": text}]
             text = self._tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
 

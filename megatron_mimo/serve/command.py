@@ -48,7 +48,15 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--reasoning-parser",
         default="auto",
-        help="vLLM's parser for <think> blocks, or none (default: mimo where the tokenizer's files know <think>)",
+        help="vLLM's parser for <think> blocks, or none (default: mimo for models that think)",
+    )
+    parser.add_argument(
+        "--tool-call-parser",
+        default="auto",
+        help="vLLM's parser for tool calls, or none (default: hermes where the chat template writes them)",
+    )
+    parser.add_argument(
+        "--start-timeout", type=float, metavar="SECONDS", help="give a start up after this long (default: never)"
     )
     parser.add_argument("--log", type=Path, help="file for the server's output (default: a temporary file)")
     parser.add_argument(
@@ -78,8 +86,9 @@ def serve(options: argparse.Namespace, extra: list[str]) -> None:
     settings = {"model": served_name(options.model), "max_tokens": options.max_tokens, "temperature": 0}
     request = form.body(line) | settings
     with running_server(
-        options.model, options.host, options.port, extra, log_path, options.num_drafts, options.reasoning_parser
-    ) as url:
+        options.model, options.host, options.port, extra, log_path, options.num_drafts, options.reasoning_parser,
+        options.tool_call_parser, options.start_timeout,
+    ) as url:  # fmt: skip
         print(f"ready: {url}/v1\n{curl_line(url + form.path, request)}", flush=True)
         if not options.check:
             threading.Event().wait()

@@ -3,7 +3,6 @@
 import json
 import shlex
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -16,6 +15,8 @@ from typing import Any
 import torch
 
 from megatron_mimo.config import UserError
+from megatron_mimo.convert.huggingface import chat_template
+from megatron_mimo.serve.server_process import ServerProcess, server_process
 from megatron_mimo.serve.speculative import (
     check_plugin_is_installed,
     compute_dtype,
@@ -25,19 +26,23 @@ from megatron_mimo.serve.speculative import (
     vllm_environment,
 )
 
-START_SECONDS = 300
-STOP_SECONDS = 20
+SAID_EVERY_SECONDS = 60
+"""A start that takes longer says that it goes on, and how far it is."""
 REASONING_PARSER = "mimo"
 """vLLM's parser that splits `<think>...</think>` off the answer; it needs no special tokens for the two marks."""
+TOOL_CALL_PARSER = "hermes"
+"""vLLM's parser of Qwen2.5's tool calls, JSON between `<tool_call>` and `</tool_call>`."""
 
 
 def server_command(
-    folder: Path, host: str, port: int, extra: list[str], num_drafts: int | None = None, reasoning_parser: str = "auto"
-) -> list[str]:
+    folder: Path, host: str, port: int, extra: list[str], num_drafts: int | None = None,
+    reasoning_parser: str = "auto", tool_call_parser: str = "auto",
+) -> list[str]:  # fmt: skip
     """The command line of the server. `vllm serve` is the same program, but fails in CPU builds of vLLM.
 
-    `num_drafts`: tokens drafted a step, see `mtp_speculative_config`. `reasoning_parser`: a name of vLLM's,
-    "none", or "auto" for models that think. Raises UserError where several layers lack vLLM's plugin.
+    `num_drafts`: tokens drafted a step, see `mtp_speculative_config`. `reasoning_parser`, `tool_call_parser`: names of
+    vLLM's, "none", or "auto" for models that think, and whose chat template writes tool calls. Raises UserError where
+    several layers lack vLLM's plugin.
     """
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder.resolve())]
     command += ["--served-model-name", served_name(folder), "--trust-remote-code", "--host", host, "--port", str(port)]
@@ -51,6 +56,10 @@ def server_command(
         reasoning_parser = REASONING_PARSER if thinks(folder) else "none"
     if reasoning_parser != "none":
         command += ["--reasoning-parser", reasoning_parser]
+    if tool_call_parser == "auto":
+        tool_call_parser = TOOL_CALL_PARSER if calls_tools(folder) and "--tool-call-parser" not in extra else "none"
+    if tool_call_parser != "none":
+        command += ["--enable-auto-tool-choice", "--tool-call-parser", tool_call_parser]
     if not torch.cuda.is_available():
         command += ["--enforce-eager"]  # compiling takes longer than it gains on the CPU
     return command + extra
@@ -62,39 +71,44 @@ def served_name(folder: Path) -> str:
 
 
 def thinks(folder: Path) -> bool:
-    """Whether the tokenizer's files speak of `<think>`: vLLM's parser calls an answer without it reasoning."""
+    """Whether the model's answers begin with a think block: vLLM's parser calls an answer without it reasoning.
+
+    config.json says so of models that were trained here. Of others the tokenizer's files may speak of `<think>`; those
+    of Xiaomi's MiMo-7B do not, and it thinks all the same.
+    """
+    config = read_model_config(folder)
+    if config.get("thinks") is not None:
+        return bool(config["thinks"])
     names = ("tokenizer_config.json", "chat_template.jinja", "added_tokens.json")
     files = [folder / name for name in names]
-    return any("<think>" in file.read_text(encoding="utf-8") for file in files if file.is_file())
+    if any("<think>" in file.read_text(encoding="utf-8") for file in files if file.is_file()):
+        return True
+    is_foreign_mimo = config.get("model_type") == "mimo" and config.get("chat_trained") is None
+    return is_foreign_mimo and bool(chat_template(folder))
+
+
+def calls_tools(folder: Path) -> bool:
+    """Whether the chat template writes tool calls as JSON between `<tool_call>` marks, as Qwen2.5's and Xiaomi's do."""
+    template = chat_template(folder)
+    return "<tool_call>" in template and "arguments" in template and "<function=" not in template
 
 
 @contextmanager
 def running_server(
     folder: Path, host: str, port: int, extra: list[str], log_path: Path, num_drafts: int | None = None,
-    reasoning_parser: str = "auto",
+    reasoning_parser: str = "auto", tool_call_parser: str = "auto", start_timeout: float | None = None,
 ) -> Iterator[str]:  # fmt: skip
-    """Start the server, yield its URL once it is healthy, stop it and its children at the end.
+    """Start the server, yield its URL once it is healthy, end it and all its processes after that.
 
-    Settings as of `server_command`. Output goes to `log_path`. Raises UserError when the port is taken, or the server
-    ends or stays silent while it starts.
+    Settings as of `server_command`. Output goes to `log_path`. A server that lives may take its time to start, unless
+    `start_timeout` sets a limit in seconds. Raises UserError when the port is taken, or the server ends or is too late.
     """
     check_port_is_free(host, port)
-    command = server_command(folder, host, port, extra, num_drafts, reasoning_parser)
+    command = server_command(folder, host, port, extra, num_drafts, reasoning_parser, tool_call_parser)
     url = f"http://{host}:{port}"
-    with log_path.open("w") as log:
-        process = subprocess.Popen(
-            command,
-            env=vllm_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            process_group=0,  # Ctrl-C in the terminal is for this program, which decides what ends
-        )
-        try:
-            _wait_until_healthy(process, url, log_path)
-            yield url
-        finally:
-            _stop(process)
+    with log_path.open("w") as log, server_process(command, vllm_environment(), log) as server:
+        _wait_until_healthy(server, url, log_path, start_timeout)
+        yield url
 
 
 def check_port_is_free(host: str, port: int) -> None:
@@ -129,27 +143,20 @@ def curl_line(url: str, body: dict[str, Any]) -> str:
     return f"curl {url} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
 
 
-def _wait_until_healthy(process: subprocess.Popen, url: str, log_path: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise UserError(f"the server ended while it started (exit code {process.returncode}):\n{_tail(log_path)}")
+def _wait_until_healthy(server: ServerProcess, url: str, log_path: Path, limit_seconds: float | None) -> None:
+    started = said = time.monotonic()
+    while limit_seconds is None or time.monotonic() - started < limit_seconds:
+        if server.has_ended():
+            raise UserError(f"the server ended while it started (exit code {server.end()}):\n{_tail(log_path)}")
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=5):
                 return
         except OSError:
             time.sleep(0.5)
-    raise UserError(f"the server did not answer within {START_SECONDS} seconds:\n{_tail(log_path)}")
-
-
-def _stop(process: subprocess.Popen) -> None:
-    """SIGTERM lets the server end its engine process; SIGKILL follows where it does not."""
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        if time.monotonic() - said >= SAID_EVERY_SECONDS:
+            said = time.monotonic()
+            print(f"still starting after {said - started:.0f} s:\n{_tail(log_path, 1)}", file=sys.stderr, flush=True)
+    raise UserError(f"the server did not answer within {limit_seconds:g} seconds (--start-timeout):\n{_tail(log_path)}")
 
 
 def _tail(log_path: Path, lines: int = 15) -> str:

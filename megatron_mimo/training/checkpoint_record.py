@@ -1,7 +1,8 @@
 """What a checkpoint tells of its run: `run.json`, written and read here and nowhere else. No torch.
 
 The file is one flat JSON mapping. Version 1, which does not name its version, keeps the recipe in the whole
-configuration (`config`) and is read as ever; version 2 has what readers need in fields of its own.
+configuration (`config`) and is read as ever; version 2 has what readers need in fields of its own; version 3 adds what
+weights keep of those they started from.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from megatron_mimo.platform.files import write_json
 from megatron_mimo.training.state import Progress
 
 RUN_FILE = "run.json"
-VERSION = 2
+VERSION = 3
 POSITION = tuple(entry.name for entry in dataclasses.fields(Progress))
 
 
@@ -78,6 +79,11 @@ class CheckpointRecord:
     """Where the run's first weights came from; empty for random ones."""
     start_mtp_layers: int | None = None
     """MTP layers that they had."""
+    start_seq_length: int | None = None
+    """Tokens of the longest sequences that they were made for."""
+    start_rotary_base: int | None = None
+    generation_config: dict[str, Any] | None = None
+    """generation_config.json of the Hugging Face folder that the weights, or those they started from, came from."""
     hugging_face_vocab_size: int | None = None
     """Rows to export, where an import padded the vocabulary."""
     imported_from: str | None = None
@@ -85,6 +91,8 @@ class CheckpointRecord:
     weights_only: bool = False
     """There is no optimizer: runs start from it, none resumes."""
     chat_trained: bool | None = None
+    thinks: bool | None = None
+    """Whether its answers begin with a think block."""
     license: str | None = None
     data: dict[str, SourceRecord] = field(default_factory=dict)
     order: dict[str, dict[str, Any]] | None = None
@@ -114,6 +122,14 @@ class CheckpointRecord:
         """The stage of the last step; `progress` names that of the next, of which the model may have seen nothing."""
         begins = self.progress.stage > 0 and self.progress.samples_in_stage == 0
         return self.stages[self.progress.stage - int(begins)]
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of the longest sequences that the weights are made for: shorter ones, trained on with the same RoPE
+        base, do not take it away."""
+        trained = self.last_stage
+        kept = self.start_seq_length if self.start_rotary_base == trained.rotary_base else None
+        return max(trained.seq_length, kept or 0)
 
     @property
     def exported_vocab_size(self) -> int:

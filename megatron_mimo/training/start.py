@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from megatron_mimo.config import ConfigError, ModelConfig, StartConfig, UserError
+from megatron_mimo.config import ConfigError, ModelConfig, PretrainConfig, StartConfig, UserError
 from megatron_mimo.model.gpt import MTPGPTModel
 from megatron_mimo.training.checkpoint import check_same_model, load_weights
 from megatron_mimo.training.checkpoint_files import complete_checkpoints, damage
@@ -90,14 +90,52 @@ def start_record(start: StartConfig) -> CheckpointRecord:
     return read_record(find_checkpoint(Path(start.checkpoint), hash_files=False))
 
 
+def context_notes(config: PretrainConfig, origin: CheckpointRecord, is_chat: bool) -> list[str]:
+    """What is to be said of sequence length and RoPE base beside those of the weights (`origin`) that it starts from.
+
+    Raises ConfigError where weights are fine-tuned with another RoPE base without that being asked for: it would spoil
+    them, and nothing would show it.
+    """
+    first, start, notes = config.stages[0], config.start, []
+    base, context = origin.last_stage.rotary_base, origin.context_length
+    if first.rotary_base != base:
+        if start and (is_chat or config.lora) and "rotary_base" not in start.allow:
+            raise ConfigError(
+                "rotary_base",
+                first.rotary_base,
+                f"the weights of {start.checkpoint} have RoPE base {base}: set rotary_base={base}, or change it on"
+                " purpose with start.allow=[rotary_base]",
+            )
+        notes.append(
+            f"RoPE base {first.rotary_base:,}, that of the starting weights is {base:,}: they learn another one"
+        )
+    elif first.seq_length < context:
+        notes.append(
+            f"sequences of {first.seq_length:,} tokens; the starting weights are made for {context:,}, which stays so"
+        )
+    elif first.seq_length > context:
+        notes.append(f"sequences of {first.seq_length:,} tokens; the starting weights are made for {context:,}")
+    return notes
+
+
 def with_lineage(record: CheckpointRecord, is_chat: bool, origin: CheckpointRecord | None) -> CheckpointRecord:
-    """`record` with what weights keep of those (`origin`) they started from: whether they chat, and their licence.
+    """`record` with what weights keep of those (`origin`) they started from: whether they chat and think, their
+    licence, context and RoPE base, the settings of their generation, and which rows of the vocabulary are no padding.
 
     `chat_trained` is None where nobody knows: they were imported, and their folder did not say it.
     """
     if origin is None:
         return replace(record, chat_trained=is_chat)
-    return replace(record, chat_trained=is_chat or origin.chat_trained, license=origin.license)
+    return replace(
+        record,
+        chat_trained=is_chat or origin.chat_trained,
+        thinks=origin.thinks if record.thinks is None else record.thinks,
+        license=origin.license,
+        start_seq_length=origin.context_length,
+        start_rotary_base=origin.last_stage.rotary_base,
+        generation_config=origin.generation_config,
+        hugging_face_vocab_size=origin.hugging_face_vocab_size or record.hugging_face_vocab_size,
+    )
 
 
 def _copy_last_mtp_layer(chunk: MTPGPTModel, saved_layers: int) -> None:

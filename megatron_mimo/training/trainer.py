@@ -40,7 +40,7 @@ from megatron_mimo.training.preemption import TIME_LIMIT, PreemptionHandler
 from megatron_mimo.training.profile import step_profiler
 from megatron_mimo.training.resume import check_order, differences, settle_progress, settle_stages
 from megatron_mimo.training.schedule import Schedule
-from megatron_mimo.training.start import start_from, start_record, with_lineage
+from megatron_mimo.training.start import context_notes, start_from, start_record, with_lineage
 from megatron_mimo.training.state import Progress, advance, is_finished
 from megatron_mimo.training.step import LossReport, TrainStep
 from megatron_mimo.training.straggler import StragglerMonitor, straggler_table
@@ -73,6 +73,9 @@ class Trainer:
             origin = own or start_record(config.start)
             hash_files = config.checkpoint.verify_on_load == "sha256"
             self._start_mtp_layers = start_from(chunks, config.model, config.start, hash_files, own)
+            notes = [] if own else context_notes(config, origin, data.is_chat)
+            if notes and dist.get_rank() == 0:
+                print(*notes, sep="\n", flush=True)
         if config.lora:
             add_lora(chunks, config.lora)
             initialize_weights(chunks, config.model, config.seed, wanted=is_low_rank)
@@ -180,17 +183,18 @@ class Trainer:
             print(straggler_table(found), flush=True)
 
     def _after_step(self, before: Progress) -> None:
-        """What is due between two steps: evaluation, checkpoint, and at a stage's end both."""
+        """What is due between two steps. Saved first: whatever an evaluation dies of, the weights are there."""
         stage_ended = self.progress.stage != before.stage or is_finished(self.progress, self.schedule)
         if self.progress.stage != before.stage:
             self.guard.start_stage()
+        self.checkpoints.poll()
+        saved_at_end = self.config.checkpoint.save_at_end and self._is_done()
+        if saved_at_end or self.progress.step % self.config.checkpoint.every_steps == 0:
+            self._save()
         if self.evaluator.is_due(before, self.progress, stage_ended):
             metrics = self.evaluator.evaluate(self.progress, self.config.stages[before.stage])
             if metrics is not None:
                 self.callbacks.on_evaluation(metrics)
-        self.checkpoints.poll()
-        if self.progress.step % self.config.checkpoint.every_steps == 0:
-            self._save()
 
     def _save(self) -> None:
         self.saved_step = self.progress.step
@@ -289,6 +293,7 @@ class Trainer:
             stages=stage_records(config.stages),
             tokenizer_sha256=self.data.tokenizer_sha256,
             tokenizer_folder=config.data.tokenizer,
+            thinks=self.data.thinks,
             seed=config.seed,
             dtype=config.precision.dtype,
             lora=config.lora,

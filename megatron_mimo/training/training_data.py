@@ -37,6 +37,11 @@ class TrainingData(Protocol):
     """Whether the samples are conversations in the tokenizer's chat template."""
 
     @property
+    def thinks(self) -> bool | None:
+        """Whether the answers of conversations begin with a think block; None where there are none."""
+        ...
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What run.json records of the data."""
         ...
@@ -62,6 +67,7 @@ class PretrainingData:
     """TrainingData of a folder made by megatron-mimo data."""
 
     is_chat = False
+    thinks: bool | None = None
 
     def __init__(self, config: PretrainConfig, config_folder: Path) -> None:
         """Mixture paths are relative to `config_folder`. Raises UserError without a sound data folder."""

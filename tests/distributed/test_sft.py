@@ -71,12 +71,18 @@ def sft_tree(folder: Path, data: Path, base: Path, **changes: Any) -> dict[str, 
     } | changes  # fmt: skip
 
 
-def sft(folder: Path, tree: dict[str, Any], processes: int, start: Any = ranks) -> list[tuple[float, ...]]:
-    """Run it; the losses of every step and the evaluation's."""
+def sft_output(folder: Path, tree: dict[str, Any], processes: int, start: Any = ranks) -> str:
+    """Run it; what it writes to the terminal."""
     path = folder / "sft.yaml"
     path.write_text(yaml.safe_dump(tree))
     done = start(processes, "-m", "megatron_mimo.sft", str(path))
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return done.stdout
+
+
+def sft(folder: Path, tree: dict[str, Any], processes: int, start: Any = ranks) -> list[tuple[float, ...]]:
+    """Run it; the losses of every step."""
+    sft_output(folder, tree, processes, start)
     rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     return [(row["loss"], *row["mtp_losses"]) for row in rows if row["kind"] == "step"]
 
@@ -115,9 +121,17 @@ def test_merged_and_adapted_models_are_the_same(base: Path, tiny_data: Path, tmp
     peft = pytest.importorskip("peft")
     from transformers import AutoModelForCausalLM
 
-    sft(tmp_path, sft_tree(tmp_path, tiny_data, base, lora={"rank": 4, "alpha": 16.0}), 1)
+    tree = sft_tree(tmp_path, tiny_data, base, lora={"rank": 4, "alpha": 16.0, "dropout": 0.1}, seq_length=96)
+    tree["data"]["valid_share"] = 0.0  # nothing is held out, and the run ends well
+    said = sft_output(tmp_path, tree, 1)
+    assert "nothing is held out: stage sft is not evaluated" in said
+    assert "sequences of 96 tokens; the starting weights are made for 128, which stays so" in said
     newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
-    export_checkpoint(newest, tmp_path / "merged")
+    assert any(
+        "max_position_embeddings stays at 128" in note for note in export_checkpoint(newest, tmp_path / "merged")
+    )
+    config = json.loads((tmp_path / "merged" / "config.json").read_text())
+    assert (config["max_position_embeddings"], config["rope_theta"], config["thinks"]) == (128, 640_000.0, False)
     export_checkpoint(base, tmp_path / "base")
     # Four decoder layers and the MTP layer: q, k, v, o, gate, up, down each, and the MTP layer's projection.
     assert export_adapter(newest, tmp_path / "adapter") == 5 * 7 + 1

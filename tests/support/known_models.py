@@ -68,8 +68,11 @@ def reciting_or_constant_model(folder: Path, pieces: list[str], seq_length: int)
 
 
 def chain(tokenizer: Tokenizer, pieces: list[str]) -> list[int]:
-    """The tokens of a recital: a line break, the pieces, the ends of turn and document."""
-    tokenizer.add_tokens(["<think>", "</think>"])
+    """The tokens of a recital: a line break, the pieces, the ends of turn and document.
+
+    Pieces of several letters become tokens; none may come twice.
+    """
+    tokenizer.add_tokens(["<think>", "</think>", *(piece for piece in pieces if tokenizer.token_to_id(piece) is None)])
     return [tokenizer.token_to_id(piece) for piece in ("\u010a", *pieces, "<|im_end|>", "<|endoftext|>")]
 
 

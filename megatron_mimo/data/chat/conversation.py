@@ -1,13 +1,14 @@
-"""One record of chat data, in any of the forms that ms-swift accepts (record_forms.py), to a conversation.
+"""One record of chat data, in any of the forms that record_forms.py lists, to a conversation.
 
 A record with nothing but a `text` is plain text: learned as a whole, as in pre-training.
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from megatron_mimo.data.chat.record_forms import BadRecord, Turn, is_plain_text, record_turns, text
+from megatron_mimo.data.chat.turn_settings import is_learned, thoughts_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,17 @@ class Conversation:
     tools: list[dict[str, Any]] | None = None
     text: str | None = None
 
+    def with_system(self, prompt: str | None) -> "Conversation":
+        """With this system message where it has none of its own; plain texts and None stay as they are."""
+        if prompt is None or not self.lacks_system:
+            return self
+        return replace(self, messages=[Message("system", prompt), *self.messages])
+
+    @property
+    def lacks_system(self) -> bool:
+        """Whether it is one of messages that does not begin with a system message, an empty one included."""
+        return bool(self.messages) and self.messages[0].role != "system"
+
     @property
     def query(self) -> str:
         """Everything before the last answer: what `at most eight responses a query` counts by."""
@@ -48,6 +60,8 @@ def read_conversation(record: Any) -> Conversation:
     """Raises BadRecord for unknown forms and roles, texts that are none, and conversations without an answer."""
     if not isinstance(record, dict):
         raise BadRecord("not a JSON object")
+    if is_learned(record, "record") is False:
+        raise BadRecord("it is marked as not to be learned")
     if is_plain_text(record):
         return Conversation(text=text(record["text"], "text"))
     messages: list[Message] = []
@@ -59,17 +73,22 @@ def read_conversation(record: Any) -> Conversation:
         messages.pop()
     if messages[-1].role != "assistant":
         raise BadRecord(f"the last turn is the {messages[-1].role}'s: nothing answers it")
-    return Conversation(messages, _tools(record.get("tools")))
+    return Conversation(messages, _tools(record))
 
 
 def _message(turn: Turn) -> Message:
     role, content = turn["role"], turn["content"]
+    learned, thoughts = is_learned(turn, role), thoughts_of(turn, role)
     if role == "tool_call":
-        call = _json(content, "tool_call") if isinstance(content, str) else content
-        return Message("assistant", "", _learned(turn), [_tool_call(call)])
+        calls = _tool_calls(_json(content, "tool_call") if isinstance(content, str) else content)
+        return Message("assistant", thoughts, learned is not False, calls)
+    if role != "assistant" and learned:
+        raise BadRecord(f"a {role} turn is marked as to be learned; the assistant's turns alone are")
     calls = [_tool_call(call) for call in turn.get("tool_calls") or []]
-    content = "" if content is None and calls else text(content, role)
-    return Message(role, content, _learned(turn), calls)
+    content = "" if content is None and (calls or thoughts) else text(content, role)
+    if thoughts and "<think>" in content:
+        raise BadRecord("its reasoning stands beside the content and in it")
+    return Message(role, thoughts + content, learned is not False, calls)
 
 
 def _append(messages: list[Message], message: Message) -> None:
@@ -88,11 +107,9 @@ def _append(messages: list[Message], message: Message) -> None:
     )
 
 
-def _learned(turn: Turn) -> bool:
-    scale = turn.get("loss_scale")
-    if scale not in (None, 0, 1):
-        raise BadRecord(f"loss_scale {scale}: a turn is learned (1) or not (0)")
-    return turn.get("loss") is not False and scale != 0
+def _tool_calls(calls: Any) -> list[dict[str, Any]]:
+    """One call, or several at once."""
+    return [_tool_call(call) for call in calls] if isinstance(calls, list) else [_tool_call(calls)]
 
 
 def _tool_call(call: Any) -> dict[str, Any]:
@@ -105,8 +122,14 @@ def _tool_call(call: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
 
 
-def _tools(tools: Any) -> list[dict[str, Any]] | None:
-    return _json(tools, "tools") if isinstance(tools, str) else tools
+def _tools(record: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """`tools`, or what OpenAI called `functions` before, as JSON or as its text."""
+    name = "tools" if record.get("tools") else "functions"
+    tools = record.get(name)
+    tools = _json(tools, name) if isinstance(tools, str) and tools.strip() else tools
+    return (
+        [{"type": "function", "function": tool} for tool in tools] if tools and name == "functions" else tools or None
+    )
 
 
 def _json(content: str, name: str) -> Any:

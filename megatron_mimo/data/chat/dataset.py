@@ -55,6 +55,13 @@ class ChatData:
         self.eod_token_id = self._manifest.eod_token_id
 
     @property
+    def thinks(self) -> bool:
+        """Whether most of its answers begin with a think block."""
+        counts = self._manifest.sources.values()
+        samples = sum(source.train_samples + source.valid_samples for source in counts)
+        return 2 * sum(source.thinking for source in counts) > samples
+
+    @property
     def facts(self) -> dict[str, Any]:
         """By file: samples of both splits; tokens are known of all files together."""
         manifest = self._manifest

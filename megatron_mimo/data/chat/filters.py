@@ -2,48 +2,59 @@
 
 | filter | drops |
 |---|---|
-| mixed language | a response in another script than its query, where most letters of the query are of one script |
-| incomplete response | an open think block, an open code fence, an open \\boxed{, or nothing behind the thinking |
+| mixed language | a response in another script than its query, which does not ask for it either |
+| incomplete response | an open think block, an open code fence, an open \\boxed{, or nothing after the thinking |
 | responses per query | the ninth and every further response to the same query |
 | benchmark overlap | a query that shares a 16-gram (or the index's n) with a benchmark's text |
 """
 
 import hashlib
-import unicodedata
+import re
 from collections import Counter
 from pathlib import Path
 
 from megatron_mimo.data.chat.conversation import Conversation
+from megatron_mimo.data.chat.languages import letters_by_script, may_answer_in
+from megatron_mimo.data.chat.prose import split_fences, without_code
 from megatron_mimo.data.decontaminate.index import load_index
 
 MIN_LETTERS = 20
 MIXED_SHARE = 0.3
-"""A response is mixed when at least this share of its letters, code left out, is of a script its query does not use."""
-_SCRIPTS = {"CJK": "han", "HIRAGANA": "kana", "KATAKANA": "kana", "HANGUL": "hangul", "CYRILLIC": "cyrillic"}
-_SCRIPTS |= {"ARABIC": "arabic", "LATIN": "latin", "DEVANAGARI": "devanagari", "THAI": "thai", "HEBREW": "hebrew"}
+"""A response is mixed when at least this share of its letters, code and formulas left out, is of scripts that its query
+neither uses nor asks for."""
+THINK, END_OF_THINKING = "<think>", "</think>"
+CLOSED_THINKING = re.compile(r"^\s*</think>\s*$", re.MULTILINE)
+"""Of an answer whose opening mark stands in the prompt."""
+BOX, BRACE = "\\boxed{", re.compile(r"\\.|[{}]", re.DOTALL)
 
 
 def incomplete_response(conversation: Conversation) -> str | None:
     """The response was cut off."""
-    response = conversation.response
-    if "<think>" in response and "</think>" not in response:
+    if not conversation.messages:
+        return None
+    answer = _after_thinking(conversation.response)
+    if answer is None:
         return "incomplete response: open think block"
-    answer = response.split("</think>")[-1]
-    if conversation.messages and not answer.strip() and not conversation.messages[-1].tool_calls:
+    if not answer.strip() and not conversation.messages[-1].tool_calls:
         return "incomplete response: no answer"
-    if answer.count("```") % 2:
-        return "incomplete response: open code fence"
-    return "incomplete response: open \\boxed" if _has_open_box(answer) else None
+    if fence := split_fences(answer).unclosed:
+        return f"incomplete response: open code fence {fence[:40]!r}"
+    return "incomplete response: open \\boxed" if _has_open_box(without_code(answer)) else None
 
 
 def mixed_language(conversation: Conversation) -> str | None:
-    """The response leaves the scripts of the query, as translated or degenerate answers do."""
-    asked = letters_by_script(" ".join(message.content for message in conversation.messages[:-1]))
-    answered = letters_by_script(conversation.response)
-    if sum(asked.values()) < MIN_LETTERS or sum(answered.values()) < MIN_LETTERS:
+    """The response leaves the scripts of the query unasked, as degenerate answers do."""
+    query = "\n".join(message.content for message in conversation.messages[:-1])
+    asked, answered = letters_by_script(query), letters_by_script(conversation.response)
+    total = sum(answered.values())
+    if sum(asked.values()) < MIN_LETTERS or total < MIN_LETTERS:
         return None
-    foreign = sum(number for script, number in answered.items() if not asked[script])
-    return "mixed language" if foreign >= MIXED_SHARE * sum(answered.values()) else None
+    foreign = {
+        script: number for script, number in answered.items() if not asked[script] and not may_answer_in(query, script)
+    }
+    if sum(foreign.values()) < MIXED_SHARE * total:
+        return None
+    return f"mixed language: {sum(foreign.values()):,} of {total:,} letters are {', '.join(foreign)}, unasked for"
 
 
 class ResponsesPerQuery:
@@ -73,26 +84,24 @@ class BenchmarkOverlap:
         return None
 
 
-def letters_by_script(text: str) -> Counter[str]:
-    """Letters outside fenced code by script; scripts beyond the common ones count as `other`."""
-    prose = "".join(text.split("```")[::2])
-    return Counter(_script(letter) for letter in prose if letter.isalpha())
-
-
-def _script(letter: str) -> str:
-    if letter.isascii():
-        return "latin"
-    name = unicodedata.name(letter, "").split(" ")[0]
-    return _SCRIPTS.get(name, "other")
+def _after_thinking(response: str) -> str | None:
+    """What follows the think blocks at its beginning; None where one is open. Prose may mention the marks."""
+    answer = response
+    while answer.lstrip().startswith(THINK):
+        _, end, answer = answer.partition(END_OF_THINKING)
+        if not end:
+            return None
+    closed = None if THINK in response else CLOSED_THINKING.search(response)
+    return response[closed.end() :] if closed else answer
 
 
 def _has_open_box(text: str) -> bool:
-    start = text.rfind("\\boxed{")
+    start = text.rfind(BOX)
     if start < 0:
         return False
     depth = 0
-    for character in text[start:]:
-        depth += (character == "{") - (character == "}")
-        if character == "}" and depth == 0:
+    for brace in BRACE.findall(text[start + len(BOX) - 1 :]):  # an escaped brace is a sign of the answer
+        depth += (brace == "{") - (brace == "}")
+        if brace == "}" and depth == 0:
             return False
     return True

@@ -9,7 +9,14 @@ from typing import Any
 
 from megatron_mimo.config import ChatDataConfig, UserError
 from megatron_mimo.data.chat.conversation import BadRecord, Conversation, read_conversation
-from megatron_mimo.data.chat.filters import BenchmarkOverlap, ResponsesPerQuery, incomplete_response, mixed_language
+from megatron_mimo.data.chat.filters import (
+    THINK,
+    BenchmarkOverlap,
+    ResponsesPerQuery,
+    incomplete_response,
+    mixed_language,
+)
+from megatron_mimo.data.chat.record_forms import ignored_fields
 from megatron_mimo.data.chat.samples import SampleWriter
 from megatron_mimo.data.chat.template import ChatTemplate, EncodedSample
 from megatron_mimo.data.document import Split, is_held_out
@@ -28,6 +35,12 @@ class SourceCounts:
     valid_samples: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     """Number of records left out, by reason."""
+    ignored: dict[str, int] = field(default_factory=dict)
+    """Number of records with a field that nothing reads, by its name."""
+    thinking: int = 0
+    """Of the samples, those whose last answer begins with a think block."""
+    template_system: int = 0
+    """Conversations without a system message, where the chat template writes one of its own."""
 
 
 class Refused(Exception):
@@ -51,7 +64,8 @@ class Intake:
         """One record of source number `source`; raises UserError for an unusable one where the settings say stop."""
         counts.records += 1
         try:
-            sample = self._sample(record)
+            conversation = self._conversation(record)
+            sample = self._sample(conversation)
         except BadRecord as error:
             if self._config.on_bad_record == "stop":
                 raise UserError(f"{place}: {error}; correct it, or set data.on_bad_record=skip") from error
@@ -63,6 +77,10 @@ class Intake:
             counts.train_samples += not held_out
             counts.valid_samples += held_out
             self._writers["valid" if held_out else "train"].add(sample, source)
+            for name in ignored_fields(record):
+                counts.ignored[name] = counts.ignored.get(name, 0) + 1
+            counts.thinking += conversation.response.lstrip().startswith(THINK)
+            counts.template_system += bool(self._template.own_system) and conversation.lacks_system
 
     def finish(self) -> None:
         """Close every file."""
@@ -70,10 +88,17 @@ class Intake:
             writer.finish()
         self._refused.close()
 
-    def _sample(self, record: Any) -> EncodedSample:
+    @property
+    def own_system(self) -> str:
+        """The system message that the chat template writes where a conversation has none; empty for none."""
+        return self._template.own_system
+
+    def _conversation(self, record: Any) -> Conversation:
         if isinstance(record, Exception):
             raise BadRecord(f"not JSON: {record}")
-        conversation = read_conversation(record)
+        return read_conversation(record).with_system(self._config.system)
+
+    def _sample(self, conversation: Conversation) -> EncodedSample:
         for check in self._filters:
             if reason := check(conversation):
                 raise Refused(reason)

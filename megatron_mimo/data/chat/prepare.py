@@ -41,6 +41,8 @@ class ChatManifest:
     """Packed rows of all epochs."""
     fill: float
     """Share of the rows' places that hold tokens."""
+    template_system: str = ""
+    """The system message that the chat template writes where a conversation has none."""
 
 
 def prepare_chat_data(config: ChatDataConfig, seq_length: int, epochs: int, seed: int) -> ChatManifest:
@@ -56,7 +58,8 @@ def prepare_chat_data(config: ChatDataConfig, seq_length: int, epochs: int, seed
     temporary = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    counts = _write_samples(config, temporary, seq_length, seed)
+    intake = Intake(config, temporary, seq_length)
+    counts = _write_samples(config, intake, seed)
     samples = SampleReader(temporary / "train")
     if not len(samples):
         refused = sum((Counter(source.refused) for source in counts.values()), Counter())
@@ -67,6 +70,7 @@ def prepare_chat_data(config: ChatDataConfig, seq_length: int, epochs: int, seed
     np.save(temporary / "rows.npy", np.array([sample for row in rows for sample in row], dtype=np.int64))
     np.save(temporary / "row_offsets.npy", np.cumsum([0, *map(len, rows)], dtype=np.int64))
     manifest = _manifest(config, counts, samples, rows, seq_length, recipe)
+    manifest.template_system = intake.own_system
     write_json(temporary / "manifest.json", dataclasses.asdict(manifest))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
@@ -81,8 +85,7 @@ def read_chat_manifest(folder: Path) -> ChatManifest:
         raise UserError(f"{folder} holds no prepared chat data ({error}); remove it, or name another") from error
 
 
-def _write_samples(config: ChatDataConfig, folder: Path, seq_length: int, seed: int) -> dict[str, SourceCounts]:
-    intake = Intake(config, folder, seq_length)
+def _write_samples(config: ChatDataConfig, intake: Intake, seed: int) -> dict[str, SourceCounts]:
     counts = {source.path: SourceCounts() for source in config.sources}
     for number, source in enumerate(config.sources):
         for place, record in _taken_records(source, seed):

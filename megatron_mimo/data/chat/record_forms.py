@@ -1,12 +1,13 @@
-"""The forms of chat records that ms-swift (4.6) documents, each to a list of plain turns.
+"""The forms of chat records that training tools document (table in docs/sft.md), each to a list of plain turns.
 
 | form | fields |
 |---|---|
 | messages | `messages`, `conversation`, `conversations`: `[{role, content}, ...]` or `[{from, value}]`, `system?` |
 | pairs | the same fields: `[{human, assistant}, ...]`, `system?` |
-| provider's messages | OpenAI's `tool_calls`, Anthropic's content blocks `text`, `tool_use` and `tool_result` |
-| alpaca | `instruction`, `input`, `output`, `system?` |
+| provider's messages | OpenAI's `tool_calls`; Anthropic's blocks `text`, `thinking`, `tool_use`, `tool_result` |
+| alpaca | `instruction`, `input`, `output`, `system?`, `history?` |
 | query and response | `query`, `response`, `history?: [[query, response], ...]`, `system?`; other names below |
+| prompt and completion | the same with lists of messages: `prompt: [{role, content}, ...]`, `completion: [...]` |
 
 A turn is `{role, content, ...}` with one of the roles system, user, assistant, tool, tool_call.
 """
@@ -24,7 +25,10 @@ ROLES = {
     "assistant": "assistant",
     "gpt": "assistant",
     "bot": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
     "tool": "tool",
+    "function": "tool",
     "tool_response": "tool",
     "function_response": "tool",
     "observation": "tool",
@@ -39,6 +43,27 @@ RESPONSE = (
     "response", "answer", "output", "targets", "target", "answer_key", "answers", "solution", "text", "completion",
     "content",
 )  # fmt: skip
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""What an answer was thought out in, beside its content."""
+THOUGHT_BLOCKS = ("thinking", "reasoning")
+"""Types of content blocks that hold it."""
+LOSS_SETTINGS = ("loss", "loss_scale", "weight", "train", "step_loss_mask")
+"""Whether a turn is learned: ms-swift's two, OpenAI's, axolotl's, slime's."""
+TURN_FIELDS = frozenset(
+    {
+        *ROLES,
+        "role",
+        "from",
+        "content",
+        "value",
+        "tool_calls",
+        "function_call",
+        "tool_call_id",
+        *REASONING,
+        *LOSS_SETTINGS,
+    }
+)
+"""What is read of a turn. Tool answers follow their calls in order, so the calls' ids are not needed."""
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 
 Turn = dict[str, Any]
@@ -56,15 +81,54 @@ def record_turns(record: dict[str, Any]) -> list[Turn]:
     prompts = [record[name] for name in SYSTEM if record.get(name) is not None]
     system: list[Turn] = [*system_message(next(filter(None, prompts), prompts[0] if prompts else None))]
     name = next((name for name in MESSAGES if record.get(name) is not None), None)
-    if name is None:
-        return system + list(_pairs(_query_and_response(record)))
-    turns = [turn for one in _list(record[name], name) for turn in _message_turns(one)]
-    return turns if turns and turns[0]["role"] == "system" else system + turns
+    if name is not None:
+        turns = _listed_turns(record[name], name)
+    elif isinstance(record.get("prompt"), list):
+        turns = _listed_turns(record["prompt"], "prompt") + _listed_turns(record.get("completion"), "completion")
+    else:
+        turns = list(_pairs(_query_and_response(record)))
+        turns[-1] |= {key: record[key] for key in REASONING if record.get(key) is not None}
+    if turns[0]["role"] != "system":
+        return system + turns
+    own = turns[0]["content"]
+    if any(prompt != own for prompt in prompts if prompt and own):
+        raise BadRecord("it has two system messages that differ")
+    return turns if own or not system else system + turns[1:]
+
+
+def ignored_fields(record: dict[str, Any]) -> list[str]:
+    """Names of what a readable record has and nothing reads; those of turns as `messages[].NAME`."""
+    name = next((name for name in MESSAGES if record.get(name) is not None), "prompt")
+    turns = [turn for turn in record[name] if isinstance(turn, dict)] if isinstance(record.get(name), list) else []
+    read = {*SYSTEM, "tools", "functions", *LOSS_SETTINGS}
+    read |= (
+        {name, *(["completion"] if name == "prompt" else [])} if turns else {*_read_pair(record), "history", *REASONING}
+    )
+    found = [key for key in record if key not in read and _holds_something(record[key])]
+    inner = {key for turn in turns for key in turn if key not in TURN_FIELDS and _holds_something(turn[key])}
+    return found + [f"{name}[].{key}" for key in sorted(inner)]
 
 
 def is_plain_text(record: dict[str, Any]) -> bool:
     """Whether `text` is all there is: beside a query it is the response."""
     return "text" in record and not any(record.get(name) is not None for name in (*MESSAGES, *QUERY))
+
+
+def _holds_something(value: Any) -> bool:
+    return value is not None and value not in ("", [], {})
+
+
+def _listed_turns(messages: Any, name: str) -> list[Turn]:
+    return [turn for one in _list(messages, name) for turn in _message_turns(one)]
+
+
+def _read_pair(record: dict[str, Any]) -> set[str]:
+    """The fields that the query and the response are read from."""
+    query = next((name for name in QUERY if record.get(name) is not None), "")
+    response = next((name for name in RESPONSE if record.get(name) is not None), "")
+    if record.get("instruction") is not None and record.get("input") is not None:
+        return {"instruction", "input", "output" if record.get("output") is not None else response}
+    return {query, response}
 
 
 def _query_and_response(record: dict[str, Any]) -> list[tuple[Any, Any]]:
@@ -93,22 +157,47 @@ def _message_turns(message: Any) -> list[Turn]:
     if not isinstance(message, dict):
         raise BadRecord("a message is not a JSON object")
     if "role" not in message and "from" not in message:
-        pair = [{ROLES[name]: value for name, value in message.items() if name in ROLES}]
-        return list(_pairs([(turn.get("user"), turn.get("assistant")) for turn in pair]))
+        return _pair_turns(message)
     named = message.get("role", message.get("from"))
     role = ROLES.get(str(named).replace("-", "_"))
     if role is None:
         raise BadRecord(f"unknown role {named!r}; known: {', '.join(ROLES)}")
     turn = {**message, "role": role, "content": message.get("content", message.get("value"))}
-    if not isinstance(turn["content"], list):
-        return [turn]
+    if turn.get("function_call"):  # OpenAI's form before `tool_calls`
+        turn["tool_calls"] = [*(turn.get("tool_calls") or []), turn["function_call"]]
+    return _block_turns(turn) if isinstance(turn["content"], list) else [turn]
+
+
+def _pair_turns(pair: dict[str, Any]) -> list[Turn]:
+    """`{human, assistant}`; what else it says is of the assistant."""
+    sides = {ROLES[name]: value for name, value in pair.items() if name in ROLES}
+    if sides.keys() - {"user", "assistant"}:
+        raise BadRecord(f"a pair of turns with {', '.join(sorted(sides.keys() - {'user', 'assistant'}))} in it")
+    query, response = _pairs([(sides.get("user"), sides.get("assistant"))])
+    return [query, response | {name: value for name, value in pair.items() if name not in ROLES}]
+
+
+def _block_turns(turn: Turn) -> list[Turn]:
+    """The content blocks of a message: texts side by side are one turn, calls and their answers turns of their own."""
+    bare = {name: value for name, value in turn.items() if name not in REASONING}
+    thoughts = {name: turn[name] for name in REASONING if turn.get(name)}
     turns: list[Turn] = []
-    for one in (_block_turn(turn, block) for block in turn["content"]):
-        if turns and one["role"] == turns[-1]["role"] == role:
+    for block in turn["content"]:
+        if isinstance(block, dict) and block.get("type") in THOUGHT_BLOCKS:
+            thoughts |= {f"block {len(thoughts)}": block.get("thinking", block.get("text"))}
+            continue
+        one = _block_turn(bare, block)
+        if turns and one["role"] == turns[-1]["role"] == turn["role"]:
             one = {**one, "content": turns.pop()["content"] + one["content"]}
         turns.append(one)
-    # OpenAI writes the calls beside the blocks.
-    return [*turns, {**turn, "content": None}] if turn.get("tool_calls") else turns
+    if turn.get("tool_calls"):  # OpenAI writes the calls beside the blocks
+        turns.append({**bare, "content": None})
+    if not turns:
+        raise BadRecord(f"the {turn['role']} content is a list without text")
+    if thoughts:
+        whole = "\n".join(text(thought, "reasoning") for thought in thoughts.values())
+        turns[0] = {**turns[0], "reasoning_content": whole}
+    return turns
 
 
 def _block_turn(turn: Turn, block: Any) -> Turn:

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from megatron_mimo.config import UserError
 from megatron_mimo.data.chat.conversation import BadRecord, Conversation
+from megatron_mimo.data.chat.system_prompt import system_message
 from megatron_mimo.data.tokenizer import eod_token_id
 
 EMPTY_THINK = re.compile(r"<think>\s*</think>(\n\n)?")
@@ -51,6 +52,8 @@ class ChatTemplate:
         self._specials = [str(token) for token in self._renderer.all_special_tokens]
         self._ignore_empty_think = ignore_empty_think
         self._header, self._end = self._find_bounds(str(folder))
+        self.own_system = self._find_own_system()
+        """The system message that the template writes where a conversation has none; empty where it writes none."""
 
     def encode(self, conversation: Conversation) -> EncodedSample:
         """Tokens and loss mask; raises BadRecord for special tokens in a text and for what the template refuses."""
@@ -109,6 +112,18 @@ class ChatTemplate:
                 spans.append((start, end))
         return spans
 
+    def _find_own_system(self) -> str:
+        """What a conversation without a system message has more than one with an empty one."""
+        user = [{"role": "user", "content": _PROBE}]
+        try:
+            without = self._apply(user, None)
+            empty = self._apply([*system_message(""), *user], None)
+        except BadRecord:  # it takes no system message, or no empty one
+            return ""
+        start = _common_length(without, empty)
+        end = _common_length(without[start:][::-1], empty[start:][::-1])
+        return without[start : len(without) - end]
+
     def _find_bounds(self, folder: str) -> tuple[str, str]:
         """The header of an assistant's turn and the special token that ends it, as the template writes them."""
         user = [{"role": "user", "content": _PROBE}]
@@ -124,3 +139,9 @@ class ChatTemplate:
         if not ends:
             raise UserError(f"{folder}: its chat template ends the assistant's turn without a special token")
         return header, min(ends, key=after.index)
+
+
+def _common_length(left: str, right: str) -> int:
+    """Letters of the beginning that two texts share."""
+    differing = (place for place, (one, other) in enumerate(zip(left, right, strict=False)) if one != other)
+    return next(differing, min(len(left), len(right)))

@@ -158,14 +158,15 @@ def test_a_failed_write_leaves_nothing(nano, tokenizer_folder, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_number_formats_are_refused(nano, tokenizer_folder, tmp_path: Path) -> None:
+def test_two_number_formats_are_kept(nano, tokenizer_folder, tmp_path: Path) -> None:
     weights = random_weights(nano)
     weights["lm_head.weight"] = weights["lm_head.weight"].bfloat16()
     tokenizer = huggingface.check_tokenizer(tokenizer_folder, nano)
     settings = {"rotary_base": ROTARY_BASE, "seq_length": 128, "tokenizer": tokenizer}
-    with pytest.raises(UserError, match="lm_head.weight is torch.bfloat16.*one number format"):
-        huggingface.write_hugging_face(tmp_path / "model", nano, weights.items(), **settings)
-    assert list(tmp_path.iterdir()) == []
+    huggingface.write_hugging_face(tmp_path / "model", nano, weights.items(), **settings)
+    stored = {name: t for path in (tmp_path / "model").glob("*.safetensors") for name, t in load_file(path).items()}
+    assert {name for name, tensor in stored.items() if tensor.dtype != torch.float32} == {"lm_head.weight"}
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["torch_dtype"] == "float32"
 
 
 def test_tokenizers_that_do_not_fit(nano, tokenizer_folder, tmp_path: Path) -> None:

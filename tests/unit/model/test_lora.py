@@ -65,6 +65,37 @@ def test_it_is_full_fine_tuning_restricted_to_the_update() -> None:
         assert [name for name, p in updated.named_parameters() if p.requires_grad and SUFFIX not in name] == []
 
 
+def test_targets_layers_and_dropout() -> None:
+    pytest.importorskip("megatron.core")
+    from megatron.core import tensor_parallel
+
+    from megatron_mimo.model import build
+    from megatron_mimo.model.lora import SUFFIX, add_lora
+    from megatron_mimo.platform import cpu
+
+    cpu.install()
+    lora = LoRAConfig(rank=3, alpha=6.0, dropout=0.5, targets=["linear_qkv", "linear_fc2"], mtp_layers=False)
+    with build.single_process_group():
+        tensor_parallel.model_parallel_cuda_manual_seed(1)
+        (chunk,) = build.build_model(SMALL, ParallelConfig(), PrecisionConfig(dtype="fp32"), 16, 10_000)
+        add_lora([chunk], lora)
+        updates = {name: module for name, module in chunk.named_modules() if name.endswith(SUFFIX)}
+        assert {name.rsplit(".", 1)[1] for name in updates} == {"linear_qkv_lora", "linear_fc2_lora"}
+        assert len(updates) == 2 * SMALL.num_layers
+        assert all(name.startswith("decoder.") for name in updates)
+        update = next(iter(updates.values()))
+        for parameter in (update.a, *update.b):
+            torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(2))
+        inputs = torch.ones(1, 4000, SMALL.hidden_size)
+        with torch.no_grad():
+            expected = update.eval()(inputs)
+            dropped = update.train()(inputs)
+        assert (dropped - expected).abs().max() > 0.1, "half of the inputs are gone"
+        # Over 4,000 rows the mean is that without dropout, each row's deviation being of the output's own size.
+        deviation = dropped.std(dim=1) / 4000**0.5
+        assert ((dropped.mean(dim=1) - expected[:, 0]).abs() < 5 * deviation).all()
+
+
 def test_the_default_trains_less_than_two_percent_of_mimo_7b() -> None:
     model = load(PretrainConfig, ["examples/mimo_7b/pretrain.yaml"]).model
     shapes = megatron_shapes(model)

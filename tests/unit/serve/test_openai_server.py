@@ -12,6 +12,7 @@ import pytest
 from megatron_mimo.config import UserError
 from megatron_mimo.serve import openai_server, speculative
 from megatron_mimo.serve.speculative import mtp_speculative_config, vllm_environment
+from support.xiaomi import model_config, write_tokenizer
 
 
 def folder(tmp_path: Path, **config: object) -> Path:
@@ -74,6 +75,48 @@ def test_reasoning_parser(tmp_path: Path, template: str, setting: str, parser: s
     command = openai_server.server_command(model, "127.0.0.1", 8000, [], reasoning_parser=setting)
     found = command[command.index("--reasoning-parser") + 1] if "--reasoning-parser" in command else None
     assert found == parser
+
+
+@pytest.mark.parametrize(
+    ("config", "parser"),
+    [
+        ({}, "mimo"),  # as Xiaomi publishes it
+        ({"chat_trained": True, "thinks": True}, "mimo"),
+        ({"chat_trained": True, "thinks": False}, None),
+        ({"chat_trained": True}, None),  # exported before that was recorded
+        ({"chat_trained": False}, None),
+        ({"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}, None),
+    ],
+)
+def test_parsers_of_xiaomis_own_files(tmp_path: Path, config: dict, parser: str | None) -> None:
+    """They do not hold the word <think>; the template writes Qwen2.5's tool calls."""
+    write_tokenizer(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(model_config(**config)))
+    assert "<think>" not in (tmp_path / "tokenizer_config.json").read_text()
+    command = openai_server.server_command(tmp_path, "127.0.0.1", 8000, [])
+    found = command[command.index("--reasoning-parser") + 1] if "--reasoning-parser" in command else None
+    assert found == parser
+    assert command[command.index("--tool-call-parser") + 1] == "hermes"
+    assert "--enable-auto-tool-choice" in command
+
+
+@pytest.mark.parametrize(
+    ("template", "setting", "extra", "parser"),
+    [
+        ("{{ messages }}", "auto", [], None),
+        ("<tool_call>{{ call.arguments }}</tool_call>", "auto", [], "hermes"),
+        ("<tool_call>{{ call.arguments }}</tool_call>", "none", [], None),
+        ("<tool_call><function=a>{{ call.arguments }}", "auto", [], None),
+        ("{{ messages }}", "qwen3_xml", [], "qwen3_xml"),
+        ("<tool_call>{{ call.arguments }}</tool_call>", "auto", ["--tool-call-parser", "own"], "own"),
+    ],
+)
+def test_tool_call_parser(tmp_path: Path, template: str, setting: str, extra: list[str], parser: str | None) -> None:
+    model = folder(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(template)
+    command = openai_server.server_command(model, "127.0.0.1", 8000, extra, tool_call_parser=setting)
+    assert command.count("--tool-call-parser") == (parser is not None)
+    assert parser is None or command[command.index("--tool-call-parser") + 1] == parser
 
 
 def test_a_model_without_mtp_is_served_without_drafts(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         write_record(tmp_path, each)
         assert read_record(tmp_path) == each
     tree = json.loads((tmp_path / "run.json").read_text())
-    assert (tree["version"], tree["step"]) == (2, 0), "flat, for people and other programs"
+    assert (tree["version"], tree["step"]) == (3, 0), "flat, for people and other programs"
 
 
 def test_version_1_of_training(tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_what_is_no_record_is_refused(tree: Any, said: str, tmp_path: Path) -> N
 
 
 def test_a_later_version_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(NewerRecord, match="has version 3, this program reads up to 2"):
-        read_record(write(tmp_path, {"version": 3, "all": "new"}))
+    with pytest.raises(NewerRecord, match="has version 4, this program reads up to 3"):
+        read_record(write(tmp_path, {"version": 4, "all": "new"}))
 
 
 def test_a_stage_of_a_configuration_is_recorded_with_the_tokens_that_it_took() -> None:

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from megatron_mimo.config import UserError
 from megatron_mimo.data.chat.conversation import BadRecord, Conversation, Message, read_conversation
-from megatron_mimo.data.chat.preview import coloured
+from megatron_mimo.data.chat.preview import coloured, preview_page
 from megatron_mimo.data.chat.template import ChatTemplate
 
 WORDS = ["how", "many", "words", "are", "in", "数学很重要", "\U0001f600", "\U0001f468\u200d\U0001f469", "x=1", "\n\n", "<b>assistant</b>", "'ok'"]  # fmt: skip  # noqa: E501
@@ -89,6 +89,25 @@ def test_a_turn_that_is_not_to_be_learned(plain_tokenizer: Path) -> None:
         "<|im_start|>user\none<|im_end|>\n<|im_start|>assistant\ntwo<|im_end|>\n"
         "<|im_start|>user\nthree<|im_end|>\n<|im_start|>assistant\n[[four<|im_end|>]]\n"
     )
+
+
+def test_the_page_shows_every_token_with_its_label(plain_tokenizer: Path) -> None:
+    """Read back by a parser of HTML: the texts in order, and which of them are in the colour of learned ones."""
+    from lxml import html
+
+    messages = [Message("user", "a <b> & \U0001f600"), Message("assistant", "two\nlines, 数")]
+    sample = ChatTemplate(plain_tokenizer).encode(Conversation(messages))
+    tokenizer = AutoTokenizer.from_pretrained(str(plain_tokenizer)).backend_tokenizer
+    page = html.fromstring(preview_page("what is <learned>", [sample, sample], tokenizer))
+    assert page.findtext(".//h1") == "what is <learned>"
+    (first, _) = page.find_class("tokens")
+    boxes = [box for box in first.iter() if box.tag in ("b", "i")]
+    assert [box.tag == "b" for box in boxes] == sample.loss_mask.tolist()
+    shown = [tokenizer.decode([token], skip_special_tokens=False) for token in sample.tokens.tolist()]
+    for place, (box, text) in enumerate(zip(boxes, shown, strict=True)):
+        assert box.get("title").startswith(f"{place}: token {sample.tokens[place]}, ")
+        assert "\ufffd" in text or box.text == text.replace("\n", "↵")
+    assert not page.xpath("//script | //link | //img")
 
 
 def test_plain_text_is_learned_whole(plain_tokenizer: Path) -> None:
