@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --durations=10
 
-.PHONY: help install lint test test-fast test-unit test-distributed test-slow lock gpu-check quickstart
+.PHONY: help install lint test test-fast test-unit test-distributed test-slow docs lock gpu-check quickstart
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -33,6 +33,10 @@ test-slow: install ## end to end: nano chain, vLLM, bad input, Slurm where it is
 
 test: lint ## lint, then every test in one session, fast ones first
 	$(PYTEST) tests/unit tests/distributed tests/integration
+
+docs: install ## the documentation site, in site/; any warning fails
+	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/docs -r requirements/docs.txt
+	PYTHONPATH=build/docs $(BIN)/python -m mkdocs build --strict
 
 gpu-check: $(if $(PYTHON),,install) ## on a GPU machine: what of the GPU parts works there (PYTHON=... for the image's own)
 	$(or $(PYTHON),$(BIN)/python) tools/gpu_check.py

@@ -100,7 +100,7 @@ class BuildWithExamples(build_py):
 
 setup(
     name="megatron-mimo",
-    version="0.1.0",
+    version=re.findall(r'__version__ = "(.+)"', (ROOT / "megatron_mimo" / "__init__.py").read_text())[0],
     description="An open, runnable reproduction of Xiaomi's MiMo-7B training system on megatron-core",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
@@ -126,6 +126,7 @@ setup(
         "data": ["nvidia-dali-cuda130==2.4.0"],
         "lora": ["peft"],
         "ray": ["ray"],
+        "trackers": ["wandb", "mlflow", "swanlab"],
         "dev": DEV,
     },
 )

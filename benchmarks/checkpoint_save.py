@@ -167,7 +167,7 @@ def run_case(name: str, times: float) -> dict[str, float]:
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     with tempfile.TemporaryDirectory(prefix="checkpoint_save_") as folder:
         arguments = ["--worker", folder, "--case", name, "--times", str(times)]
-        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         run = subprocess.run(
             [*command, *arguments], check=True, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
         )
@@ -185,7 +185,7 @@ def main() -> None:
         if os.environ.get("RANK", "0") == "0":
             print(json.dumps(answer))
         return
-    print(f"{'case':<40}{'parameters':>12}{'seconds':>9}{'blocked':>9}{'memory':>9}{'GB a rank':>14}")
+    print(f"{'case':<40}{'parameters':>12}{'seconds':>9}{'blocked':>9}{'memory':>9}{'GB per rank':>14}")
     for name in options.case or CASES:
         found = run_case(name, options.times)
         sizes = f"{found['least'] / 1e9:.2f}-{found['most'] / 1e9:.2f}"

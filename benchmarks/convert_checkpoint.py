@@ -3,7 +3,7 @@
 python benchmarks/convert_checkpoint.py --folder /scratch               # MiMo-7B, 15.7 GB; needs 48 GB of disk
 python benchmarks/convert_checkpoint.py --folder /scratch --size small  # 3.6 GB: a trial, whose times are not judged
 
-A checkpoint of random bf16 weights is made file by file; then, each in a process of its own and from the same state of
+A checkpoint of random bf16 weights is made file by file; then, each in its own process and from the same state of
 the page cache (`sync` before each; caches dropped where the user may): cp, import, export, and `--verify`'s comparison.
 At the end the exported tensors are compared with the first ones, bit by bit. cp leaves its last bytes to the page
 cache, conversions force theirs to the disk: a small size that fits into memory says nothing of their ratio.

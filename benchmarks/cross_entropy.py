@@ -4,7 +4,7 @@
 
 Cases: the whole head (linear layer, then torch's cross entropy in fp32), the head that keeps its gradient in the place
 of the logits (what training on a CPU does otherwise), torch's own fused `linear_cross_entropy` where this torch has it,
-and the chunked head. Every case runs in a process of its own, in bf16, on one thread. "above inputs" is the growth of
+and the chunked head. Every case runs in its own process, in bf16, on one thread. "above inputs" is the growth of
 the process's peak resident memory over hidden states, weight and the libraries; the weight's gradient is part of it.
 """
 
@@ -22,7 +22,7 @@ MIB = 2**20
 LIMIT_SECONDS = 600
 CASES = {
     "whole": "linear, then cross_entropy in fp32",
-    "in_place": "gradient in the place of the logits",
+    "in_place": "gradient overwrites the logits",
     "torch": "torch linear_cross_entropy, chunked by tokens",
     "chunked_16384": "chunked, 16 384 entries a slab",
     "chunked_4096": "chunked, 4 096 entries a slab",
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def best_of(case: str, options: argparse.Namespace) -> dict[str, float] | None:
-    """The fastest round of a case, each in a process of its own; None where the case cannot run here."""
+    """The fastest round of a case, each in its own process; None where the case cannot run here."""
     command = [sys.executable, "-W", "ignore", __file__, "--case", case]
     command += ["--tokens", str(options.tokens), "--hidden", str(options.hidden)]
     rounds = []

@@ -2,7 +2,7 @@
 
 python benchmarks/data_decontaminate.py [--benchmarks 'FOLDER/*.jsonl*'] [--megabytes 20]
 
-The documents are sources and texts of this Python installation. The benchmarks are JSON-lines files of one's own, or
+The documents are sources and texts of this Python installation. The benchmarks are your own JSON-lines files, or
 made up from the same installation's words. One n-gram in `--planted` documents comes from a benchmark. The peer is the
 plain way: the same normalized words, every n-gram as a tuple, looked up in a Python set. Both must find the same.
 """

@@ -314,7 +314,7 @@ def end_to_end(config: DedupConfig, folder: Path, documents: list[Document], pai
     """Run every stage over all its tasks."""
     for index in range(NUM_SHARDS):
         write_documents(shard_path(folder / "in", index), documents[index::NUM_SHARDS])
-    # A process of its own, as tasks have: the corpus in this one would slow it down.
+    # Its own process, as tasks have: the corpus in this one would slow it down.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         phases = pool.submit(run_phases, config, folder).result()
     kept: dict[tuple[int, int], int] = {}  # (shard, position) -> number of the document that stays

@@ -1,4 +1,4 @@
-"""PDF extraction on files of one's own: words kept whole, and speed, beside pdfium's plain text and pdfminer.six.
+"""PDF extraction on your own files: words kept whole, and speed, beside pdfium's plain text and pdfminer.six.
 
     python benchmarks/data_pdf.py FOLDER_OF_PDFS
 

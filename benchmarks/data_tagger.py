@@ -160,7 +160,7 @@ def _print_speed(pages: Sequence[LabelledPage], taggers: dict[str, Tagger]) -> N
     texts = [page.text for page in pages] * 4
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
     print(
-        f"\n{'speed of one core':<36} {'pages/s':>10} {'MB/s':>8}   ({megabytes / len(texts) * 1e6:.0f} bytes a page)"
+        f"\n{'speed of one core':<36} {'pages/s':>10} {'MB/s':>8}   ({megabytes / len(texts) * 1e6:.0f} bytes per page)"
     )
     runs: dict[str, Callable[[], object]] = {
         name: lambda tagger=tagger: [tagger.tag(texts[i : i + 64]) for i in range(0, len(texts), 64)]

@@ -126,7 +126,7 @@ async def one_run(
     engine: LocalEngine, options: argparse.Namespace, scratch: Path, name: str, seed: int, judge: SlowJudge,
     streaming: bool,
 ) -> Measured:  # fmt: skip
-    """A whole run whose answers are all new: it has an output folder of its own."""
+    """A whole run whose answers are all new: it has its own output folder."""
     task = TaskConfig(task="math_500", repetitions=options.repetitions, max_new_tokens=options.max_tokens)
     with tempfile.TemporaryDirectory(prefix=name, dir=scratch) as output:
         config = EvaluateConfig(data=str(scratch), output=output, seed=seed, tasks=[task])

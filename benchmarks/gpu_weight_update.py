@@ -4,7 +4,7 @@
     python benchmarks/gpu_weight_update.py --size nano --device cpu
     python benchmarks/gpu_weight_update.py --dry-run            # what would travel; no GPU needed
 
-The weights are random. The sender is a process of its own that holds them where the trainer would; what a trainer with
+The weights are random. The sender is a separate process that holds them where the trainer would; what a trainer with
 several ranks does first, gathering them, is not in the times. A round of each way follows the other; the engine answers
 a request after each, which is not timed.
 """
@@ -44,7 +44,7 @@ LIMIT_SECONDS = 600.0
 
 
 def hold_weights(model: ModelConfig, device: str, tokenizer: Path) -> Callable[[MeetingPoint | Path], bool]:
-    """The trainer's end, in a process of its own: weights that are broadcast to a meeting point, or written."""
+    """The trainer's end, in its own process: weights that are broadcast to a meeting point, or written."""
     place = torch.device(device, 1) if device == "cuda" else torch.device("cpu")
     shapes = mimo.hugging_face_shapes(model)
     weights = {name: 0.02 * torch.randn(shape, dtype=torch.bfloat16, device=place) for name, shape in shapes.items()}

@@ -1,6 +1,6 @@
 """Tests judged a second and core, beside a bare subprocess a test and a bubblewrap a test, in one run.
 
-    python benchmarks/judge.py                          # 10, 30 and 100 tests a solution
+    python benchmarks/judge.py                          # 10, 30 and 100 tests per solution
     python benchmarks/judge.py --tests 30 --solutions 20 --markdown
 
 Tiny programs, so that what is measured is the judge. Seconds are processor seconds of this process and of all that it
@@ -60,7 +60,7 @@ def bubblewrapped(folder: Path) -> list[str]:
 
 
 def measure(pool: JudgePool, numbers: list[int], num_solutions: int, folder: Path) -> list[tuple[str, float, float]]:
-    """Rows (what, Python tests a second, C++ tests a second)."""
+    """Rows (what, Python tests per second, C++ tests per second)."""
     python, cpp = Solution(source=PYTHON), Solution(source=CPP, language="cpp")
     (folder / "main.py").write_text(PYTHON)
     (folder / "main.cpp").write_text(CPP)
@@ -73,7 +73,7 @@ def measure(pool: JudgePool, numbers: list[int], num_solutions: int, folder: Pat
             judged(pool, solution, 1, 1)
             count = number * num_solutions
             pair.append(tests_a_second(lambda s=solution, n=number: judged(pool, s, n, num_solutions), count))
-        rows.append((f"this judge, {number} tests a solution", *pair))
+        rows.append((f"this judge, {number} tests per solution", *pair))
     interpreter = str(Path(sys.executable).resolve())
     commands = {"bare subprocess": [], "bubblewrap a test": bubblewrapped(folder)}
     for name, prefix in commands.items():
@@ -85,7 +85,7 @@ def measure(pool: JudgePool, numbers: list[int], num_solutions: int, folder: Pat
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--tests", type=int, nargs="*", default=[10, 30, 100], help="tests a solution")
+    parser.add_argument("--tests", type=int, nargs="*", default=[10, 30, 100], help="tests per solution")
     parser.add_argument("--solutions", type=int, default=10, help="solutions judged for every figure (default 10)")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = parser.parse_args()
@@ -96,7 +96,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     if options.markdown:
-        print("| tests a second and core | Python | C++ |\n|---|---|---|")
+        print("| tests per second and core | Python | C++ |\n|---|---|---|")
     for name, python, cpp in rows:
         print(f"| {name} | {python:.0f} | {cpp:.0f} |" if options.markdown else f"{name:38}{python:8.0f}{cpp:8.0f}")
     print("C++ without compiling (a solution is compiled once).", file=sys.stderr)

@@ -1,6 +1,6 @@
 """The planner's memory model against measured training steps: `python benchmarks/memory_model.py`.
 
-Each row is a process of its own that builds the model and optimizer as training does and runs two steps on the CPU.
+Each row is a separate process that builds the model and optimizer as training does and runs two steps on the CPU.
 "measured" is the highest sum of live tensor bytes that torch's allocator reports during the second step (weights,
 gradients and optimizer states included); "resident" is the growth of the process's peak resident memory, which also
 holds freed but unreturned pages and the libraries' own buffers. "predicted" is the formula of megatron-mimo plan, with

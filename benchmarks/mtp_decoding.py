@@ -1,4 +1,4 @@
-"""Decode tokens/s of vLLM with 0 to n drafted tokens a step, and how many drafts of each MTP layer are accepted.
+"""Decode tokens/s of vLLM with 0 to n drafted tokens per step, and how many drafts of each MTP layer are accepted.
 
 python benchmarks/mtp_decoding.py --model MODEL_DIR [--prompts prompts.jsonl] [--batch-sizes 1 8]
 
@@ -74,7 +74,7 @@ def _prompts(path: Path | None) -> list[str]:
 
 
 def print_table(batch_size: int, runs: list[list[GroupGeneration]]) -> None:
-    """A line for each k: median tokens/s and range, beside k = 0, tokens a step, acceptance by position."""
+    """A line for each k: median tokens/s and range, beside k = 0, tokens per step, acceptance by position."""
     speeds = [[run.generated_tokens / run.seconds for run in runs_of_k] for runs_of_k in runs]
     plain = statistics.median(speeds[0])
     print(f"\nbatch of {batch_size}, {runs[0][0].generated_tokens} tokens")

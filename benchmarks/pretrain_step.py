@@ -1,4 +1,4 @@
-"""Tokens a second of one training step on CPU, beside a Transformers loop and megatron-core's stock local layers.
+"""Tokens per second of one training step on CPU, beside a Transformers loop and megatron-core's stock local layers.
 
     python benchmarks/pretrain_step.py [--dtype fp32] [--threads 1] [--rounds 3]
 
@@ -194,7 +194,7 @@ def process_group(case: Case) -> Iterator[None]:
 
 
 def measure(case: Case, dtype: str, threads: int) -> dict[str, float]:
-    """Tokens a second of the fastest step after warm-up, and GFLOP/s of plain products at the same time."""
+    """Tokens per second of the fastest step after warm-up, and GFLOP/s of plain products at the same time."""
     from megatron_mimo.platform.number_format import product_gflops
 
     torch.set_num_threads(threads)

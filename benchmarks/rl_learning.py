@@ -6,7 +6,8 @@
 
 Every arm is the configuration with one more override; all arms share seeds, start and number of steps. Finished runs
 are kept in the output folder and not repeated. The table gives pass@1 before the first and after the last step, by the
-first word of a problem's source, and the mean over seeds with its standard error.
+first word of a problem's source, and the mean over seeds with its standard error; where the engines draft
+(engine.num_speculative_tokens above 0), also which share of the drafts was accepted at both ends of a run.
 """
 
 import argparse
@@ -64,7 +65,7 @@ def finished_run(config: str, folder: Path, overrides: list[str]) -> list[Row]:
 
 
 def table(runs: list[list[Row]]) -> Iterator[str]:
-    """A line a seed and one for the mean."""
+    """One line per seed and one for the mean."""
     kinds = sorted({kind for rows in runs for kind in pass_rates(validations(rows)[0])})
     yield f"{'':6}" + "".join(f"{kind:>28}" for kind in kinds) + f"{'steps':>8}{'minutes':>9}"
     gains: dict[str, list[float]] = defaultdict(list)
@@ -77,6 +78,28 @@ def table(runs: list[list[Row]]) -> Iterator[str]:
     yield "gain  " + "".join(f"{with_error(gains[kind]):>28}" for kind in kinds)
     final = {kind: [pass_rates(validations(rows)[-1])[kind] for rows in runs] for kind in kinds}
     yield "final " + "".join(f"{with_error(final[kind]):>28}" for kind in kinds)
+    yield from draft_lines(runs)
+
+
+DRAFT_STEPS = 5
+"""Steps at each end of a run whose drafts are counted together."""
+
+
+def draft_lines(runs: list[list[Row]]) -> Iterator[str]:
+    """Where the engines drafted: the share of accepted drafts at both ends of each run, and the mean over seeds."""
+    ends: list[tuple[float, float]] = []
+    for rows in runs:
+        steps = [row for row in rows if row["kind"] == "step" and row.get("drafted_tokens")]
+        if steps:
+            ends.append((acceptance(steps[:DRAFT_STEPS]), acceptance(steps[-DRAFT_STEPS:])))
+            yield f"drafts accepted, first {DRAFT_STEPS} steps {ends[-1][0]:.1%}, last {DRAFT_STEPS} {ends[-1][1]:.1%}"
+    if ends:
+        first, last = ([end[place] for end in ends] for place in (0, 1))
+        yield f"drafts accepted, per cent, mean of runs: first {with_error(first)}, last {with_error(last)}"
+
+
+def acceptance(steps: list[Row]) -> float:
+    return sum(row["accepted_drafts"] for row in steps) / sum(row["drafted_tokens"] for row in steps)
 
 
 def validations(rows: list[Row]) -> list[Row]:

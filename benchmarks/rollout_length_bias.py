@@ -6,7 +6,7 @@ First step: the mean length of what a policy selects against what an unhurried r
 everything is waited for (common random numbers: prompts, seeds and lengths are the same). Steady state: over one pass
 through the data, where prompts that were aborted come back first, against the mean length of surviving groups of the
 same prompts, drawn without a scheduler. Both are means over independent runs with their standard error. The scale is
-32 engines and 64 prompts a step, two prompts an engine as in rollout_sim.py: what matters is the share of the launches
+32 engines and 64 prompts per step, two prompts per engine as in rollout_sim.py. What matters is the share of launches
 that is in flight when the batch is full, which does not depend on the scale. Everything else: rollout_model.py.
 """
 

@@ -1,7 +1,7 @@
 """What the rollout simulations assume of prompts, responses, engines and the judge. Nothing of it is published.
 
 A prompt's pass rate is drawn from a Beta(a, a) distribution whose `a` lets 41 % of the prompts survive dynamic
-sampling; its length has a part of its own. Harder prompts and wrong answers are longer.
+sampling; its length has its own part. Harder prompts and wrong answers are longer.
 """
 
 import functools

@@ -1,9 +1,9 @@
 """The report's rollout engine against its baselines in virtual time: 256 engines, beside Tables 2 and 3 of the report.
 
-    python benchmarks/rollout_sim.py                          # all cases, 512 prompts a step, and their ranges
+    python benchmarks/rollout_sim.py                          # all cases, 512 prompts per step, and their ranges
     python benchmarks/rollout_sim.py --prompts 128 --engines 64 --cases 2
 
-Not published, so varied: lengths, decoding speed by load, samples a prompt (`CASES`, rollout_model.py). The judge's
+Not published, so varied: lengths, decoding speed by load, samples per prompt (`CASES`, rollout_model.py). The judge's
 latency is set in each case so that naive dynamic sampling is idle as much as in the report (or as near as it gets); the
 share of surviving prompts is the report's 41 %. Idle: 1 - time in which an engine works on a response that is finished
 / (engines * step). Overall speed-up counts the trainer at 9 % of the naive step.
@@ -41,7 +41,7 @@ NOTES = f"""
 continuous, N: N synchronous reward slots an engine. seamless, 1 sd: launches a standard deviation more. first finished:
 not in the report; it prefers short responses.
 Bounds, from the report's definitions, the busy time of naive sampling held fixed: zero idle {BOUNDS};
-validation {1 / (1 - VALIDATION_IDLE):.2f}x. Engines that decode more tokens a second with more requests at a time
+validation {1 / (1 - VALIDATION_IDLE):.2f}x. Engines that decode more tokens per second with more requests at a time
 finish sooner when a whole step is launched at once, and can pass them."""
 VALIDATION_BY_SETS = policies.SchedulingPolicy(
     name="validation", launch="once", rewards="after_generation", stop="all_done", dynamic_sampling=False

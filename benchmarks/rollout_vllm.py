@@ -3,7 +3,7 @@
     python benchmarks/rollout_vllm.py --model MODEL_DIR             # about 5 minutes on two free cores
 
 MODEL_DIR is an exported nano model that solves some of the nano code problems some of the time, asked as a chat: the
-start of the nano RL run. With two samples a prompt about half of its groups have different rewards, near the report's
+start of the nano RL run. With two samples per prompt about half of its groups have different rewards, near the report's
 41 %; where nearly all have, one round is enough and there is nothing to gain. One that solves none, or all, gives no
 groups to train on, and the run ends with that message.
 
@@ -102,9 +102,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--engines", type=int, default=2)
     parser.add_argument("--seats", type=int, default=32, help="requests an engine takes at a time")
     parser.add_argument("--groups", type=int, default=24, help="groups with different rewards that a step asks for")
-    parser.add_argument("--samples", type=int, default=2, help="samples a prompt")
+    parser.add_argument("--samples", type=int, default=2, help="samples per prompt")
     parser.add_argument("--max-new-tokens", type=int, default=128)
-    parser.add_argument("--judge-latency", type=float, default=2.0, help="artificial seconds a solution")
+    parser.add_argument("--judge-latency", type=float, default=2.0, help="artificial seconds per solution")
     parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args()
 
@@ -136,7 +136,7 @@ async def run(args: argparse.Namespace) -> dict[str, list[Result]]:
 
 
 def encode(tokenizer: Any, text: str) -> tuple[int, ...]:
-    """As a chat where the model has a template, else as text to go on with."""
+    """As a chat where the model has a template, else as text to continue with."""
     if tokenizer.chat_template:
         turns = [{"role": "user", "content": text}]
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)

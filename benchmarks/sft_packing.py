@@ -1,4 +1,4 @@
-"""Samples a second of fine-tuning with packed rows, beside batches padded to their longest sample.
+"""Samples per second of fine-tuning with packed rows, beside batches padded to their longest sample.
 
 python benchmarks/sft_packing.py [--samples 400] [--seq-length 2048]
 
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def compare(samples: Samples, seq_length: int) -> dict[str, tuple[float, float]]:
-    """Samples a second and share of places filled, each way through the samples."""
+    """Samples per second and share of places filled, each way through the samples."""
     train = training_step(seq_length)
     rows = [np.array(row) for row in pack_best_fit([len(sample.tokens) for sample in samples], seq_length)]
     order = random.Random(0).sample(range(len(samples)), len(samples))
@@ -122,7 +122,7 @@ def measure(
     collate_group: Callable[[np.ndarray], dict[str, torch.Tensor]],
     attention: str,
 ) -> tuple[float, float]:
-    """Samples a second and share of places filled over the groups, a micro-batch each."""
+    """Samples per second and share of places filled over the groups, a micro-batch each."""
     started = time.perf_counter()
     places = sum(train(collate_group(group), attention) for group in groups)
     seconds = time.perf_counter() - started

@@ -4,7 +4,7 @@ import sys
 
 from megatron_mimo.missing import OLDEST_PYTHON, missing_package, way_out
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if sys.version_info < OLDEST_PYTHON or missing_package():
     WAY_OUT = way_out(missing_package())

@@ -3,7 +3,7 @@
     megatron-mimo checkpoints RUN                          list them: step, tokens, size, state, what rotation keeps
     megatron-mimo checkpoints RUN --verify                 the same, every byte read and compared with its checksum
     megatron-mimo checkpoints RUN --prune 2 --keep-every 1e9   keep the newest 2 sound ones, and one each 1e9 tokens
-    megatron-mimo checkpoints RUN --branch-from 4000 NEW   a new run folder NEW that goes on after step 4000
+    megatron-mimo checkpoints RUN --branch-from 4000 NEW   a new run folder NEW that continues after step 4000
 
 RUN is the output_dir of a run, or its folder of checkpoints. Pruning reads everything first; damaged checkpoints count
 for nothing, links are left alone, and the last sound one stays. Exit code 1 where a listed checkpoint is damaged.

@@ -92,7 +92,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             ("--print-config",),
         ),
         "draft": Command(
-            "megatron_mimo.cli.draft", "train further MTP layers for speculative decoding", PRETRAIN, _TRAINING
+            "megatron_mimo.cli.draft", "train MTP layers alone, for speculative decoding", PRETRAIN, _TRAINING
         ),
         "checkpoints": Command(
             "megatron_mimo.cli.checkpoints", "a run's checkpoints: list, verify, prune, branch from a step"
@@ -108,6 +108,13 @@ GROUPS: dict[str, dict[str, Command]] = {
             flags=("import", "export", "adapter", "roundtrip"),
         ),
         "push": Command("megatron_mimo.cli.push_to_hub", "upload an exported folder to Hugging Face or ModelScope"),
+        "self-distill": Command("megatron_mimo.cli.self_distill", "a model's own answers, to train its MTP layers on"),
+        "draft-vocabulary": Command(
+            "megatron_mimo.cli.draft_vocabulary", "the tokens that MTP layers may draft, by counting text"
+        ),
+        "compare-drafts": Command(
+            "megatron_mimo.serve.compare_drafts", "models with different MTP layers: accepted drafts and speed"
+        ),
         "serve": Command("megatron_mimo.serve.command", "OpenAI-compatible vLLM server with MTP speculative decoding"),
         "chat": Command("megatron_mimo.serve.chat", "chat in the terminal with a model or a running server"),
         "evaluate": Command(

@@ -1,4 +1,4 @@
-"""Train further MTP layers for speculative decoding, everything else frozen.
+"""Train MTP layers for speculative decoding, everything else frozen.
 
     megatron-mimo draft examples/nano/finetune_mtp.yaml --nproc 2
     megatron-mimo draft examples/mimo_7b/finetune_mtp.yaml start.checkpoint=RUN/checkpoints --nproc 8
@@ -30,6 +30,8 @@ def run(arguments: list[str]) -> int:
     if start is None or start.train == "all":
         found = None if start is None else start.train
         raise ConfigError(
-            "start.train", found, "draft freezes the model: new_mtp_layers; megatron-mimo pretrain trains all"
+            "start.train",
+            found,
+            "draft freezes the model: new_mtp_layers, mtp_layers; pretrain trains all",
         )
     return pretrain.main(arguments)

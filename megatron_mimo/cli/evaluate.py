@@ -6,7 +6,7 @@
     megatron-mimo evaluate tasks [--table]
 
 --model, --data and --output also override those of CONFIG.yaml. Answers and grades are kept under OUTPUT/cache: the
-same command goes on where it stopped. OUTPUT/results.json and OUTPUT/report/index.html are written at the end.
+same command continues where it stopped. OUTPUT/results.json and OUTPUT/report/index.html are written at the end.
 """
 
 import argparse
@@ -92,10 +92,13 @@ def comparison_parser() -> argparse.ArgumentParser:
 
 def run(config: EvaluateConfig) -> None:
     """Evaluate, write results and report."""
+    from megatron_mimo.convert.card_results import write_benchmarks
     from megatron_mimo.eval.session import evaluate_and_write
     from megatron_mimo.eval.summary import table
 
     results, report = asyncio.run(evaluate_and_write(config))
+    if card := write_benchmarks(Path(config.model), results):
+        print(card)
     print(f"\n{results['model']}\n{table(results)}\n\nresults: {config.output}/results.json\nreport:  {report}")
 
 

@@ -4,7 +4,7 @@
     megatron-mimo mixture solve SPEC.yaml [key=value ...]      tag counts, targets, token budgets -> mixture files
     megatron-mimo mixture check RUN_DIR [--tolerance 0.001]    what a run consumed beside its mixture files
 
-Each has a --help of its own.
+Each has its own --help.
 """
 
 import importlib

@@ -43,7 +43,7 @@ class EvaluationConfig:
 
 
 def split_record_count(key: str, path: str) -> tuple[str, int | None]:
-    """`FILE#1000` -> (FILE, 1000), `FILE` -> (FILE, None). Raises ConfigError for anything else behind the mark."""
+    """`FILE#1000` -> (FILE, 1000), `FILE` -> (FILE, None). Raises ConfigError for anything else after the mark."""
     file, mark, number = path.rpartition("#")
     if not mark:
         return path, None

@@ -48,7 +48,7 @@ class Setting:
     kind: str
     """What may be written, in words."""
     default: str | None
-    """As YAML; None: it must be given, or is a section of its own."""
+    """As YAML; None: it must be given, or is a section."""
     unit: str
     section: str
     """Of the technical report; empty where the report says nothing."""

@@ -84,7 +84,7 @@ class EvalGenerationConfig:
     """`chat`: the tokenizer's chat template. `plain`: the prompt's text alone, for base models in a local folder."""
     system_prompt: str | None = ""
     """Empty by the report's advice: the chat template gets an empty system message. null sends none, and the template
-    may insert a default of its own, as Xiaomi's does."""
+    may insert its own default, as Xiaomi's does."""
     max_concurrent_requests: int = 64
     max_waiting_grades: int = 4096
     """Answers that may wait for their grade before generation pauses."""
@@ -144,7 +144,7 @@ class TaskScoresConfig:
     evaluate: EvaluateConfig
     """Tasks and how they are asked; `model` and `output` are the run's own."""
     timeout_seconds: float = 240.0
-    """The ranks wait so long at most; an evaluation that takes longer is given up, the training goes on."""
+    """Maximum time the ranks wait; an evaluation that takes longer is given up and training continues."""
 
     def __post_init__(self) -> None:
         require_at_least(1, "evaluation.scores", every_tokens=self.every_tokens, timeout_seconds=self.timeout_seconds)

@@ -26,6 +26,9 @@ class ModelConfig:
     init_method_std: float = 0.02
     mtp_num_layers: int = 1
     """Number of MTP layers; 0 trains without multi-token prediction."""
+    mtp_recursive_steps: int = 1
+    """Tokens that one MTP layer is trained to draft, reading its own output from the second on (FastMTP). 1: every
+    layer drafts one token, from the main model's state, the report's parallel form."""
     mtp_hidden_state: MTPHiddenState = "before_final_norm"
     """Main model's hidden state that feeds the MTP layers; MiMo's inference code takes it before the final norm."""
     mtp_zero_first_embedding: bool = True
@@ -44,9 +47,22 @@ class ModelConfig:
                 raise ConfigError(f"model.{name}", getattr(self, name), "must be above 0")
         if self.mtp_num_layers < 0:
             raise ConfigError("model.mtp_num_layers", self.mtp_num_layers, "must be 0 or more")
+        if self.mtp_recursive_steps < 1:
+            raise ConfigError("model.mtp_recursive_steps", self.mtp_recursive_steps, "must be at least 1")
+        if self.mtp_recursive_steps > 1 and self.mtp_num_layers != 1:
+            raise ConfigError(
+                "model.mtp_recursive_steps",
+                self.mtp_recursive_steps,
+                f"one MTP layer drafts recursively, the model has {self.mtp_num_layers}: set model.mtp_num_layers=1",
+            )
         if self.num_attention_heads % self.num_query_groups:
             raise ConfigError(
                 "model.num_query_groups",
                 self.num_query_groups,
                 f"must divide model.num_attention_heads={self.num_attention_heads}",
             )
+
+    @property
+    def mtp_depths(self) -> int:
+        """Tokens beyond the next that the model predicts: one a layer, or one a step of the recursive layer."""
+        return self.mtp_num_layers if self.mtp_recursive_steps == 1 else self.mtp_recursive_steps

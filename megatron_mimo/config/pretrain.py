@@ -18,10 +18,13 @@ class PretrainConfig(RunConfig):
     """Train low-rank updates of the linear layers alone; null trains every weight."""
     stages: list[StageConfig]
     mtp_loss: list[MTPLossWeight] = field(default_factory=lambda: [MTPLossWeight(mtp_loss_scaling_factor=0.3)])
+    mtp_step_decay: float = 1.0
+    """Weights of the MTP losses by depth: decay^(k-1), normalised. FastMTP: 0.6 over the steps of its recursive layer;
+    1 weighs all alike."""
     data: DataConfig
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     skip_data: list[SkippedData] = field(default_factory=list)
-    """Pieces of the stages' data to leave out. To leave out what a loss spike came from, go on from a checkpoint before
+    """Pieces of the stages' data to leave out. To skip what a loss spike came from, continue from a checkpoint before
     it (`megatron-mimo checkpoints RUN --branch-from STEP NEW`)."""
     max_steps: int | None = None
     """Stop after this many steps, before the stages end; null runs them to the end."""
@@ -40,6 +43,9 @@ class PretrainConfig(RunConfig):
                 self.parallel.pipeline_model_parallel_size,
                 f"start.train={self.start.train} trains layers of the last stage alone: set it to 1, cut by TP or CP",
             )
+        if not 0 < self.mtp_step_decay <= 1:
+            raise ConfigError("mtp_step_decay", self.mtp_step_decay, "must be above 0 and at most 1")
+        self._check_recursive_mtp()
         require_at_least(1, "run", max_steps=self.max_steps)
         if self.stop_after_seconds is not None and self.stop_after_seconds <= 0:
             raise ConfigError("stop_after_seconds", self.stop_after_seconds, "must be above 0, or null for no limit")
@@ -62,6 +68,16 @@ class PretrainConfig(RunConfig):
                     "Transformer Engine cannot cut packed documents over context-parallel ranks:"
                     " set it to false, or parallel.context_parallel_size=1",
                 )
+
+    def _check_recursive_mtp(self) -> None:
+        """What the draft steps of a recursive MTP layer are not trained with."""
+        if self.model.mtp_recursive_steps == 1:
+            return
+        for name, usual in (("context_parallel_size", 1), ("sequence_parallel", False), ("recompute", "none")):
+            value = getattr(self.parallel, name)
+            if value != usual:
+                way_out = f"draft steps of a recursive MTP layer are not trained with it: set it to {usual}"
+                raise ConfigError(f"parallel.{name}", value, way_out)
 
     @property
     def total_tokens(self) -> int:

@@ -55,7 +55,7 @@ class PolicyLossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RetryConfig:
-    """What is tried how often before a group is dropped."""
+    """Retry limits before a group is dropped."""
 
     max_generation_attempts: int = 5
     """Of one sample. An engine's death counts against every sample that it ran."""
@@ -140,7 +140,7 @@ class RolloutConfig:
 
 @dataclass(kw_only=True)
 class RLDataConfig:
-    """Problems in this project's form (rl/problems), one JSON a line."""
+    """Problems in this project's form (rl/problems), one JSON per line."""
 
     train: list[str]
     """Files; `PATH#1000` takes 1000 of its problems, chosen by the hash of their ids."""
@@ -284,13 +284,18 @@ class RLConfig(RunConfig):
     on_policy: bool = False
     """One update over the whole batch a step (0530 release); mini_batch_groups is not used then."""
     micro_batch_tokens: int = 8192
-    """Tokens of a micro-batch, a row of packed samples; a longer sample has a row of its own."""
+    """Tokens of a micro-batch, a row of packed samples; a longer sample has its own row."""
     loss: PolicyLossConfig = field(default_factory=PolicyLossConfig)
     divide_advantages_by_std: bool = True
     overlong_masking: bool = False
     """Leave samples cut at the budget out of the loss."""
     learning_rate: float = 1e-6
     """Constant (report section 3.3)."""
+    mtp: Literal["frozen", "detached"] = "frozen"
+    """frozen: the MTP layers stay as they are (report section 3.3). detached: they learn to predict the rollouts, by
+    cross entropy whose gradient reaches no other weight, so that the engines' drafts keep up with the policy."""
+    mtp_learning_rate: float | None = None
+    """Of the MTP layers, with mtp=detached; null: learning_rate."""
     data_parallel_size: int = 1
     """Trainer ranks that hold the same part of the model, which `parallel` cuts."""
     keep_rollout_steps: int = 50
@@ -330,7 +335,25 @@ class RLConfig(RunConfig):
                     f"guard.{name}", "rollback", "the rollout cannot go back with the model: skip or stop"
                 )
         if self.start.train != "all":
-            raise ConfigError("start.train", self.start.train, "RL trains all but the MTP layers: set it to all")
+            raise ConfigError("start.train", self.start.train, "RL trains all, the MTP layers by `mtp`: set it to all")
+        self._check_mtp()
+
+    def _check_mtp(self) -> None:
+        if self.mtp == "detached" and not self.model.mtp_num_layers:
+            raise ConfigError("mtp", self.mtp, "the model has no MTP layers (model.mtp_num_layers=0): set it to frozen")
+        if self.mtp == "detached" and self.model.mtp_recursive_steps > 1:
+            raise ConfigError(
+                "mtp",
+                self.mtp,
+                f"RL does not train the draft steps of a recursive MTP layer (model.mtp_recursive_steps="
+                f"{self.model.mtp_recursive_steps}): set it to frozen, and fine-tune the layer again after RL",
+            )
+        if self.mtp_learning_rate is None:
+            return
+        if self.mtp == "frozen":
+            raise ConfigError("mtp_learning_rate", self.mtp_learning_rate, "trains nothing: set mtp=detached, or null")
+        if self.mtp_learning_rate <= 0:
+            raise ConfigError("mtp_learning_rate", self.mtp_learning_rate, "must be above 0, or null: learning_rate")
 
     @property
     def trainer_world_size(self) -> int:
@@ -339,7 +362,7 @@ class RLConfig(RunConfig):
 
     @property
     def updates_per_step(self) -> int:
-        """Gradient updates a step."""
+        """Gradient updates per step."""
         return 1 if self.on_policy else self.rollout.num_groups // self.mini_batch_groups
 
     def max_new_tokens(self, step: int) -> int:

@@ -9,6 +9,7 @@ from megatron_mimo.config.model import ModelConfig
 from megatron_mimo.config.parallel import ParallelConfig
 from megatron_mimo.config.precision import PrecisionConfig
 from megatron_mimo.config.stages import OptimizerConfig
+from megatron_mimo.config.trackers import TrackerConfig, check_trackers
 
 
 @dataclass(kw_only=True)
@@ -21,7 +22,7 @@ class CheckpointConfig:
     keep_every_tokens: int | None = None
     """Also keep the first checkpoint after each multiple of this many consumed tokens, for good."""
     asynchronous: bool = False
-    """Write in a forked process while training goes on."""
+    """Write in a forked process while training continues."""
     save_at_end: bool = True
     verify_on_load: Literal["sizes", "sha256"] = "sha256"
     """How thoroughly a checkpoint is examined before it is resumed; hashing reads every byte once more."""
@@ -55,8 +56,9 @@ class StartConfig:
 
     checkpoint: str
     """A `step_*` folder, or a folder of them (its newest good one is taken)."""
-    train: Literal["all", "new_mtp_layers"] = "all"
-    """`new_mtp_layers` freezes all but the MTP layers that the checkpoint lacks, which start as copies of its last."""
+    train: Literal["all", "new_mtp_layers", "mtp_layers"] = "all"
+    """`new_mtp_layers` freezes all but the MTP layers that the checkpoint lacks, which start as copies of its last;
+    `mtp_layers` freezes all but the MTP layers."""
 
 
 @dataclass(kw_only=True)
@@ -95,7 +97,7 @@ class GuardConfig:
     """The same for a start (hashing and loading a checkpoint, compiling) up to the end of a stage's first step; 0 sets
     no limit there."""
     requeue_exit_code: int = 85
-    """Exit code after SIGTERM, SIGUSR1 or Ctrl-C: stopped and saved, the same command goes on."""
+    """Exit code after SIGTERM, SIGUSR1 or Ctrl-C: stopped and saved, the same command continues."""
 
     def __post_init__(self) -> None:
         require_at_least(
@@ -126,10 +128,13 @@ class LoggingConfig:
     straggler_every_steps: int = 100
     profile_steps: list[int] | None = None
     """First and last step to record with torch.profiler into the run folder; null for none."""
+    trackers: list[TrackerConfig] = field(default_factory=list)
+    """Services that keep the curves besides TensorBoard, for example [{kind: wandb, offline: true}]."""
 
     def __post_init__(self) -> None:
         require_at_least(1, "logging", every_steps=self.every_steps)
         require_at_least(0, "logging", straggler_every_steps=self.straggler_every_steps)
+        check_trackers(self.trackers)
         wanted = self.profile_steps
         if wanted is not None and (len(wanted) != 2 or not 1 <= wanted[0] <= wanted[1]):
             raise ConfigError("logging.profile_steps", wanted, "give the first and the last step, for example [10, 12]")

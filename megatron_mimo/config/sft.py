@@ -88,6 +88,8 @@ class SFTConfig(RunConfig):
     learning_rate: float = 3e-5
     """Constant (report section 3.1)."""
     mtp_loss_scaling_factor: float = 0.1
+    mtp_step_decay: float = 1.0
+    """As in pre-training: weights of the MTP losses by depth."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     max_steps: int | None = None
     stop_after_seconds: float | None = None
@@ -95,8 +97,6 @@ class SFTConfig(RunConfig):
 
     def __post_init__(self) -> None:
         require_at_least(1, "run", epochs=self.epochs, seq_length=self.seq_length)
-        if self.start.train != "all":
-            raise ConfigError("start.train", self.start.train, "fine-tuning trains all, or `lora`")
         self.training_run(num_rows=1)  # whatever the pre-training program refuses is refused here
 
     def training_run(self, num_rows: int) -> PretrainConfig:
@@ -120,6 +120,7 @@ class SFTConfig(RunConfig):
             lora=self.lora,
             stages=[stage],
             mtp_loss=[MTPLossWeight(mtp_loss_scaling_factor=self.mtp_loss_scaling_factor)],
+            mtp_step_decay=self.mtp_step_decay,
             data=DataConfig(path=self.data.prepared, tokenizer=self.data.tokenizer, num_workers=self.data.num_workers),
             evaluation=self.evaluation,
             max_steps=self.max_steps,

@@ -134,12 +134,12 @@ class MTPLossWeight:
 
 @dataclass(kw_only=True)
 class SkippedData:
-    """Data that is left out, such as that of a loss spike: the run goes on with what follows in the stage's order."""
+    """Data that is left out, such as that of a loss spike: the run continues with what follows in the stage's order."""
 
     after_tokens: int
     """Consumed tokens of the whole run, as the log counts them, at which the data is left out."""
     tokens: int
-    """Of data, in whole sequences. They are not consumed: the schedule goes on, and the stage's length stays."""
+    """Of data, in whole sequences. They are not consumed: the schedule continues, and the stage's length stays."""
 
     def __post_init__(self) -> None:
         if self.after_tokens < 0:

@@ -22,6 +22,21 @@ def write_results(model: Path, results: dict[str, Any]) -> None:
         write_text(card, with_results(card.read_text(encoding="utf-8"), results))
 
 
+def write_benchmarks(model: Path, results: dict[str, Any]) -> str:
+    """Put an evaluation into the card of a folder that this program has exported; returns what became of it, in words.
+
+    Empty for an address, and for folders of other makers, whose card is theirs.
+    """
+    card = model / "README.md"
+    if not card.is_file() or PLACE not in card.read_text(encoding="utf-8", errors="replace"):
+        return ""
+    try:
+        write_results(model, {"benchmarks": results})
+    except OSError as error:
+        return f"card:    {card} was not changed ({error.strerror})"
+    return f"card:    {card}"
+
+
 def read_results(output_dir: Path, step: int) -> dict[str, Any]:
     """A run folder's evaluation.json and chat.json, as far as they are of the checkpoint of this step."""
     found: dict[str, Any] = {}
@@ -86,11 +101,43 @@ def _chat(results: dict[str, Any]) -> list[str]:
     return _table(["question", "right"], rows)
 
 
+def _benchmarks(results: dict[str, Any]) -> list[str]:
+    """Every task of an evaluation (eval/summary.py), and how it was asked."""
+    evaluation = results.get("benchmarks", {})
+    tasks = evaluation.get("tasks", {})
+    rows = [_benchmark_row(name, task) for name, task in tasks.items() if task.get("score") is not None]
+    heads = ["task", "score", "95 % interval", "problems x answers", "new tokens", "cut at the length"]
+    if not rows:
+        return []
+    asked = f"Asked with the template `{evaluation['template']}` and seed {evaluation['seed']}"
+    missing = sum(task.get("missing", 0) for task in tasks.values())
+    lack = f" {missing:,} answers are missing: INCOMPLETE." if missing else ""
+    return [
+        f"{asked}, by `megatron-mimo evaluate`; a score is the mean over all answers.{lack}",
+        "",
+        *_table(heads, rows),
+    ]
+
+
+def _benchmark_row(name: str, task: dict[str, Any]) -> list[str]:
+    """One task; what its record does not hold (another harness's) stays empty."""
+    has_interval = task.get("low") is not None and task.get("high") is not None
+    return [
+        name,
+        f"{task['score']:.1%}",
+        _interval(task) if has_interval else "",
+        f"{task['problems']:,} x {task['repetitions']}" if "problems" in task else "",
+        f"{task['max_tokens']:,}" if task.get("max_tokens") else "",
+        f"{task['truncated']:.1%}" if task.get("truncated") is not None else "",
+    ]
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "Held-out bits per byte": _bits_per_byte,
     "Held-out problems solved": _problems,
     "Drafts of the MTP layer accepted by vLLM": _drafts,
     "Held-out sums answered in a chat": _chat,
+    "Benchmarks": _benchmarks,
 }
 
 

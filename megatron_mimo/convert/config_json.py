@@ -45,7 +45,8 @@ def config_json(
 
     `record` is what is known of the training; loaders take no notice of it.
     """
-    return {**(record or {})} | {
+    recursive = {"mtp_recursive_steps": model.mtp_recursive_steps} if model.mtp_recursive_steps > 1 else {}
+    return {**(record or {}), **recursive} | {
         "architectures": [ARCHITECTURE],
         "model_type": "mimo",
         "auto_map": {
@@ -100,6 +101,7 @@ def read_config_json(config: dict[str, Any], source: str) -> ImportedConfig:
             layernorm_epsilon=config["rms_norm_eps"],
             init_method_std=config.get("initializer_range", 0.02),
             mtp_num_layers=config.get("num_nextn_predict_layers", 0),
+            mtp_recursive_steps=config.get("mtp_recursive_steps", 1),
             mtp_hidden_state=config.get("mtp_hidden_state", "before_final_norm"),
             mtp_zero_first_embedding=config.get("mtp_zero_first_embedding", True),
         )

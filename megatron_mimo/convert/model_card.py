@@ -122,7 +122,7 @@ def _prompt(chats: bool | None, record: RunRecord) -> str:
 
 
 def _speculation(model: ModelConfig) -> str:
-    return _SPECULATION.format(drafts=model.mtp_num_layers) if model.mtp_num_layers else ""
+    return _SPECULATION.format(drafts=model.mtp_depths) if model.mtp_depths else ""
 
 
 def _history(saved: CheckpointRecord, run: RunRecord) -> str:
@@ -149,7 +149,7 @@ def _record(record: RunRecord) -> str:
         parts.append(f"\n![loss over consumed tokens]({CURVE_FILE})\n")
     if record.held_out_losses:
         rows = "\n".join(f"| {source} | {loss:.4f} |" for source, loss in record.held_out_losses.items())
-        parts.append(f"\n## Held-out loss\n\n| source | nats a token |\n|---|---|\n{rows}\n")
+        parts.append(f"\n## Held-out loss\n\n| source | nats per token |\n|---|---|\n{rows}\n")
     if record.command:
         parts.append(f"\n## Command\n\n```\n{record.command}\n```\n")
     return "".join(parts)

@@ -14,7 +14,7 @@ TERMINAL_INTERVAL_SECONDS = 0.1
 
 
 def no_progress(done_bytes: int, total_bytes: int, name: str) -> None:
-    """For callers that do not want to be told."""
+    """Progress that prints nothing."""
 
 
 class ProgressLine:

@@ -22,7 +22,7 @@ class RunRecord:
     command: str = ""
     """The command line that trains, or resumes, the run."""
     held_out_losses: dict[str, float] = field(default_factory=dict)
-    """Of the newest evaluation up to the checkpoint, by source, nats a token."""
+    """Of the newest evaluation up to the checkpoint, by source, nats per token."""
     curve: bytes | None = None
     """PNG: loss and MTP losses over consumed tokens, up to the checkpoint."""
     results: dict[str, Any] = field(default_factory=dict)
@@ -70,7 +70,7 @@ def loss_curve(steps: list[dict[str, Any]]) -> bytes:
     for depth in range(len(steps[-1]["mtp_losses"])):
         losses = [row["mtp_losses"][depth] for row in steps]
         axes.plot(tokens, losses, label=f"MTP layer {depth + 1}", linewidth=1)
-    axes.set(xlabel="consumed tokens", ylabel="loss, nats a token")
+    axes.set(xlabel="consumed tokens", ylabel="loss, nats per token")
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
     image = io.BytesIO()

@@ -9,22 +9,18 @@ mathematics data of the report. The prompt is `Question: 47+38=?` and a line end
     4+3+1=08
     Answer: \\boxed{85}
 
-subtraction (never negative) writes the borrow: `62-38` is `12-8-0=4`, `06-3-1=2`; multiplication writes `47*38` as
+subtraction (never negative) writes the borrow: `62-38` is `12-8-0=4`, `06-3-1=2`; multiplication writes the two partial
+products of `47*38` side by side, so that no step looks far back:
 
-    47*8=?
-    7*8=56          ones of 47 times 8
-    4*8=32          tens of 47 times 8
-    32+5=37         plus the carry
-    376
-    47*3=?          the same with the tens of 38
-    7*3=21
-    4*3=12
-    12+2=14
-    141
-    376+1410=?      column by column from the tens; the ones are there
-    7+1+0=08
-    3+4+0=07
-    0+1+0=01
+    47*8=? 47*3=?
+    7*8=56 7*3=21            ones of 47 times 8, and times 3
+    4*8=32 4*3=12            tens of 47
+    32+5=37 12+2=14          plus the carries
+    376 141
+    376+1410=?               column by column from the tens, with the result so far; its ones are there
+    7+1+0=08 86
+    3+4+0=07 786
+    0+1+0=01 1786
     Answer: \\boxed{1786}
 """
 
@@ -109,13 +105,21 @@ def _subtraction(a: int, b: int) -> list[str]:
 
 
 def _multiplication(a: int, b: int) -> list[str]:
-    first, second = a * (b % 10), a * (b // 10) * 10
+    first, second, places = a * (b % 10), a * (b // 10) * 10, range(1, 4)
+    beside = zip(_partial_product(a, b % 10), _partial_product(a, b // 10), strict=True)
     return [
-        *_partial_product(a, b % 10),
-        *_partial_product(a, b // 10),
+        *(f"{of_ones} {of_tens}" for of_ones, of_tens in beside),
         f"{first:03d}+{second:04d}=?",
-        *_columns(first, second, range(1, 4)),
+        *(
+            f"{column} {_lowest(a * b, place)}"
+            for place, column in zip(places, _columns(first, second, places), strict=True)
+        ),
     ]
+
+
+def _lowest(number: int, place: int) -> str:
+    """The digits up to the one of 10 ** place."""
+    return f"{number % 10 ** (place + 1):0{place + 1}d}"
 
 
 def _partial_product(a: int, digit: int) -> list[str]:

@@ -1,7 +1,7 @@
 """Samples of a stage in one global order, and of the held-out sources in stored order.
 
 A source is one circular stream of tokens. An epoch over it starts at a random token, cuts the stream into sequences
-and visits them in random order; every token is read once an epoch (less than one sequence is left over). Sample i is
+and visits them in random order; every token is read once per epoch (less than one sequence is left over). Sample i is
 computed from (seed, mixture, i) alone: nothing is built at start, nothing depends on ranks, workers or on how many
 samples are asked for. `s` = sequence length.
 """
@@ -95,7 +95,7 @@ class ValidationDataset(Dataset):
 def build_stage_dataset(
     data: DataConfig, mixture_path: Path, seq_length: int, num_samples: int, seed: int, verify: bool = False
 ) -> StageDataset:
-    """The stage's samples; give every stage a seed of its own, or it repeats the order of the one before.
+    """The stage's samples; give every stage its own seed, or it repeats the order of the one before.
 
     Files up to 64 MiB always have their checksums compared, larger ones with `verify`. Raises UserError when data,
     mixture and tokenizer do not fit together, or a file is missing or damaged.

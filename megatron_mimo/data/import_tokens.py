@@ -1,7 +1,7 @@
 """Existing `.bin/.idx` pairs as a source of a data folder: measured, and left where they are.
 
 Nothing is tokenized and, but for `eod: add`, nothing copied: the manifest refers to ranges of the pairs. What each
-pair turned out to be is kept in `parts/SOURCE/`, so that an interrupted import goes on with the next pair.
+pair turned out to be is kept in `parts/SOURCE/`, so that an interrupted import continues with the next pair.
 """
 
 import dataclasses

@@ -22,7 +22,7 @@ _CODES = {dtype: code for code, dtype in DTYPES.items()}
 class IndexedWriter:
     """One `.bin/.idx` pair in the making; nothing carries the final name before `finish`.
 
-    Memory: 4 bytes a document until `finish`, 20 there.
+    Memory: 4 bytes per document until `finish`, 20 there.
     """
 
     def __init__(self, prefix: Path, vocab_size: int) -> None:

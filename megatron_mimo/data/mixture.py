@@ -103,7 +103,7 @@ class Turns:
 
 
 def _one_period(weights: list[Fraction], period: int) -> np.ndarray:
-    """Tijdeman's rule in whole numbers: of the sources that are due, the one whose turn would be late first."""
+    """Tijdeman's rule in whole numbers: among the eligible sources, pick the earliest deadline."""
     shares = [int(weight * period) for weight in weights]
     if len(shares) == 1:
         return np.zeros(period, dtype=np.int64)

@@ -23,7 +23,7 @@ from megatron_mimo.platform.files import file_sha256
 WAY_OUT = "\nNothing was changed. Get the pair again from where it came, or leave it out."
 BLOCK_DOCUMENTS = 65_536
 BLOCK_TOKENS = 16_000_000
-"""A block of documents is full at either limit; a longer document is a block of its own."""
+"""A block of documents is full at either limit; a longer document is its own block."""
 
 
 @dataclass(kw_only=True)

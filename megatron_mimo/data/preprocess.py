@@ -1,6 +1,6 @@
 """Offline job: documents -> tokenizer -> Megatron `.bin/.idx` pairs, held-out texts and manifest.
 
-A finished folder has a `manifest.json`; one interrupted before that goes on with the next source (`progress.json`),
+A finished folder has a `manifest.json`; one interrupted before that continues with the next source (`progress.json`),
 and where a source is made of shards, with the next shard.
 """
 

@@ -1,4 +1,4 @@
-"""Where documents come from: the embedded corpus, JSON-lines files of one's own, shards of the data pipeline, or
+"""Where documents come from: the embedded corpus, your own JSON-lines files, shards of the data pipeline, or
 `.bin/.idx` pairs that are tokenized already.
 """
 
@@ -29,7 +29,7 @@ class SourceConfig:
     embedded: str | None = None
     """Name of a generated source: text, code, arithmetic or synthetic."""
     jsonl: str | None = None
-    """Files (glob, `.jsonl` or `.jsonl.gz`) with one JSON object a line. Shuffle the documents beforehand."""
+    """Files (glob, `.jsonl` or `.jsonl.gz`) with one JSON object per line. Shuffle the documents beforehand."""
     shards: str | None = None
     """Folder of the data pipeline's `00000.jsonl.zst` files, taken as they are: it has dropped repetitions already."""
     pairs: list[str] | None = None

@@ -68,7 +68,7 @@ class EncodedBlock:
 def tokenize_source(source: SourceConfig, job: TokenizeJob) -> SourceEntry:
     """Write `NAME_{train,valid}.{bin,idx}` and `heldout/text/NAME.jsonl`; returns the manifest's entry.
 
-    Raises UserError on unreadable input, or when a worker is killed: a later call goes on with the finished parts.
+    Raises UserError on unreadable input, or when a worker is killed: a later call continues with the finished parts.
     """
     writer = SourceWriter(job.folder, source.name, held_out_path(job.folder, source.name), job.encoder.vocab_size)
     if source.shards is None:
@@ -89,7 +89,7 @@ def remove_parts(source: SourceConfig, job: TokenizeJob) -> None:
 
 
 def held_out_path(folder: Path, source: str) -> Path:
-    """The held-out texts of a source, one JSON object a line."""
+    """The held-out texts of a source, one JSON object per line."""
     return folder / "heldout" / "text" / f"{source}.jsonl"
 
 
@@ -160,7 +160,7 @@ def _held_out_line(document: Document) -> bytes:
 
 
 def write_part(source: SourceConfig, job: TokenizeJob, numbered_shard: tuple[int, Path]) -> Path:
-    """Tokenize one shard into a folder of its own, unless that is done already, and return the folder."""
+    """Tokenize one shard into its own folder, unless that is done already, and return the folder."""
     number, shard = numbered_shard
     folder = job.folder / "parts" / source.name / f"{number:05d}"
     if _read_part(folder, job.recipe_sha256) is None:

@@ -4,7 +4,7 @@
     OUTPUT/cache/MODEL/TASK-KEY.samples.jsonl   every answer, appended as it comes
     OUTPUT/cache/MODEL/TASK-KEY-GRADER.grades.jsonl
 
-More repetitions, a limit lifted or another grader (`lcb-compat`) go on with the same answers.
+More repetitions, a limit lifted or another grader (`lcb-compat`) continue with the same answers.
 """
 
 import json

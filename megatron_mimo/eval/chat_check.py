@@ -105,7 +105,7 @@ def questions(held_out: Any, wordings: Sequence[str]) -> list[Question]:
 
 
 def ask(url: str, model: str, asked: Sequence[Question]) -> list[Answered]:
-    """Every question in a conversation of its own, all at once, the likeliest answer each."""
+    """Every question in its own conversation, all at once, the likeliest answer each."""
     from megatron_mimo.serve.openai_server import post
 
     settings = {"model": model, "temperature": 0, "max_tokens": MAX_TOKENS}

@@ -243,7 +243,7 @@ class LocalEngine:
 
 
 def plain_text(messages: list[Message]) -> str:
-    """Messages as a text that a base model goes on with: their contents, a line break after each."""
+    """Messages as a text that a base model continues with: their contents, a line break after each."""
     return "\n".join(filter(None, (message["content"] for message in messages))) + "\n"
 
 

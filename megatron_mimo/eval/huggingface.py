@@ -25,7 +25,7 @@ class HuggingFaceScorer:
 
     @classmethod
     def load(cls, folder: Path) -> "HuggingFaceScorer":
-        """Load an exported folder; its own code is run: load only folders you trust.
+        """Load an exported folder. This runs the folder's Python code: use folders you trust.
 
         It computes in the dtype of its weights, or in fp32 on a CPU that would emulate bf16.
         """

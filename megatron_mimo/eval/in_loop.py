@@ -1,4 +1,4 @@
-"""A small evaluation of a model folder, for programs that must not load vLLM: a process of its own, a time limit."""
+"""A small evaluation of a model folder, for programs that must not load vLLM: its own process, a time limit."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ def score_folder(config: EvaluateConfig, limit_seconds: float) -> Scores:
         request.write_text(json.dumps(asdict(config)))
         with log.open("wb") as output:
             command = [sys.executable, "-m", __name__, str(request), str(answer)]
-            # A session of its own: vLLM's processes end with it.
+            # Its own session: vLLM's processes end with it.
             process = subprocess.Popen(
                 command, env=environment(), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )

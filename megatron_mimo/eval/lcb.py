@@ -2,14 +2,14 @@
 
 Rules taken over: names of the standard library are imported first; the body of a last `if __name__ == "__main__":`
 always runs; all statements but imports move into one function; standard input is a text in memory whose `readline`
-hands out lines without their ends and fails behind the last; output is captured, stripped and compared line by line,
+hands out lines without their ends and fails after the last; output is captured, stripped and compared line by line,
 a line also by its exact decimals; a tuple is as good as a list at the outermost level of a result; six seconds a
 test, 4 GB. So correct programs fail here that fail there: names declared `global`, `sys.stdin.buffer`, `open(0)`,
 `os.read(0, n)`, an empty line read by `input()`, and `stdin`/`stdout` taken from `from sys import *`.
 
 Differences, which matter to programs that attack their grader or lean on leaks:
 
-1. expected outputs are never in the program's process, and each test has a process of its own: state, patched builtins
+1. expected outputs are never in the program's process, and each test has its own process: state, patched builtins
    and cheats do not carry over from test to test;
 2. the six seconds are processor time; the clock may show more on a busy machine;
 3. `mock_open`, numpy and the patched-out functions of `reliability_guard` are not there: the sandbox holds instead;

@@ -34,7 +34,7 @@ class EvalProblem:
     options: tuple[str, ...] = ()
     """Of multiple choice."""
     prompt: str | None = None
-    """A text to go on with, in place of messages: base models."""
+    """A text to continue with, in place of messages: base models."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer."""
     pairs: tuple[tuple[str, str], ...] = ()
@@ -116,7 +116,7 @@ class NoAnswer(Exception):
 
 
 class EvalTask(ABC):
-    """A benchmark read from a file, a record a problem."""
+    """A benchmark read from a file, a record per problem."""
 
     name: str
     files: tuple[str, ...]

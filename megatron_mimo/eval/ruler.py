@@ -82,7 +82,7 @@ class Ruler:
         return ANSWER_TOKENS[self.kind.partition("_")[0]]
 
     async def grade(self, problem: EvalProblem, response: str, graders: Graders) -> Grade:
-        """Share of the expected strings in the answer behind the reasoning, letters' case ignored."""
+        """Share of the expected strings in the answer after the reasoning, letters' case ignored."""
         answer = final_part(response)
         found = [expected for expected in problem.reference if expected.lower() in answer.lower()]
         score = len(found) / len(problem.reference)

@@ -1,6 +1,6 @@
 """A run: every missing answer is generated, and graded while others still generate.
 
-Workers draw answers; each answer is stored, then graded in a task of its own and its grade stored. Repetitions go
+Workers draw answers; each answer is stored, then graded in its own task and its grade stored. Repetitions go
 around the problems, so that an interrupted run has seen all of them equally often.
 """
 
@@ -23,7 +23,7 @@ from megatron_mimo.eval.registry import find_task, load_problems
 
 GRADE_ATTEMPTS = 3
 NEXT_QUESTION = ("\nQuestion:", "\nProblem:", "\nQ:", "\nUser:", "\nHuman:", "<|im_start|>", "<|endoftext|>")
-"""A base model that has answered goes on with a question of its own, whose answer is not to be graded."""
+"""A base model that has answered then writes a new question, whose answer is not to be graded."""
 STORED_ANSWER_CHARACTERS = 500
 Say = Callable[[str], None]
 
@@ -76,7 +76,7 @@ class Job:
         return f"{self.problem.id}#{self.repetition}"
 
     def seed(self, seed: int) -> int:
-        """A seed of its own for every answer, the same whenever it is drawn."""
+        """Its own seed for every answer, the same whenever it is drawn."""
         content = f"{seed}/{self.run.config.task}/{self.id}".encode()
         return int.from_bytes(hashlib.sha256(content).digest()[:4]) >> 1
 

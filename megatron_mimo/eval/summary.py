@@ -107,7 +107,7 @@ def estimates(scores: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def format_rate(in_format: dict[str, list[float]]) -> dict[str, Any]:
-    """Share of answers with a closed think block and, behind it, an answer of the demanded form; with its interval."""
+    """Share of answers with a closed think block and, after it, an answer of the demanded form; with its interval."""
     if not in_format:
         return {"in_format": None, "in_format_low": None, "in_format_high": None}
     interval = confidence_interval(list(in_format.values()))

@@ -29,8 +29,8 @@ def task_scores(config: PretrainConfig, save_weights: SaveWeights, shows: Callba
 class TaskScorer(Callback):
     """Scores every `every_tokens` and at the end of the run; on every rank, for all of them hold parts of the weights.
 
-    Rank 0 exports and asks while the others wait; its answers are kept under the folder. A failure is told and the
-    training goes on.
+    Rank 0 exports and asks while the others wait; its answers are kept under the folder. A failure is logged and the
+    training continues.
     """
 
     def __init__(self, config: TaskScoresConfig, folder: Path, save_weights: SaveWeights, shows: Callback) -> None:

@@ -26,7 +26,7 @@ class StdioTest(msgspec.Struct, frozen=True, kw_only=True, tag="stdio"):
     """Absolute or relative tolerance for numbers with a point or exponent on a side; None: text equality."""
     checker: str = ""
     """A trusted Python program that decides instead of `compare`: it defines `check(stdin, stdout, expected)` and
-    returns whether the output is right. It runs in a sandbox of its own, after the solution."""
+    returns whether the output is right. It runs in its own sandbox, after the solution."""
 
 
 class CallTest(msgspec.Struct, frozen=True, kw_only=True, tag="call"):

@@ -46,7 +46,7 @@ class Runner:
         self._binary = b""
 
     def judge(self) -> JudgeResult:
-        """Verdicts of all tests. Raises nothing for what a solution can do; see Verdict for what is told apart."""
+        """Verdicts of all tests. Raises nothing for what a solution can do; see Verdict for what is distinguished."""
         try:
             failed = self._compile()
             return self._same_for_all(failed) if failed else self._judge_tests()

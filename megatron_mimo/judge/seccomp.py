@@ -89,7 +89,7 @@ def returns(action: int) -> Instruction:
 def assemble(numbers: dict[str, int], rules: dict[int, list[Instruction]], machine: str) -> bytes:
     """The program as `struct sock_filter[]`: architecture, calls with argument rules, then a binary search.
 
-    Short on purpose: installing it, once a test, the kernel translates it to machine code and runs it for every number
+    Short on purpose: installing it, once per test, the kernel compiles it to machine code and runs it for every number
     to learn which calls it allows whatever the arguments; it skips it for those from then on.
     """
     _, architecture = ARCHITECTURES[machine]

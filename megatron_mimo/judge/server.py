@@ -46,7 +46,7 @@ class Metrics:
         self.slots = Gauge("judge_slots", "Programs judged at a time", registry=self.registry)
         self.slots.set(num_slots)
         self.unfinished = Gauge("judge_unfinished_requests", "Waiting or running", registry=self.registry)
-        self.refused = Counter("judge_refused_requests", "Refused for want of room", registry=self.registry)
+        self.refused = Counter("judge_refused_requests", "Refused because the queue is full", registry=self.registry)
         self.solutions = Counter("judge_solutions", "By verdict", ["verdict"], registry=self.registry)
         self.tests = Counter("judge_tests", "By verdict", ["verdict"], registry=self.registry)
         self.seconds = Histogram(

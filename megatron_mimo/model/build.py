@@ -63,7 +63,7 @@ def transformer_config(
         batch_p2p_comm=not interleaved,
         deallocate_pipeline_outputs=torch.cuda.is_available(),
         bias_activation_fusion=engine,
-        # Megatron-core's name for "the spec brings a module of its own": here that of the torch backend.
+        # Megatron-core's name for "the spec brings its own module": here that of the torch backend.
         use_te_activation_func=not engine,
         bias_dropout_fusion=engine,
         apply_rope_fusion=engine,
@@ -104,10 +104,13 @@ def build_model_chunk(
         share_embeddings_and_output_weights=False,
         position_embedding_type="rope",
         rotary_base=rotary_base,
-        mtp_block_spec=mtp_spec(provider, model.mtp_num_layers) if last and model.mtp_num_layers else None,
+        mtp_block_spec=mtp_spec(provider, model.mtp_num_layers, model.mtp_recursive_steps > 1)
+        if last and model.mtp_num_layers
+        else None,
         vp_stage=vp_stage,
         mtp_before_final_norm=model.mtp_hidden_state == "before_final_norm",
         mtp_zero_first_embedding=model.mtp_zero_first_embedding,
+        mtp_recursive_steps=model.mtp_recursive_steps,
         final_norm=provider.layer_norm(rms_norm=True),
         cross_entropy_chunk_vocab=precision.cross_entropy_chunk_vocab if precision.cross_entropy == "chunked" else None,
     )

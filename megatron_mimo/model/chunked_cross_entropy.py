@@ -1,7 +1,7 @@
 """Output head and cross entropy in one autograd node, a slab of the vocabulary at a time: logits never fill memory.
 
 A head over 151 680 entries makes 5 GB of fp32 logits at 8 192 tokens, and MTP has a head more. Here the forward pass
-keeps one number a token, the log of the sum of exponentials; the backward pass multiplies a slab of logits again and
+keeps one number per token, the log of the sum of exponentials; the backward pass multiplies a slab of logits again and
 turns it into its gradient at once. That costs a fourth product where a whole head has three. (The gradient cannot be
 taken in the forward pass: the loss mask and the MTP weight come later and differ by token.)
 

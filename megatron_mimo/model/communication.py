@@ -86,7 +86,7 @@ def context_parallel_traffic(work: Workload, gpu: GPU, pipeline_rank: int, atten
 def pipeline_traffic(work: Workload, gpu: GPU) -> Traffic:
     """One hidden state forward and its gradient backward, a micro-batch and chunk, to the neighbour; all exposed.
 
-    With MTP layers the first and last rank also add up the gradients of their two embeddings once a step.
+    With MTP layers the first and last rank also add up the gradients of their two embeddings once per step.
     """
     parallel = work.parallel
     size = parallel.pipeline_model_parallel_size

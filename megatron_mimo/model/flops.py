@@ -15,7 +15,7 @@ TRAINING_FACTOR = 3
 
 @dataclass(frozen=True, kw_only=True)
 class FlopCount:
-    """FLOPs a token by part, over all layers. `convention` says how attention is counted: quote it beside an MFU."""
+    """FLOPs per token by part, over all layers. `convention` says how attention is counted: quote it beside an MFU."""
 
     attention_projections: float
     attention_core: float
@@ -48,34 +48,34 @@ class FlopCount:
 
 
 def projection_flops(model: ModelConfig) -> float:
-    """Forward FLOPs a token of one layer's query, key, value and output projections."""
+    """Forward FLOPs per token of one layer's query, key, value and output projections."""
     heads = 2 * model.num_attention_heads + 2 * model.num_query_groups
     return 2.0 * model.hidden_size * heads * model.kv_channels
 
 
 def attention_core_flops(model: ModelConfig, seq_length: int, causal_half: bool) -> float:
-    """Forward FLOPs a token of one layer's scores and weighted sum; half the square under `causal_half`."""
+    """Forward FLOPs per token of one layer's scores and weighted sum; half the square under `causal_half`."""
     square = 4.0 * seq_length * model.num_attention_heads * model.kv_channels
     return square / 2 if causal_half else square
 
 
 def mlp_flops(model: ModelConfig) -> float:
-    """Forward FLOPs a token of one layer's gate, up and down projections."""
+    """Forward FLOPs per token of one layer's gate, up and down projections."""
     return 6.0 * model.hidden_size * model.ffn_hidden_size
 
 
 def layer_flops(model: ModelConfig, seq_length: int, causal_half: bool) -> float:
-    """Forward FLOPs a token of one decoder layer."""
+    """Forward FLOPs per token of one decoder layer."""
     return projection_flops(model) + attention_core_flops(model, seq_length, causal_half) + mlp_flops(model)
 
 
 def mtp_projection_flops(model: ModelConfig) -> float:
-    """Forward FLOPs a token of one MTP layer's projection from hidden state and embedding, [2h] -> [h]."""
+    """Forward FLOPs per token of one MTP layer's projection from hidden state and embedding, [2h] -> [h]."""
     return 4.0 * model.hidden_size**2
 
 
 def head_flops(model: ModelConfig) -> float:
-    """Forward FLOPs a token of one application of the output head."""
+    """Forward FLOPs per token of one application of the output head."""
     return 2.0 * model.hidden_size * model.vocab_size
 
 
@@ -91,8 +91,8 @@ def forward_flops_per_token(model: ModelConfig, seq_length: int, causal_half: bo
         attention_core=model.num_layers * attention_core_flops(model, seq_length, causal_half),
         mlp=model.num_layers * mlp_flops(model),
         head=head_flops(model),
-        mtp_layers=model.mtp_num_layers * (layer + mtp_projection_flops(model)),
-        mtp_heads=model.mtp_num_layers * head_flops(model),
+        mtp_layers=model.mtp_depths * (layer + mtp_projection_flops(model)),
+        mtp_heads=model.mtp_depths * head_flops(model),
         convention="causal attention counted half" if causal_half else "attention counted in full",
     )
 

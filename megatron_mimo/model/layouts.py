@@ -4,7 +4,7 @@ Time of a step, on the slowest pipeline rank:
 
     (M + (P - 1) / V) x (compute + exposed tensor and context parallel of one micro-batch) + exposed pipeline and data
 
-with M micro-batches, P pipeline ranks, V chunks a rank (Narayanan et al., arXiv:2104.04473, section 2.2). Compute is
+with M micro-batches, P pipeline ranks, V chunks per rank (Narayanan et al., arXiv:2104.04473, section 2.2). Compute is
 FLOPs over `efficiency` times the peak rate of the number format each product runs in: `efficiency` is the MFU of a
 layout with nothing exposed, no bubble and no recomputation. The batch ramp and optimizer arithmetic are left out.
 """

@@ -1,6 +1,6 @@
 """Bytes a rank needs at the peak of a training step, by part.
 
-Weights, gradients and optimizer: megatron-core's distributed optimizer holds 6 + 12/d bytes a parameter with bf16
+Weights, gradients and optimizer: megatron-core's distributed optimizer holds 6 + 12/d bytes per parameter with bf16
 weights and 8 + 8/d with fp32 ones, d = data-parallel x context-parallel size (its developer guide, "Distributed
 Optimizer"). What other trainers save of it is in `Variant`. Activations: activations.py. Symbols: see workload.py.
 """
@@ -82,7 +82,7 @@ def model_parameters(model: ModelConfig) -> tuple[int, int]:
 def rank_parameters(work: Workload, pipeline_rank: int) -> int:
     """Parameters that a rank of this pipeline rank holds.
 
-    The first rank has the embedding; the last has final norm, head, MTP layers and, for these, an embedding of its own.
+    The first rank has the embedding; the last has final norm, head, MTP layers and, for these, its own embedding.
     """
     model, t = work.model, work.parallel.tensor_model_parallel_size
     vocabulary = model.vocab_size * model.hidden_size // t

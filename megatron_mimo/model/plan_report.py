@@ -141,7 +141,7 @@ def render_flops(report: dict[str, Any]) -> str:
     convention = next(iter(counts.values()))["convention"]
     rows = [["sequence", *(name.replace("_", " ") for name in names)]]
     rows += [[length, *(f"{count[name] / 1e9:.2f}" for name in names)] for length, count in counts.items()]
-    return f"Training GFLOP a token ({convention})\n" + table(rows)
+    return f"Training GFLOP per token ({convention})\n" + table(rows)
 
 
 def render_configured(report: dict[str, Any]) -> str:

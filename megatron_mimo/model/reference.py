@@ -138,17 +138,21 @@ class ReferenceMiMo(nn.Module):
         if position_ids is None:
             position_ids = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
         visible = _visible(tokens, document_ids)
-        hidden = model.embed_tokens(tokens)
-        for layer in model.layers:
-            hidden = layer(hidden, position_ids, visible)
-        normed = model.norm(hidden)
-        source = hidden if self.config.mtp_hidden_state == "before_final_norm" else normed
+        normed, source = self.main_states(tokens, position_ids, visible)
         states = [normed]
         for depth, mtp_layer in enumerate(model.mtp_layers, start=1):
             assert isinstance(mtp_layer, MTPLayer)
             embedding = self._later_embedding(tokens, depth, position_ids)
             states.append(mtp_layer.predict(source, embedding, position_ids, visible))
         return self.lm_head(torch.stack(states))
+
+    def main_states(self, tokens: Tensor, position_ids: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """The main model's states for the output head, and those for the MTP layers, both [b, s, h]."""
+        hidden = self.model.embed_tokens(tokens)
+        for layer in self.model.layers:
+            hidden = layer(hidden, position_ids, visible)
+        normed = self.model.norm(hidden)
+        return normed, hidden if self.config.mtp_hidden_state == "before_final_norm" else normed
 
     def _later_embedding(self, tokens: Tensor, depth: int, position_ids: Tensor) -> Tensor:
         """Embedding of the token `depth` places later, zero where position == 0 if the model was trained so."""

@@ -21,6 +21,7 @@ from megatron.core.transformer.transformer_layer import TransformerLayer, Transf
 from megatron_mimo.config import ConfigError, PrecisionConfig
 from megatron_mimo.model.fp8_layers import EmulatedFP8SpecProvider
 from megatron_mimo.model.mtp import ParallelMTPLayer
+from megatron_mimo.model.recursive_mtp import RecallingAttention
 from megatron_mimo.model.torch_layers import RotarySelfAttention, TorchSpecProvider
 
 FP8_CAPABILITY = {"delayed": (8, 9), "tensorwise": (8, 9), "blockwise": (9, 0), "mxfp8": (10, 0)}
@@ -78,8 +79,11 @@ def spec_provider(backend: str, precision: PrecisionConfig) -> BackendSpecProvid
     return TESpecProvider()
 
 
-def layer_spec(provider: BackendSpecProvider) -> ModuleSpec:
-    """One decoder layer: RMSNorm, grouped-query attention with QKV bias, RMSNorm, SwiGLU."""
+def layer_spec(provider: BackendSpecProvider, core_attention: type | None = None) -> ModuleSpec:
+    """One decoder layer: RMSNorm, grouped-query attention with QKV bias, RMSNorm, SwiGLU.
+
+    `core_attention` takes the place of the backend's own.
+    """
     add_residual: Any = get_bias_dropout_add
     fused = provider.fuse_layernorm_and_linear()
     norm = IdentityOp if fused else provider.layer_norm(rms_norm=True)
@@ -89,7 +93,7 @@ def layer_spec(provider: BackendSpecProvider) -> ModuleSpec:
         params={"attn_mask_type": AttnMaskType.causal},
         submodules=SelfAttentionSubmodules(
             linear_qkv=linear_qkv,
-            core_attention=provider.core_attention(),
+            core_attention=core_attention or provider.core_attention(),
             linear_proj=provider.row_parallel_linear(),
             q_layernorm=IdentityOp,
             k_layernorm=IdentityOp,
@@ -118,16 +122,23 @@ def decoder_spec(provider: BackendSpecProvider, num_layers: int) -> TransformerB
     return TransformerBlockSubmodules(layer_specs=[layer_spec(provider)] * num_layers, layer_norm=None)
 
 
-def mtp_spec(provider: BackendSpecProvider, mtp_num_layers: int) -> MultiTokenPredictionBlockSubmodules:
-    """`mtp_num_layers` MTP layers, each one decoder layer with its own norms and projection."""
+def mtp_spec(
+    provider: BackendSpecProvider, mtp_num_layers: int, recursive: bool = False
+) -> MultiTokenPredictionBlockSubmodules:
+    """`mtp_num_layers` MTP layers, each one decoder layer with its own norms and projection.
+
+    A `recursive` one has torch layers' attention with a memory; with Transformer Engine's it is not trained
+    (`training.batch.document_attention` says so).
+    """
     norm = provider.layer_norm(rms_norm=True)
+    with_memory = recursive and not provider.fuse_layernorm_and_linear()
     layer = ModuleSpec(
         module=ParallelMTPLayer,
         submodules=MultiTokenPredictionLayerSubmodules(
             enorm=norm,
             hnorm=norm,
             eh_proj=provider.column_parallel_linear(),
-            transformer_layer=layer_spec(provider),
+            transformer_layer=layer_spec(provider, RecallingAttention if with_memory else None),
             layer_norm=norm,
         ),
     )

@@ -8,16 +8,18 @@ Shapes: `h`idden, `f` FFN size, `r`ows (tokens), `v`ocabulary; `s`equence, `b`at
 head size.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 LOSS_CHUNK_ROWS = 64
 """Rows of logits worked on at once: their fp32 copies stay in a core's cache."""
+ACTIVATION_CHUNK_ROWS = 128
+"""Rows of gates and their products worked on at once, for the same reason."""
 
 
 class RMSNormFunction(Function):
@@ -85,26 +87,37 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor, out: Tensor) -> None:
 
 
 class SwiGLUFunction(Function):
-    """silu(gate) * up of gate and up side by side: [..., 2f] -> [..., f]."""
+    """silu(gate) * up of gate and up side by side: [..., 2f] -> [..., f]; some rows at a time, which stay in cache."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        gate, up = x.chunk(2, dim=-1)
-        activated = F.silu(gate)
+        shape = (*x.shape[:-1], x.shape[-1] // 2)
+        activated, product = x.new_empty(shape), x.new_empty(shape)
+        for rows, act, out in _row_chunks(x, activated, product):
+            gate, up = rows.chunk(2, dim=-1)
+            torch.ops.aten.silu.out(gate, out=act)
+            torch.mul(act, up, out=out)
         ctx.save_for_backward(x, activated)
-        return activated * up
+        return product
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         x, activated = ctx.saved_tensors
-        gate, up = x.chunk(2, dim=-1)
-        grad_x = torch.empty_like(x)
-        grad_gate, grad_up = grad_x.chunk(2, dim=-1)
-        torch.mul(grad, up, out=grad_gate)
-        torch.ops.aten.silu_backward.grad_input(grad_gate, gate, grad_input=grad_gate)
-        torch.mul(grad, activated, out=grad_up)
+        grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for rows, act, grad_rows, grad_out in _row_chunks(x, activated, grad, grad_x):
+            gate, up = rows.chunk(2, dim=-1)
+            grad_gate, grad_up = grad_out.chunk(2, dim=-1)
+            torch.mul(grad_rows, up, out=grad_gate)
+            torch.ops.aten.silu_backward.grad_input(grad_gate, gate, grad_input=grad_gate)
+            torch.mul(grad_rows, act, out=grad_up)
         return grad_x
+
+
+def _row_chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same rows of each of the tensors [..., any size], `ACTIVATION_CHUNK_ROWS` at a time."""
+    flat = [tensor.flatten(0, -2) for tensor in tensors]
+    return zip(*(rows.split(ACTIVATION_CHUNK_ROWS) for rows in flat), strict=True)
 
 
 class CrossEntropyFunction(Function):

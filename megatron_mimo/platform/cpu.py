@@ -94,7 +94,7 @@ def _keep_compiler_out_of_optimizers() -> None:
 def _answer_cuda_calls() -> None:
     cuda: Any = torch.cuda
     cuda.current_device = lambda: CPU
-    # A function object of its own for each: torch.compile's table of torch functions refuses one under two names.
+    # Its own function object for each: torch.compile's table of torch functions refuses one under two names.
     for name in ("set_device", "synchronize", "empty_cache"):
         setattr(cuda, name, lambda *_, **__: None)
     for name in ("range_push", "range_pop"):

@@ -40,6 +40,10 @@ p { margin: .3rem 0; max-width: 90ch; } section > p { margin: -.5rem 0 .6rem; } 
 .bar { height: 5px; border-radius: 3px; background: var(--rule); margin: .9rem 0 0; overflow: hidden; }
 .bar i { display: block; height: 100%; background: var(--accent); }
 svg { display: block; width: 100%; height: auto; }
+figure.chart { margin: 0; overflow-x: auto; } figure.chart svg { min-width: 360px; } .wide svg { min-width: 720px; }
+.legend { display: flex; flex-wrap: wrap; gap: .1rem .9rem; color: var(--ink-soft); font-size: .82rem; }
+.legend span { overflow-wrap: anywhere; } .legend i { display: inline-block; width: 1.2em; border-top: 2px solid;
+  vertical-align: middle; margin-right: .4em; } .legend i.dashed { border-top-style: dashed; }
 svg text { font-family: inherit !important; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }
@@ -72,13 +76,13 @@ class Cell:
     """`best` of its column, `good`, or `bad`."""
 
 
-def page(title: str, body: Sequence[str]) -> str:
-    """A complete HTML document around finished parts."""
+def page(title: str, body: Sequence[str], style: str = "") -> str:
+    """A complete HTML document around finished parts; `style` adds rules of this page to those of all."""
     content = "\n".join(part for part in body if part)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{STYLE}</style></head>\n<body><main>\n{content}\n</main></body></html>\n"
+        f"<style>{STYLE}{style}</style></head>\n<body><main>\n{content}\n</main></body></html>\n"
     )
 
 

@@ -17,7 +17,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 BY_HAND = ("SIGINT", "SIGHUP")
 """Sent by a person at a terminal, who does not want the scheduler to start the run again."""
 STOPPED_EXIT_CODE = 85
-"""Stopped on request and nothing lost: the same command goes on."""
+"""Stopped on request and nothing lost: the same command continues."""
 PR_SET_PDEATHSIG = 1
 Handler = Callable[[int, FrameType | None], None]
 
@@ -70,7 +70,7 @@ def end_by(number: int) -> None:
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Start child processes deaf to the stop signals: schedulers and terminals signal every process, and a checkpoint
+    """Start children that ignore the stop signals: schedulers and terminals signal every process, and a checkpoint
     writer or data loader must live until its rank is done.
 
     A blocked signal stays blocked in children, whereas a handler is lost in those that exec.

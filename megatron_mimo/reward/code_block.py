@@ -8,7 +8,7 @@ LANGUAGES = {
     "cpp": ("cpp", "c++", "cc", "cxx", "c++17", "c++20"),
 }
 OPENING = re.compile(r"[ \t]*(?P<own>(`{3,})|(~{3,}))(?P<info>[^`\n]*)|.*?(?P<end>`{3,})(?P<word>[\w+#-]*)[ \t]*")
-"""A fence on a line of its own with any words after it; or at the end of a line of text, with a language at most."""
+"""A fence on its own line with any words after it; or at the end of a line of text, with a language at most."""
 
 
 def last_code_block(text: str, language: str = "python") -> str | None:

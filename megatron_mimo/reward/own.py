@@ -1,4 +1,4 @@
-"""Rewards of one's own: `reward.function: my_rewards.py:score`.
+"""Your own rewards: `reward.function: my_rewards.py:score`.
 
 The function takes the problem (rl/problems/problem.Problem) and the text of the response, reasoning included, and
 returns a finite number, or a mapping with `reward` and perhaps `solved` and further numbers, which are kept as parts of
@@ -21,7 +21,7 @@ from megatron_mimo.config import ConfigError, UserError
 
 @dataclass(frozen=True, kw_only=True)
 class OwnScore:
-    """What a function of one's own said."""
+    """What your own function said."""
 
     reward: float
     solved: bool

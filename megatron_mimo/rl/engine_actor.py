@@ -173,7 +173,7 @@ class RayRolloutEngine:
             raise
 
     def _bury(self, actor: Any) -> None:
-        """Kill what is left of a life. News of an earlier life change nothing in the present one."""
+        """Kill the old process; ignore late messages from earlier incarnations."""
         import ray
 
         ray.kill(actor)

@@ -67,7 +67,7 @@ class ScoringFailed(RolloutFault):
 
 
 class NoEngines(Exception):
-    """No engine is left, restarts included. What was collected is kept; the run can go on after a restart."""
+    """No engine is left, restarts included. What was collected is kept; the run can continue after a restart."""
 
 
 class RolloutEngine(Protocol):

@@ -1,4 +1,4 @@
-"""The timeline of a rollout step as an inline SVG: a lane an engine and one for the rewards."""
+"""The timeline of a rollout step as an inline SVG: one lane per engine and one for the rewards."""
 
 from collections import defaultdict
 from typing import Any
@@ -33,7 +33,8 @@ def gantt(spans: list[dict[str, Any]], seconds: float) -> str:
             parts += [_bar(span, scale, top + ROW_HEIGHT * index) for span in row]
         top += height + LANE_GAP
     parts.append(_axis(top, seconds, scale))
-    return f'<svg viewBox="0 0 {WIDTH:.0f} {top + 18:.0f}" role="img">{"".join(parts)}</svg>'
+    svg = f'<svg viewBox="0 0 {WIDTH:.0f} {top + 18:.0f}" role="img">{"".join(parts)}</svg>'
+    return f'<div class="scroll wide">{svg}</div>'
 
 
 def stack(spans: list[dict[str, Any]]) -> list[Row]:

@@ -19,7 +19,7 @@ ENTROPY_CHUNK_ROWS = 256
 
 
 class PolicyHead:
-    """The `main_head` of MTPGPTModel.forward for RL: MTP layers are frozen, and not computed.
+    """The `main_head` of MTPGPTModel.forward for RL.
 
     Log-probabilities are minus the losses of training, cross entropy in fp32 over the vocabulary of all tensor-parallel
     ranks, so a policy is scored by the same arithmetic that trains it.

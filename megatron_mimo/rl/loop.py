@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 from megatron_mimo.config import RLConfig
 from megatron_mimo.config.rl import RolloutConfig
 from megatron_mimo.platform.files import write_json
+from megatron_mimo.rl.draft_counts import drafts_between, read_counters
 from megatron_mimo.rl.engine_protocol import RewardFunction, UpdatableEngine
 from megatron_mimo.rl.policy_weights import PolicyWeights
 from megatron_mimo.rl.prompt_sampling import PromptSampler
@@ -91,7 +92,9 @@ class RLLoop:
         """One batch: rollout, updates, weights."""
         max_new_tokens = self.config.max_new_tokens(self.step)
         self._scheduler.set_max_new_tokens(max_new_tokens)
+        counts_before = await read_counters(self._engines)
         batch = await self._unless_stopped(self._scheduler.collect())
+        drafts = drafts_between(counts_before, await read_counters(self._engines))
         timings, clock = Timings(), time.perf_counter
         started = clock()
         metrics = await self._trainer.train(batch.selected)
@@ -109,6 +112,7 @@ class RLLoop:
             num_engines=len(self._engines),
             max_new_tokens=max_new_tokens,
             verifier=getattr(self._reward, "counts", None),
+            drafts=drafts,
         )
         if self._rollouts is not None:
             self._rollouts.write(self.step, batch)
@@ -153,7 +157,7 @@ class RLLoop:
 
 
 def restored_scheduler_state(output_dir: Path, step: int, driver_state: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint's scheduler state, or that of the step that was cut off behind it, which knows more."""
+    """The checkpoint's scheduler state, or that of the step that was cut off after it and knows more."""
     path = output_dir / OPEN_ROLLOUT
     if path.is_file():
         content = json.loads(path.read_text(encoding="utf-8"))

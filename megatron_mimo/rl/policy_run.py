@@ -20,7 +20,7 @@ def resolve_start(config: RLConfig) -> RLConfig:
 
 
 def read_start(config: RLConfig) -> CheckpointRecord:
-    """What the starting checkpoint says of RoPE base, sequence length and tokenizer; RL goes on with them.
+    """What the starting checkpoint says of RoPE base, sequence length and tokenizer; RL continues with them.
 
     `config` is what `resolve_start` gives. Raises UserError for a checkpoint of low-rank updates.
     """

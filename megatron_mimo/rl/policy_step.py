@@ -1,9 +1,10 @@
 """Forward and backward of one mini-batch over its rows, through megatron-core's pipeline schedule.
 
 The gradient is Eq. 1's for any layout: every row's loss is already divided by the token count of the whole mini-batch,
-gradients of rows and data-parallel ranks are added, and nothing is divided again.
+gradients of rows and data-parallel ranks are added, and nothing is divided again. Rows with labels for the MTP layers
+add these layers' cross entropy, which reaches no other parameter.
 
-Shapes: `s`equence; a micro-batch is one row of packed samples.
+Shapes: `s`equence, `D` MTP layers that are trained; a micro-batch is one row of packed samples.
 """
 
 from collections.abc import Iterator
@@ -46,7 +47,8 @@ class PolicyStep:
 
         The rows come back as they are where this is not the last pipeline stage; the entropy is the same on every rank.
         """
-        outputs = self._run(rows, partial(self._forward, self._scores, True), forward_only=True)
+        scored = [replace(row, labels=row.labels[:1]) for row in rows]  # without the MTP layers
+        outputs = self._run(scored, partial(self._forward, self._scores, True), forward_only=True)
         if outputs:
             rows = [replace(row, old_logprobs=output[0]) for row, output in zip(rows, outputs, strict=True)]
         entropies = [(output[1] * row.loss_mask).sum() for row, output in zip(rows, outputs, strict=False)]
@@ -89,7 +91,7 @@ class PolicyStep:
         return output.new_zeros(()), _no_count(output), output
 
     def _loss(self, global_tokens: int, row: Row, output: Tensor) -> tuple[Tensor, Tensor, Any]:
-        logprobs, entropy = output
+        logprobs, entropy = output[:2]
         old_logprobs = logprobs.detach() if row.old_logprobs is None else row.old_logprobs
         result = policy_loss(
             logprobs,
@@ -101,7 +103,19 @@ class PolicyStep:
             rollout_logprobs=row.rollout_logprobs,
         )
         extra = {"loss": result.loss.detach(), "entropy": (entropy * row.loss_mask).sum()}
-        return result.loss, _no_count(output), (result.sums | extra, result.maxima)
+        if not len(row.mtp_loss_mask):
+            return result.loss, _no_count(output), (result.sums | extra, result.maxima)
+        mtp_loss = mtp_loss_sum(output[2:], row.mtp_loss_mask)
+        extra["mtp_loss"] = mtp_loss.detach()
+        return result.loss + mtp_loss / global_tokens, _no_count(output), (result.sums | extra, result.maxima)
+
+
+def mtp_loss_sum(losses: Tensor, loss_mask: Tensor) -> Tensor:
+    """Mean over the D layers of the sum over tokens, in nats; losses at masked places, NaN included, do not count.
+
+    losses, loss_mask: [D, 1, s].
+    """
+    return torch.where(loss_mask.bool(), losses, 0.0).sum() / len(losses)
 
 
 def _no_count(output: Tensor) -> Tensor:

@@ -20,19 +20,20 @@ from megatron_mimo.rl.weight_broadcast import MeetingPoint
 from megatron_mimo.rl.weight_export import broadcast_weights, write_weights
 from megatron_mimo.training.checkpoint import Checkpointer
 from megatron_mimo.training.checkpoint_files import CHECKPOINTS
+from megatron_mimo.training.checkpoint_record import read_record
 from megatron_mimo.training.guards import LossGuard, TrainingStopped
 from megatron_mimo.training.optimizer import (
     apply_update,
     build_optimizer,
-    gradient_norm,
+    gradient_norms,
     set_learning_rate,
     wrap_data_parallel,
 )
 from megatron_mimo.training.start import start_from
 from megatron_mimo.training.state import Progress
 
-FROZEN = "mtp."
-"""Prefix of the parameters that RL leaves alone."""
+MTP = "mtp."
+"""Prefix of the parameters that the policy's gradient does not reach."""
 
 
 class PolicyTrainer:
@@ -47,12 +48,14 @@ class PolicyTrainer:
         self._folder_settings = FolderSettings(model, stage.rotary_base, stage.seq_length, tokenizer)
         models = build_model(config.model, config.parallel, config.precision, stage.seq_length, stage.rotary_base)
         start_from(models, config.model, config.start, hash_files=False)
+        trains_mtp = config.mtp == "detached"
+        self._mtp_num_layers = config.model.mtp_num_layers if trains_mtp else 0
         for part in models:
             for name, parameter in part.named_parameters():
-                parameter.requires_grad_(not name.startswith(FROZEN))
+                parameter.requires_grad_(trains_mtp or not name.startswith(MTP))
         # On the last pipeline stage the copy of the embedding for the MTP layers has no gradient of its own.
         self.chunks = wrap_data_parallel(models, overlap=False)
-        self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision)
+        self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision, apart=MTP)
         self._step = PolicyStep(self.chunks, config.loss)
         self._guard = LossGuard(config.guard)
         folder, record = Path(config.output_dir) / CHECKPOINTS, policy_record(config, start)
@@ -68,13 +71,15 @@ class PolicyTrainer:
         Metrics: means over tokens are `loss` (of the mini-batches), `ratio`, `clipped_high`, `clipped_low`, `kl`,
         `entropy`, `rollout_gap` (|trainer's - engine's log-probability|); also `ratio_max`, `rollout_gap_max`,
         `grad_norm` and `grad_norm_max` over the updates, `tokens`, `updates`, `skipped_updates`, `learning_rate`,
-        `old_logprobs_seconds`, `update_seconds`.
+        `old_logprobs_seconds`, `update_seconds`. Of MTP layers that are trained: `mtp_loss`, their cross entropy in
+        nats per response token, the mean over layers; `mtp_grad_norm`, `mtp_skipped_updates`.
         """
         self._checkpoints.poll()
         mini_batches = [mini_batch for mini_batch in batch.mini_batches if mini_batch.num_tokens]
         start = time.perf_counter()
         rank, size = parallel_state.get_data_parallel_rank(), parallel_state.get_data_parallel_world_size()
-        rows = [mini_batch.rows(self.config.micro_batch_tokens, rank, size) for mini_batch in mini_batches]
+        packed = (self.config.micro_batch_tokens, rank, size, self._mtp_num_layers)
+        rows = [mini_batch.rows(*packed) for mini_batch in mini_batches]
         entropy = 0.0
         if len(rows) > 1:
             scored = [self._step.score(part) for part in rows]
@@ -90,18 +95,18 @@ class PolicyTrainer:
         }
 
     def _update(self, rows: list[Row], num_tokens: int) -> Update:
-        set_learning_rate(self.optimizer, self.config.learning_rate)
+        set_learning_rate(self.optimizer, self.config.learning_rate, apart=self.config.mtp_learning_rate)
         self.optimizer.zero_grad()
         report = self._step.backward(rows, num_tokens)
-        grad_norm = gradient_norm(self.optimizer)
+        grad_norm, mtp_grad_norm = gradient_norms(self.optimizer)
         verdict = self._guard.judge(report.loss, grad_norm)
         if verdict == "ok":
-            apply_update(self.optimizer, grad_norm, self.config.optimizer.clip_grad)
+            apply_update(self.optimizer, grad_norm, self.config.optimizer.clip_grad, norm_apart=mtp_grad_norm)
         elif dist.get_rank() == 0:
             print(f"update left out: {verdict}: {self._guard.reason}", flush=True)
         if verdict == "stop":
             raise TrainingStopped(f"RL stopped: {self._guard.reason}")
-        return Update(report, grad_norm, verdict != "ok")
+        return Update(report, grad_norm, verdict != "ok", mtp_grad_norm if self._mtp_num_layers else None)
 
     def write_weights(self, folder: Path) -> None:
         """The present weights as a Hugging Face folder, written by rank 0; see `weight_export.write_weights`."""
@@ -122,12 +127,23 @@ class PolicyTrainer:
         latest = self._checkpoints.latest()
         if latest is None:
             return None
+        self._check_same_mtp(latest)
         saved = self._checkpoints.load(latest)
         if saved.driver is None:
             raise UserError(f"{latest} is of another kind of run than RL: choose a new output_dir")
         self._guard.load_state_dict(saved.guard)
         self._consumed_tokens = saved.progress.consumed_tokens
         return saved.progress.step, saved.driver
+
+    def _check_same_mtp(self, checkpoint: Path) -> None:
+        """Raise UserError where the run's optimizer holds other parameters than the configuration trains."""
+        before = read_record(checkpoint).config.get("mtp", "frozen")
+        if before != self.config.mtp:
+            raise UserError(
+                f"{checkpoint} was made with mtp={before}, and the configuration says mtp={self.config.mtp}: its"
+                f" optimizer does not fit. Set mtp={before}, or start a new run from it: a new output_dir, with"
+                f" start.checkpoint={checkpoint}"
+            )
 
     def close(self) -> None:
         """Finish a checkpoint that is still written in the background."""

@@ -1,4 +1,4 @@
-"""The rewards of a run behind the scheduler's protocol: response tokens -> text -> rules, or functions of one's own."""
+"""The rewards of a run behind the scheduler's protocol: response tokens -> text -> rules, or your own functions."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -90,7 +90,7 @@ async def open_rewards(
     config: RewardConfig, problems: Mapping[str, Problem], decode: Callable[[Iterable[int]], str]
 ) -> AsyncIterator[ProblemReward]:
     """Verifier processes and judge of a run, closed at the end. Raises SandboxUnavailable where programs would have to
-    run without a sandbox, ConfigError for a function of one's own that cannot be loaded."""
+    run without a sandbox, ConfigError for a function of yours that cannot be loaded."""
     async with AsyncExitStack() as stack:
         math = stack.enter_context(MathVerifier(config.num_math_workers, config.math_timeout_seconds))
         judge = None

@@ -180,7 +180,7 @@ class PromptSampler:
         return random.Random(f"order {self._seed} {epoch}").sample(self._ids, len(self._ids))
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON values; `load_state_dict` of a sampler over the same prompts, alpha and seed goes on exactly here."""
+        """JSON values; `load_state_dict` of a sampler over the same prompts, alpha and seed continues exactly here."""
         state = self._state
         version, numbers, gauss = self._random.getstate()
         return {

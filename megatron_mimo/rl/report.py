@@ -72,7 +72,7 @@ def _validation(validations: list[Row]) -> str:
             for domain, result in last["domains"].items()
         ]
     )
-    note = f"Mean of {last['samples']} samples a problem; the band is the 95 % interval over problems."
+    note = f"Mean of {last['samples']} samples per problem; the band is the 95 % interval over problems."
     return page.section("Validation", page.cards(chart, page.titled(f"After step {last['step']}", table)), note=note)
 
 
@@ -101,6 +101,9 @@ def _rollout(steps: list[Row]) -> str:
         _chart([_series(steps, "pool_size")], "easy-data pool (problems)"),
         _chart([_series(steps, "easy_draw_ratio")], "draws from the pool"),
     ]
+    drafting = [row for row in steps if row.get("drafted_tokens")]
+    if drafting:
+        charts.append(_chart([_series(drafting, "draft_acceptance")], "drafts of the MTP layers accepted"))
     outcomes = [{"step": row["step"]} | row["outcomes"] for row in steps[-8:]]
     table = page.titled("Groups of the newest steps, by how they ended", page.table(outcomes))
     return page.section("Rollout", page.cards(*charts, narrow=True), page.cards(table))

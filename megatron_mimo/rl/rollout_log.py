@@ -19,7 +19,7 @@ FOLDER = "rollouts"
 
 
 class RolloutLog:
-    """Written by the driver alone, a file a step."""
+    """Written by the driver alone, one file per step."""
 
     def __init__(
         self,

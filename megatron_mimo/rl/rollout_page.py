@@ -5,20 +5,22 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.platform.files import write_text
-from megatron_mimo.platform.page import escape
+from megatron_mimo.platform.page import escape, page
 from megatron_mimo.rl.rollout_log import read_rollout_file, rollout_files
 
 MAX_ROLLOUTS = 1000
 MAX_BYTES = 4_300_000
 """Of the responses in the page; longer ones lose their middle first."""
 STYLE = """
-body{font:14px/1.45 system-ui,sans-serif;margin:1.5rem auto;max-width:72rem;padding:0 1rem;color:#1c2430}
-form{display:flex;gap:.6rem;flex-wrap:wrap;position:sticky;top:0;background:#fff;padding:.6rem 0}
-input[type=search]{flex:1;min-width:14rem}input,select{font:inherit;padding:.3rem .5rem}
-article{border:1px solid #d6dce4;border-radius:6px;margin:.7rem 0;padding:.6rem .9rem}
-article.right{border-left:4px solid #2b8a3e}article.wrong{border-left:4px solid #c92a2a}
-pre{white-space:pre-wrap;word-break:break-word;margin:.4rem 0;font:13px/1.45 ui-monospace,monospace}
-.asked{color:#5c6b7e}.facts{color:#5c6b7e;font-size:12px}.facts b{color:#1c2430}mark{background:#ffec99}
+form { display: flex; gap: .6rem; flex-wrap: wrap; position: sticky; top: 0; background: var(--paper);
+  padding: .6rem 0; }
+input[type=search] { flex: 1; min-width: min(100%, 14rem); }
+input, select { font: inherit; padding: .3rem .5rem; max-width: 100%; }
+article { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; margin: .7rem 0;
+  padding: .6rem .9rem; }
+article.right { border-left: 4px solid var(--good); } article.wrong { border-left: 4px solid var(--bad); }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: .4rem 0; padding: 0; border: 0; }
+.asked, .facts { color: var(--ink-soft); } .facts { font-size: .82rem; } .facts b { color: var(--ink); }
 """
 SCRIPT = """
 const data = JSON.parse(document.getElementById('data').textContent), shown = 50;
@@ -103,16 +105,15 @@ def write_rollout_page(output_dir: Path) -> Path | None:
         f"<option value={value}>{text}</option>"
         for value, text in (("all", "all"), ("right", "solved"), ("wrong", "not solved"), ("cut", "cut at the budget"))
     )
-    title = escape(f"{output_dir.name}: rollouts")
+    title = f"{output_dir.name}: rollouts"
     body = (
-        f"<h1>{title}</h1><p>{escape(note)}</p><form><input type=search id=text placeholder='text'>"
+        f"<h1>{escape(title)}</h1><p class=soft>{escape(note)}</p><form><input type=search id=text placeholder='text'>"
         f"<select id=problem><option value=''>all problems</option></select><select id=only>{kinds}</select>"
         f"<select id=order>{options}</select><span id=count></span></form><div id=list></div>"
         f"<script type='application/json' id=data>{data}</script><script>{SCRIPT}</script>"
     )
-    head = f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{title}</title><style>{STYLE}</style></head>"
     path = output_dir / "rollouts.html"
-    write_text(path, f"{head}<body>{body}</body></html>\n", errors="replace")
+    write_text(path, page(title, [body], STYLE), errors="replace")
     return path
 
 

@@ -6,13 +6,15 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 
 from megatron_mimo.config import RLConfig, UserError, to_yaml
 from megatron_mimo.platform.files import write_text
 from megatron_mimo.platform.signals import BY_HAND, end_by, handled, ignore_stop_signals
+from megatron_mimo.platform.tracker_services import TrackedRun
+from megatron_mimo.platform.trackers import Trackers, check_installed
 from megatron_mimo.rl.engine_actor import RayRolloutEngine, start_all
 from megatron_mimo.rl.loop import FINISHED, INTERRUPTED, PREEMPTED, RLLoop, restored_scheduler_state
 from megatron_mimo.rl.policy_weights import BroadcastWeights, PolicyWeights
@@ -63,6 +65,7 @@ async def train(config: RLConfig, command: str) -> str:
 
     The run resumes by itself from its newest good checkpoint.
     """
+    check_installed(config.logging.trackers)
     data = load_data(config)
     output_dir = Path(config.output_dir)
     async with AsyncExitStack() as stack:
@@ -72,7 +75,8 @@ async def train(config: RLConfig, command: str) -> str:
         restored = await trainer.restore()
         step, driver_state = restored if restored is not None else (0, None)
         write_run_files(output_dir, config, command)
-        trace = Trace(output_dir, config.num_steps, step)
+        trackers = Trackers(config.logging.trackers, TrackedRun(config.name, output_dir, asdict(config)))
+        trace = Trace(output_dir, config.num_steps, step, trackers=trackers)
         stack.callback(trace.close)
         trace.say(f"{config.name} {f'resumes after step {step}' if step else 'starts'} -> {output_dir}")
         weights = WEIGHTS[config.engine.weight_transfer](Path(config.engine.weights_folder), config.name)
@@ -114,6 +118,8 @@ def ray_session() -> Iterator[None]:
 
     # Ray gives its workers low priority: on a shared machine the judge's programs would starve engines and trainer.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # Ray would start a Python process for every CPU at once; each of our actors has one with its own environment.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": RAY_CPUS, "include_dashboard": False}
     ray.init(log_to_driver=True, logging_level=logging.WARNING, **local)
     try:

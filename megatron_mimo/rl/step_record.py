@@ -55,6 +55,11 @@ class StepRecord:
     """By name: state, speed, time-outs, deaths and restarts since the start of the run."""
     verifier: dict[str, int]
     """Answers to mathematics since the start of the run by what the verifier said; faults are no zeros."""
+    drafted_tokens: int = 0
+    """By the MTP layers in this step's rollout."""
+    accepted_drafts: int = 0
+    draft_acceptance: float = 0.0
+    """Their ratio; 0 where nothing was drafted."""
     trainer: dict[str, float]
     """The trainer's own metrics: loss, gradient norm, ratios, entropy, engine-trainer gap."""
 
@@ -95,8 +100,9 @@ def step_record(
     num_engines: int,
     max_new_tokens: int,
     verifier: Mapping[str, int] | None = None,
+    drafts: tuple[int, int] = (0, 0),
 ) -> StepRecord:
-    """The record of a finished step."""
+    """The record of a finished step. drafts: tokens that were drafted and accepted in its rollout."""
     fresh = [group for group in batch.groups if group.complete and group.origin == "data"]
     samples = [sample for group in fresh for sample in group.finished]
     selected = [sample for group in batch.selected for sample in group.finished]
@@ -124,6 +130,9 @@ def step_record(
         generated_tokens=sum(len(sample.tokens) for group in batch.groups for sample in group.finished),
         verifier=dict(verifier or {}),
         engines={one.name: asdict(one) for one in batch.engines},
+        drafted_tokens=drafts[0],
+        accepted_drafts=drafts[1],
+        draft_acceptance=drafts[1] / drafts[0] if drafts[0] else 0.0,
         trainer=trainer,
     )
 

@@ -1,4 +1,4 @@
-"""The trace of an RL run: a line a step, `metrics.jsonl`, TensorBoard, the newest step's timeline, the HTML report."""
+"""The trace of an RL run: one line per step, `metrics.jsonl`, TensorBoard, the last step's timeline, HTML report."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from megatron_mimo.platform.files import write_json, write_text
 from megatron_mimo.platform.formats import format_seconds
+from megatron_mimo.platform.trackers import Trackers
 from megatron_mimo.rl.report import write_report
 from megatron_mimo.rl.rollout_page import write_rollout_page
 from megatron_mimo.rl.rows import METRICS, TIMELINE, read_rows
@@ -20,13 +21,24 @@ from megatron_mimo.rl.step_record import StepRecord, ValidationRecord, scalars
 class Trace:
     """Written by the driver alone. A row is in the file before the next step begins."""
 
-    def __init__(self, output_dir: Path, num_steps: int, after_step: int, stream: TextIO | None = None) -> None:
-        """`after_step`: the step that the run resumes behind (0: it begins); what was written beyond it is dropped."""
+    def __init__(
+        self,
+        output_dir: Path,
+        num_steps: int,
+        after_step: int,
+        stream: TextIO | None = None,
+        trackers: Trackers | None = None,
+    ) -> None:
+        """`after_step`: the step that the run resumes from (0: it begins); what was written after it is dropped.
+
+        `trackers` get the scalars that TensorBoard gets.
+        """
         self._output_dir, self._num_steps = output_dir, num_steps
         self._stream = stream or sys.stdout
         output_dir.mkdir(parents=True, exist_ok=True)
         self._keep_rows_until(after_step)
         self._board = SummaryWriter(str(output_dir / "tensorboard"), purge_step=after_step + 1 if after_step else None)
+        self._trackers = trackers
         self._seconds_per_step: float | None = None
         self._is_first = True
         self._troubles: dict[str, dict[str, int]] = {}
@@ -66,7 +78,9 @@ class Trace:
             f"length {record.response_tokens:.0f}  loss {record.trainer.get('loss', 0.0):+.4f}  "
             f"grad {record.trainer.get('grad_norm', 0.0):.3f}  rollout {record.rollout_seconds:.1f} s  "
             f"train {record.train_seconds:.1f} s  idle {record.idle_ratio:.0%}  waste {record.waste_ratio:.0%}  "
-            f"pool {record.pool_size}" + (f"  ETA {left}" if left else "")
+            f"pool {record.pool_size}"
+            + (f"  drafts {record.draft_acceptance:.0%}" if record.drafted_tokens else "")
+            + (f"  ETA {left}" if left else "")
         )
 
     def _eta(self, record: StepRecord) -> str:
@@ -82,6 +96,8 @@ class Trace:
     def close(self) -> None:
         """Write the report; a picture that cannot be drawn must not end a run."""
         self._board.close()
+        if self._trackers:
+            self._trackers.close()
         try:
             self.say(f"report: {write_report(self._output_dir)}")
             if rollouts := write_rollout_page(self._output_dir):
@@ -92,9 +108,12 @@ class Trace:
     def _append(self, kind: str, record: StepRecord | ValidationRecord) -> None:
         with (self._output_dir / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind} | asdict(record)) + "\n")
-        for tag, value in scalars(record).items():
+        values = scalars(record)
+        for tag, value in values.items():
             self._board.add_scalar(tag, value, record.step)
         self._board.flush()
+        if self._trackers:
+            self._trackers.log(values, record.step)
 
     def _keep_rows_until(self, step: int) -> None:
         path = self._output_dir / METRICS

@@ -5,7 +5,7 @@ packed, and rows shared out over data-parallel ranks, changes nothing about the 
 packing and takes its own rows; all rows of a mini-batch have one length, and all ranks the same number of rows, as
 pipelines and collectives want it. Plain tensors, fit for pickling.
 
-Shapes: `s` tokens of a row, `n` tokens of a sample.
+Shapes: `s` tokens of a row, `n` tokens of a sample, `D` MTP layers that are trained (0 where they are frozen).
 """
 
 import heapq
@@ -50,14 +50,17 @@ class MiniBatch:
         """Response tokens of the whole mini-batch: what Eq. 1 divides by, on every rank."""
         return sum(sample.num_response_tokens for sample in self.samples)
 
-    def rows(self, row_tokens: int, data_parallel_rank: int, data_parallel_size: int) -> "list[Row]":
-        """This rank's micro-batches, of `row_tokens` tokens where no sample is longer."""
+    def rows(
+        self, row_tokens: int, data_parallel_rank: int, data_parallel_size: int, mtp_num_layers: int = 0
+    ) -> "list[Row]":
+        """This rank's micro-batches, of `row_tokens` tokens where no sample is longer, with labels for the MTP layers
+        that are trained."""
         lengths = [len(sample.tokens) - 1 for sample in self.samples]
         assignment = balanced_rows(lengths, row_tokens, data_parallel_size)
         longest = max((sum(lengths[index] for index in row) for row in assignment), default=0)
         row_length = -(-max(longest, 1) // ROW_MULTIPLE_TOKENS) * ROW_MULTIPLE_TOKENS
         own = assignment[data_parallel_rank::data_parallel_size]
-        return [pack_row([self.samples[index] for index in row], row_length) for row in own]
+        return [pack_row([self.samples[index] for index in row], row_length, mtp_num_layers) for row in own]
 
 
 @dataclass(frozen=True)
@@ -125,9 +128,11 @@ class Row:
     position_ids: Tensor
     """int64 [1, s], from 0 in each sample."""
     labels: Tensor
-    """int64 [1, 1, s], the next token: the form of the model's labels, of depth 1."""
+    """int64 [1+D, 1, s], the tokens 1 to 1+D places ahead, 0 beyond the sample: the form of the model's labels."""
     loss_mask: Tensor
     """fp32 [1, s], 1 where the next token belongs to a response."""
+    mtp_loss_mask: Tensor
+    """fp32 [D, 1, s], 1 where the token that an MTP layer predicts belongs to the same sample's response."""
     advantages: Tensor
     """fp32 [1, s]"""
     rollout_logprobs: Tensor
@@ -142,13 +147,14 @@ class Row:
         return replace(self, **moved)
 
 
-def pack_row(samples: Sequence[TrainSample], row_length: int) -> Row:
+def pack_row(samples: Sequence[TrainSample], row_length: int, mtp_num_layers: int = 0) -> Row:
     """Samples of at most `row_length` tokens to predict together -> one row of that length."""
     row = Row(
         tokens=torch.zeros(1, row_length, dtype=torch.int64),
         position_ids=torch.zeros(1, row_length, dtype=torch.int64),
-        labels=torch.zeros(1, 1, row_length, dtype=torch.int64),
+        labels=torch.zeros(1 + mtp_num_layers, 1, row_length, dtype=torch.int64),
         loss_mask=torch.zeros(1, row_length),
+        mtp_loss_mask=torch.zeros(mtp_num_layers, 1, row_length),
         advantages=torch.zeros(1, row_length),
         rollout_logprobs=torch.zeros(1, row_length),
         cu_seqlens=torch.zeros(0, dtype=torch.int32),
@@ -158,7 +164,10 @@ def pack_row(samples: Sequence[TrainSample], row_length: int) -> Row:
         start, end = bounds[-1], bounds[-1] + len(sample.tokens) - 1
         first_response = start + sample.num_prompt_tokens - 1
         row.tokens[0, start:end] = sample.tokens[:-1]
-        row.labels[0, 0, start:end] = sample.tokens[1:]
+        for depth in range(min(1 + mtp_num_layers, end - start)):
+            row.labels[depth, 0, start : end - depth] = sample.tokens[1 + depth :]
+            if depth:
+                row.mtp_loss_mask[depth - 1, 0, max(start, first_response - depth) : end - depth] = 1.0
         row.position_ids[0, start:end] = torch.arange(end - start)
         row.loss_mask[0, first_response:end] = 1.0
         row.advantages[0, first_response:end] = sample.advantage

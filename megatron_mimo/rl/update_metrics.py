@@ -1,8 +1,9 @@
 """What a step's updates report: sums over tokens become the means that a reader wants."""
 
+import math
 from dataclasses import dataclass
 
-MEANS = ("ratio", "clipped_high", "clipped_low", "dual_clipped", "kl", "rollout_gap")
+MEANS = ("ratio", "clipped_high", "clipped_low", "dual_clipped", "kl", "rollout_gap", "mtp_loss")
 
 
 @dataclass(frozen=True)
@@ -10,7 +11,8 @@ class PolicyReport:
     """One mini-batch over all rows and ranks, the same numbers on every rank: see `policy_loss.token_sums`."""
 
     sums: dict[str, float]
-    """Also `loss`, which the token count has divided already, and `entropy`."""
+    """Also `loss`, which the token count has divided already, `entropy`, and of MTP layers that are trained
+    `mtp_loss`."""
     maxima: dict[str, float]
 
     @property
@@ -25,8 +27,10 @@ class Update:
 
     report: PolicyReport
     grad_norm: float
-    """Before clipping."""
+    """Before clipping; without the MTP layers'."""
     skipped: bool
+    mtp_grad_norm: float | None = None
+    """Of the MTP layers' gradient, where they are trained; one that is not finite was left out."""
 
 
 def step_metrics(updates: list[Update], scored_entropy: float) -> dict[str, float]:
@@ -50,6 +54,17 @@ def step_metrics(updates: list[Update], scored_entropy: float) -> dict[str, floa
         "grad_norm": sum(norms) / len(norms),
         "grad_norm_max": max(norms),
         "tokens": all_tokens,
+        **_mtp_norms(applied),
         "updates": float(len(applied)),
         "skipped_updates": float(len(updates) - len(applied)),
     }
+
+
+def _mtp_norms(applied: list[Update]) -> dict[str, float]:
+    """`mtp_grad_norm` over the updates that had one, and `mtp_skipped_updates`; nothing where the layers are frozen."""
+    norms = [update.mtp_grad_norm for update in applied if update.mtp_grad_norm is not None]
+    finite = [norm for norm in norms if math.isfinite(norm)]
+    if not norms:
+        return {}
+    mean = sum(finite) / len(finite) if finite else 0.0
+    return {"mtp_grad_norm": mean, "mtp_skipped_updates": float(len(norms) - len(finite))}

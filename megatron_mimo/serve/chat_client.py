@@ -58,7 +58,7 @@ class ChatForm:
 
 
 class CompletionForm:
-    """Text that goes on, for models that have not learned to chat; every line stands alone."""
+    """Text that continues, for models that have not learned to chat; every line stands alone."""
 
     path = "/v1/completions"
 

@@ -90,7 +90,7 @@ class ParallelMTPProposer(EagleProposer):
             yield state
 
     def _known_tokens(self, num_requests: int) -> Tensor:
-        """[b, k]: the tokens that come after this step's rows where a prompt goes on, -1 where they must be drafted."""
+        """[b, k]: the tokens after this step's rows where a prompt continues, -1 where they must be drafted."""
         batch = self._runner.input_batch
         columns = self._runner.optimistic_seq_lens_cpu[:num_requests, None].numpy() + np.arange(self._num_layers_used)
         columns = np.minimum(columns, batch.token_ids_cpu.shape[1] - 1)

@@ -19,6 +19,7 @@ from megatron_mimo.config import UserError
 from megatron_mimo.serve.speculative import (
     check_plugin_is_installed,
     compute_dtype,
+    is_recursive,
     mtp_speculative_config,
     read_model_config,
     vllm_environment,
@@ -35,7 +36,7 @@ def server_command(
 ) -> list[str]:
     """The command line of the server. `vllm serve` is the same program, but fails in CPU builds of vLLM.
 
-    `num_drafts`: tokens drafted a step, by default one for each MTP layer. `reasoning_parser`: a name of vLLM's,
+    `num_drafts`: tokens drafted a step, see `mtp_speculative_config`. `reasoning_parser`: a name of vLLM's,
     "none", or "auto" for models that think. Raises UserError where several layers lack vLLM's plugin.
     """
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder.resolve())]
@@ -43,7 +44,7 @@ def server_command(
     command += ["--dtype", compute_dtype(folder)]
     speculative_config = mtp_speculative_config(folder, num_drafts)
     if speculative_config is not None:
-        if speculative_config["num_speculative_tokens"] > 1:
+        if speculative_config["num_speculative_tokens"] > 1 and not is_recursive(read_model_config(folder)):
             check_plugin_is_installed()
         command += ["--speculative-config", json.dumps(speculative_config)]
     if reasoning_parser == "auto":

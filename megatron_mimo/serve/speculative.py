@@ -20,22 +20,32 @@ INTEL_OPENMP = Path(sys.prefix) / "lib" / "libiomp5.so"
 
 
 def mtp_speculative_config(folder: Path, num_drafts: int | None = None) -> dict[str, Any] | None:
-    """vLLM's `speculative_config` that drafts `num_drafts` tokens a step (default: one for each MTP layer).
+    """vLLM's `speculative_config` that drafts `num_drafts` tokens a step.
 
-    None where nothing is drafted: `num_drafts` = 0, or a model without MTP layers, or with layers that read the hidden
-    state after the final norm, which vLLM does not hand over. Raises UserError where `folder` holds no `config.json`,
-    and for more drafts than layers.
+    By default one for each MTP layer, or as many as a recursive layer was trained to draft. None where nothing is
+    drafted: `num_drafts` = 0, or a model without MTP layers, or with layers that read the hidden state after the final
+    norm, which vLLM does not hand over. Raises UserError where `folder` holds no `config.json`, and for more drafts
+    than layers; a recursive layer drafts any number.
     """
     config = read_model_config(folder)
     is_fed = config.get("mtp_hidden_state", "before_final_norm") == "before_final_norm"
     num_layers: int = config.get("num_nextn_predict_layers", 0) if is_fed else 0
-    num_drafts = num_layers if num_drafts is None else num_drafts
-    if not 0 <= num_drafts <= num_layers:
+    recursive = is_recursive(config) and num_layers > 0
+    if num_drafts is None:
+        num_drafts = config["mtp_recursive_steps"] if recursive else num_layers
+    if num_drafts < 0 or (num_drafts > num_layers and not recursive):
         raise UserError(
             f"cannot draft {num_drafts} tokens: {folder} has {num_layers} MTP layer(s) that vLLM can draft with, "
             "one for each draft"
         )
     return {"method": "mtp", "num_speculative_tokens": num_drafts} if num_drafts else None
+
+
+def is_recursive(config: Any) -> bool:
+    """Whether the model of this `config.json`, a mapping or Transformers' object, drafts with one MTP layer that reads
+    its own output: vLLM's own way, for which it needs no plugin."""
+    key = "mtp_recursive_steps"
+    return (config.get(key, 1) if isinstance(config, dict) else getattr(config, key, 1)) > 1
 
 
 def check_plugin_is_installed() -> None:

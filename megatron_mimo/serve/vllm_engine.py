@@ -1,6 +1,6 @@
 """Greedy completions by vLLM, and how many tokens of the MTP draft the main model accepted.
 
-`generate` runs vLLM in a process of its own: its environment, threads bound to cores and memory end with it.
+`generate` runs vLLM in its own process: its environment, threads bound to cores and memory end with it.
 """
 
 import json
@@ -50,7 +50,7 @@ class PromptGroup:
 def generate(folder: Path, groups: list[PromptGroup], num_drafts: int | None = None) -> dict[str, GroupGeneration]:
     """Complete every group greedily with the model in `folder`, whose own code is run: load only folders you trust.
 
-    `num_drafts` tokens a step are drafted, by default one for each MTP layer. Raises UserError with the end of vLLM's
+    `num_drafts` tokens per step are drafted, by default one for each MTP layer. Raises UserError with the end of vLLM's
     output where it fails.
     """
     mtp_speculative_config(folder, num_drafts)  # a folder without a model is reported before vLLM starts

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a live line, TensorBoard, the metrics file, the HTML report.
+"""What a run shows while it runs: a live line, TensorBoard and other trackers, the metrics file, the HTML report.
 
 Callbacks read; none of them changes the training. They belong on one rank, the one that holds the losses.
 """
@@ -7,15 +7,17 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
-from torch.utils.tensorboard.writer import SummaryWriter
-
 from megatron_mimo.config import PretrainConfig
 from megatron_mimo.platform.formats import format_bytes, format_count, format_seconds
+from megatron_mimo.platform.tracker_services import TrackedRun
+from megatron_mimo.platform.trackers import Trackers
 from megatron_mimo.training.eta import Eta
-from megatron_mimo.training.metrics import EvaluationMetrics, MetricsLog, ScoreMetrics, StepMetrics
+from megatron_mimo.training.metrics import AnyMetrics, EvaluationMetrics, MetricsLog, ScoreMetrics, StepMetrics
+from megatron_mimo.training.scalars import evaluation_scalars, score_scalars, step_scalars
 
 
 class Callback:
@@ -80,7 +82,8 @@ def default_callbacks(output_dir: Path, shows: bool) -> Callbacks:
     if not shows:
         return Callbacks([])
     # The report reads the metrics file, so it comes after it.
-    return Callbacks([LiveLine(), MetricsFile(output_dir), TensorBoardWriter(output_dir), ReportWriter(output_dir)])
+    files = [MetricsFile(output_dir), TensorBoardWriter(output_dir)]
+    return Callbacks([LiveLine(), *files, TrackerWriter(), ReportWriter(output_dir)])
 
 
 class LiveLine(Callback):
@@ -193,46 +196,22 @@ class TensorBoardWriter(Callback):
         self._open(step, consumed_tokens)
 
     def _open(self, step: int, consumed_tokens: int) -> None:
+        # Imported late: only this rank needs tensorboard.
+        from torch.utils.tensorboard.writer import SummaryWriter
+
         # TensorBoard hides points from `purge_step` on: a resumed run draws over what it repeats. A folder for each
         # horizontal axis, because one purge value cannot be right for both.
         self.by_step = SummaryWriter(str(self.folder / "by_step"), purge_step=step + 1)
         self.by_tokens = SummaryWriter(str(self.folder / "by_tokens"), purge_step=consumed_tokens + 1)
 
     def on_step(self, metrics: StepMetrics) -> None:
-        scalars = {
-            "loss/main": metrics.loss,
-            **{f"loss/mtp_{depth}": loss for depth, loss in enumerate(metrics.mtp_losses, start=1)},
-            **{f"source_loss/{source}": loss for source, loss in metrics.source_losses.items()},
-            "schedule/learning_rate": metrics.learning_rate,
-            "schedule/global_batch_size": metrics.global_batch_size,
-            "schedule/seq_length": metrics.seq_length,
-            "schedule/rotary_base": metrics.rotary_base,
-            "schedule/mtp_loss_scaling_factor": metrics.mtp_loss_scaling_factor,
-            "train/grad_norm": metrics.grad_norm,
-            "train/skipped": float(metrics.skipped),
-            "speed/tokens_per_second": metrics.tokens_per_second,
-            "speed/tflops_per_gpu": metrics.tflops_per_gpu,
-            "speed/step_seconds": metrics.step_seconds,
-            "speed/memory_gib": metrics.memory_bytes / 2**30,
-        }
-        if metrics.mfu is not None:
-            scalars["speed/mfu"] = metrics.mfu
-        self._write(scalars, metrics.step, metrics.consumed_tokens)
+        self._write(step_scalars(metrics), metrics.step, metrics.consumed_tokens)
 
     def on_evaluation(self, metrics: EvaluationMetrics) -> None:
-        scalars = {f"evaluation/{source}": loss for source, loss in metrics.losses.items()}
-        for source, losses in metrics.mtp_losses.items():
-            scalars |= {f"evaluation_mtp_{depth}/{source}": loss for depth, loss in enumerate(losses, start=1)}
-        self._write(scalars, metrics.step, metrics.consumed_tokens)
+        self._write(evaluation_scalars(metrics), metrics.step, metrics.consumed_tokens)
 
     def on_scores(self, metrics: ScoreMetrics) -> None:
-        scalars = {
-            f"scores_{key}/{task}": value
-            for task, found in metrics.tasks.items()
-            for key in ("score", "in_format", "mean_tokens")
-            if (value := found[key]) is not None
-        }
-        self._write(scalars, metrics.step, metrics.consumed_tokens)
+        self._write(score_scalars(metrics), metrics.step, metrics.consumed_tokens)
 
     def on_end(self, reason: str) -> None:
         self.by_step.close()
@@ -242,6 +221,29 @@ class TensorBoardWriter(Callback):
         for tag, value in scalars.items():
             self.by_step.add_scalar(tag, value, step)
             self.by_tokens.add_scalar(f"by_tokens/{tag}", value, consumed_tokens)
+
+
+class TrackerWriter(Callback):
+    """The same scalars to the services of `logging.trackers`, with the consumed tokens as one of them."""
+
+    def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
+        run = TrackedRun(config.name, Path(config.output_dir), asdict(config))
+        self.trackers = Trackers(config.logging.trackers, run)
+
+    def on_step(self, metrics: StepMetrics) -> None:
+        self._log(step_scalars(metrics), metrics)
+
+    def on_evaluation(self, metrics: EvaluationMetrics) -> None:
+        self._log(evaluation_scalars(metrics), metrics)
+
+    def on_scores(self, metrics: ScoreMetrics) -> None:
+        self._log(score_scalars(metrics), metrics)
+
+    def on_end(self, reason: str) -> None:
+        self.trackers.close()
+
+    def _log(self, scalars: dict[str, float], metrics: AnyMetrics) -> None:
+        self.trackers.log({**scalars, "consumed_tokens": float(metrics.consumed_tokens)}, metrics.step)
 
 
 class ReportWriter(Callback):

@@ -1,4 +1,7 @@
-"""Line charts as inline SVG. matplotlib lays them out; colours are CSS variables, so the page decides light or dark."""
+"""Line charts as inline SVG. matplotlib lays them out; colours are CSS variables, so the page decides light or dark.
+
+The legend is text of the page below the chart: it breaks into as many lines as it needs, and no name is cut.
+"""
 
 import io
 import math
@@ -14,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from megatron_mimo.platform.formats import format_count
+from megatron_mimo.platform.page import escape
 
 NUM_COLOURS = 8
 # Stand-ins that matplotlib draws with and `_with_css_colours` replaces by variables of the page.
@@ -22,9 +26,12 @@ SERIES = [f"#fe00{index:02x}" for index in range(1, NUM_COLOURS + 1)]
 CSS_COLOURS = {INK: "var(--ink-soft)", RULE: "var(--rule)", MARK: "var(--mark)"} | {
     stand_in: f"var(--series-{index})" for index, stand_in in enumerate(SERIES, start=1)
 }
+POINTS_ABOVE = 16
+"""Between the axes and the title, where the stages' names stand."""
+FONT_POINTS = 9
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "font.size": 9,
+    "font.size": FONT_POINTS,
     "text.color": INK,
     "axes.edgecolor": RULE,
     "axes.labelcolor": INK,
@@ -41,9 +48,6 @@ SETTINGS: dict[Any, Any] = {
     "ytick.labelcolor": INK,
     "ytick.major.size": 0,
     "lines.linewidth": 1.5,
-    "legend.frameon": False,
-    "legend.handlelength": 1.2,
-    "legend.columnspacing": 1.2,
 }
 
 
@@ -69,13 +73,13 @@ def line_chart(
     small: bool = False,
     x_label: str = "consumed tokens",
 ) -> str:
-    """Draw the series over consumed tokens, or what `x_label` names, and return an `<svg>` element.
+    """Draw the series over consumed tokens, or what `x_label` names: a `<figure>` with its legend.
 
     `boundaries` are (consumed tokens, stage name) of the stages; `staircase` draws steps between the points, `small`
     is for three charts a row. Points that are not finite leave a gap.
     """
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(3.9, 2.3) if small else (5.6, 2.9), layout="constrained")
+        figure = Figure(figsize=(3.9, 2.3) if small else (5.6, 2.9))
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         for index, line in enumerate(series):
@@ -83,9 +87,22 @@ def line_chart(
         _decorate(axes, series, y_label, log_y)
         axes.set_xlabel(x_label)
         _mark_stages(axes, boundaries)
+        _make_room(figure, axes)
         svg = io.StringIO()
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _with_css_colours(svg.getvalue())
+    return f'<figure class="chart">{_with_css_colours(svg.getvalue())}{_legend(series)}</figure>'
+
+
+def _legend(series: Sequence[Series]) -> str:
+    """Names beside strokes of their lines; nothing for a single line, which the title names."""
+    if len(series) < 2:
+        return ""
+    items = [
+        f'<span><i class="{"solid" if index < NUM_COLOURS else "dashed"}"'
+        f' style="border-color:var(--series-{index % NUM_COLOURS + 1})"></i>{escape(line.name)}</span>'
+        for index, line in enumerate(series)
+    ]
+    return f'<figcaption class="legend">{"".join(items)}</figcaption>'
 
 
 def _draw(axes: Axes, line: Series, index: int, staircase: bool, markers: bool) -> None:
@@ -93,7 +110,6 @@ def _draw(axes: Axes, line: Series, index: int, staircase: bool, markers: bool) 
     axes.plot(
         line.x,
         line.y,
-        label=line.name,
         color=colour,
         linestyle="-" if index < NUM_COLOURS else "--",
         drawstyle="steps-pre" if staircase else "default",
@@ -116,10 +132,21 @@ def _decorate(axes: Axes, series: Sequence[Series], y_label: str, log_y: bool) -
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: format_count(tokens)))
-    axes.set_title(y_label, loc="left", fontsize=10, color=INK, pad=30 if len(series) > 1 else 16)
+    axes.set_title(y_label, loc="left", fontsize=10, color=INK, pad=POINTS_ABOVE)
     axes.margins(x=0.01)
-    if len(series) > 1:
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.07), ncols=min(len(series), 6), borderaxespad=0)
+
+
+def _make_room(figure: Figure, axes: Axes) -> None:
+    """Margins for the labels: matplotlib's own layout engine draws a chart twice to find them."""
+    line, character = 1.2 * FONT_POINTS, 0.65 * FONT_POINTS
+    labels = axes.yaxis.get_major_formatter().format_ticks(list(axes.yaxis.get_majorticklocs()))
+    width, height = 72 * figure.get_size_inches()
+    figure.subplots_adjust(
+        left=(character * max(map(len, labels), default=0) + 10) / width,
+        right=1 - 3 * character / width,
+        bottom=(2 * line + 14) / height,
+        top=1 - (POINTS_ABOVE + line + 5) / height,
+    )
 
 
 def _mark_stages(axes: Axes, boundaries: Sequence[tuple[float, str]]) -> None:

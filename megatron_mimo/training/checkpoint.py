@@ -123,7 +123,7 @@ class Checkpointer:
             self._complete(temporary, folder, replace(self.record, progress=progress, weights_only=True))
 
     def poll(self) -> None:
-        """Complete a background save that has finished; cheap, called once a step by every rank."""
+        """Complete a background save that has finished; cheap, called once per step by every rank."""
         if self._queue is not None:
             with _write_errors(self._temporary):
                 self._queue.maybe_finalize_async_calls(blocking=False)
@@ -328,7 +328,7 @@ def check_same_model(path: Path, saved: ModelConfig, model: ModelConfig) -> None
 def _write_errors(temporary: Path) -> Iterator[None]:
     """Turns a failed write, on whichever rank, into a UserError and removes the unfinished folder.
 
-    Another rank that died during the save is no failed write: that error goes on, and the ranks are started again.
+    Another rank that died during the save is no failed write: that error is raised on, and the ranks are started again.
     """
     try:
         yield
@@ -345,7 +345,7 @@ def _write_errors(temporary: Path) -> Iterator[None]:
 
 
 def _results_queue(asynchronous: bool) -> Any:
-    """The queue by which megatron-core's writers tell what they wrote.
+    """Queue in which megatron-core's writers report results.
 
     Its own belongs to a process that takes seconds to start and stays behind when the rank is killed. A save within
     this process needs no other process, and one in the background gets a process that ends with the rank.

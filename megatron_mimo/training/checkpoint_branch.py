@@ -1,4 +1,4 @@
-"""A new run folder that goes on from a checkpoint of another run, with settings of its own. No torch."""
+"""A new run folder that continues from a checkpoint of another run, with settings of its own. No torch."""
 
 import os
 import shlex
@@ -20,7 +20,7 @@ HALF_MADE = ".branching"
 
 
 def branch(run: Path, step: int, output_dir: Path) -> str:
-    """Make `output_dir` of the checkpoint after `step` steps of the run in `run`; returns the command that goes on.
+    """Make `output_dir` of the checkpoint after `step` steps of the run in `run`; returns the command that continues.
 
     The checkpoint's files are linked into it where both lie on one file system (neither run changes or follows them),
     copied otherwise. Metrics beyond `step` are left out. Raises UserError, with nothing made, where the checkpoint is

@@ -47,7 +47,7 @@ def file_hashes(folder: Path, rank: int, world_size: int) -> dict[str, dict[str,
 
 def hash_early(folder: Path, rank: int, world_size: int) -> None:
     """Note size and sha256 of the data files that `rank` has written, for `file_hashes`: in the process that wrote
-    them, while the training goes on."""
+    them, while the training continues."""
     entries = {path.name: _entry(path) for path in folder.iterdir() if _writer(path, world_size) == rank}
     write_json(folder / EARLY_HASHES.format(rank=rank), entries)
 

@@ -33,7 +33,7 @@ class Entry:
 
     @property
     def resumes(self) -> bool:
-        """Whether a run could go on from it, and nothing is known to be wrong with it."""
+        """Whether a run could continue from it, and nothing is known to be wrong with it."""
         return self.problem is None and self.record is not None and not self.record.weights_only
 
     @property

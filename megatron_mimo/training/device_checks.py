@@ -35,7 +35,7 @@ WIDE = ModelConfig(
     num_layers=1, hidden_size=4096, ffn_hidden_size=11008, num_attention_heads=32, num_query_groups=8, kv_channels=128,
     vocab_size=16384,
 )  # fmt: skip
-"""A layer of MiMo-7B and its MTP layer; its vocabulary has a check of its own."""
+"""A layer of MiMo-7B and its MTP layer; its vocabulary has its own check."""
 NARROW = replace(NANO, num_layers=1, hidden_size=128, ffn_hidden_size=256, num_attention_heads=2, vocab_size=512)
 """Stands in for both on a CPU."""
 RECIPES: list[FP8Recipe] = ["delayed", "tensorwise", "blockwise", "mxfp8"]
@@ -295,7 +295,7 @@ def _difference(first: list[list[float]], second: list[list[float]]) -> Finding:
 
 
 def checkpoints(on_gpu: bool) -> Finding:
-    """A run saved on the CPU (torch layers) goes on here, and one saved here goes on on the CPU: the same losses."""
+    """A run saved on the CPU (torch layers) continues here, and the reverse: the same losses."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings = _write_small_run(folder)

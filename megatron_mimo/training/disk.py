@@ -40,7 +40,7 @@ class DiskNeed:
 
     @property
     def bytes(self) -> int:
-        """Without milestones, which can be moved elsewhere while the run goes on."""
+        """Without milestones, which can be moved elsewhere while the run continues."""
         return self.checkpoints * self.checkpoint_bytes + self.other_bytes
 
     @property
@@ -101,10 +101,10 @@ def checkpoint_bytes(config: RunConfig) -> int:
 def _trained_parameters(config: RunConfig) -> int:
     main, mtp = model_parameters(config.model)
     if isinstance(config, RLConfig):
-        return main
+        return main + mtp if config.mtp == "detached" else main
     if isinstance(config, PretrainConfig) and config.lora:
         return _low_rank_parameters(config)
-    if isinstance(config, PretrainConfig) and config.start and config.start.train == "new_mtp_layers":
+    if isinstance(config, PretrainConfig) and config.start and config.start.train != "all":
         return mtp
     return main + mtp
 

@@ -116,7 +116,7 @@ def _initialize_process_group(world: World, timeout: timedelta) -> None:
 
 
 def _store(world: World, timeout: timedelta) -> dist.Store:
-    """The store where the ranks meet, a room of its own for each attempt.
+    """The store where the ranks meet, its own room for each attempt.
 
     A launcher that starts dead ranks again keeps its store, in which the addresses of the dead still stand.
     """

@@ -1,7 +1,7 @@
 """How long a run still takes, from measured steps alone.
 
 The first step after a start, a rollback or a change of stage builds kernels and buffers and is no measure. Sequence
-lengths differ between stages: the pace of a stage that has not come yet is this one's, by FLOPs a token. Evaluations,
+lengths differ between stages: the pace of a stage that has not come yet is this one's, by FLOPs per token. Evaluations,
 checkpoints and reports between the steps count by the share of the time that they have taken so far.
 """
 
@@ -19,7 +19,7 @@ class Eta:
     MIN_STEPS = 3
     """Measured before anything is said."""
     AVERAGED_STEPS = 50
-    """Weight of the past in the running average of seconds a token."""
+    """Weight of the past in the running average of seconds per token."""
 
     def __init__(self, config: PretrainConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self._config, self._clock = config, clock

@@ -16,6 +16,7 @@ from megatron_mimo.training.batch import (
     model_shape,
     to_device,
 )
+from megatron_mimo.training.draft_steps import with_draft_steps
 from megatron_mimo.training.metrics import EvaluationMetrics
 from megatron_mimo.training.state import Progress
 from megatron_mimo.training.step import TrainStep
@@ -53,7 +54,7 @@ class Evaluator:
         batches = self._batches(samples, stage, count, attention)
         report = self.step.evaluate(batches, count, model_shape(attention, size, stage.seq_length))
         names = self.data.sources
-        depths = [report.by_source(names, depth) for depth in range(1 + self.config.model.mtp_num_layers)]
+        depths = [report.by_source(names, depth) for depth in range(1 + self.config.model.mtp_depths)]
         return EvaluationMetrics(
             step=progress.step,
             consumed_tokens=progress.consumed_tokens,
@@ -71,5 +72,6 @@ class Evaluator:
             places = [(number * ranks + rank) * size + offset for offset in range(size)]
             rows = collate([samples[place % len(samples)] for place in places])
             batch = make_batch(rows, self.config.model.mtp_num_layers, self.data.eod_token_id, attention)
+            batch = with_draft_steps(batch, self.config.model.mtp_recursive_steps)
             batch.loss_mask *= torch.tensor([float(place < len(samples)) for place in places])[None, :, None]
             yield to_device(cut_for_context_parallel(batch))

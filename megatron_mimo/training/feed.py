@@ -16,6 +16,7 @@ from megatron_mimo.training.batch import (
     model_shape,
     to_device,
 )
+from megatron_mimo.training.draft_steps import with_draft_steps
 from megatron_mimo.training.measure import StepTimer
 from megatron_mimo.training.schedule import Schedule
 from megatron_mimo.training.skips import in_order, stage_jumps
@@ -54,6 +55,7 @@ class StageFeed:
             numbers = [self._source_numbers[number] for number in rows["source"].tolist()]
             rows |= {"source": rows["source"].new_tensor(numbers)}
             batch = make_batch(rows, self._config.model.mtp_num_layers, self._eod_token_id, self._attention)
+            batch = with_draft_steps(batch, self._config.model.mtp_recursive_steps)
             yield to_device(cut_for_context_parallel(batch))
 
 

@@ -46,7 +46,7 @@ REPORT_SECONDS = 2.5
 
 @dataclass(frozen=True)
 class StepCost:
-    """Seconds of a step of so many micro-batches a rank."""
+    """Seconds of a step of so many micro-batches per rank."""
 
     fixed_seconds: float
     micro_batch_seconds: float

@@ -41,7 +41,7 @@ class LossGuard:
         self._rollbacks = 0
 
     def judge(self, loss: float, grad_norm: float) -> Verdict:
-        """Verdict on one step from its global loss (nats a token) and gradient norm before clipping."""
+        """Verdict on one step from its global loss (nats per token) and gradient norm before clipping."""
         self._judged_steps += 1
         policy, self.reason = self._policy(loss, grad_norm)
         if policy == "ok":

@@ -44,8 +44,8 @@ def launch(
 
     `prepare` runs on every rank once they have met; it returns the run, whose length may be known only now, and its
     TrainingData. `write_run_files(output_dir, run, command)` runs on rank 0 when the run is known to start.
-    `more_callbacks` makes those that need rooms which this one must not know; they come last. `forecast_only` measures
-    some steps, says how long the run will take here, and leaves nothing behind.
+    `more_callbacks` builds callbacks from packages that training must not import; they run last. `forecast_only`
+    measures some steps, says how long the run will take here, and leaves nothing behind.
     """
     warnings.filterwarnings("ignore", module="megatron")
     # megatron-core calls what torch has renamed.
@@ -57,6 +57,7 @@ def launch(
 
     cpu.keep_compiler_out()
     from megatron_mimo.model.spec import choose_backend
+    from megatron_mimo.platform.trackers import check_installed
     from megatron_mimo.training.callbacks import Callback, Callbacks, default_callbacks
     from megatron_mimo.training.disk import check_disk
     from megatron_mimo.training.distributed import World, distributed, is_reporting_rank
@@ -73,6 +74,7 @@ def launch(
     rank = int(os.environ.get("RANK", "0"))
     output_dir = Path(config.output_dir)
     choose_backend(config.precision)
+    check_installed(config.logging.trackers)
     config.check_world_size(World.from_environment().size)
     with distributed(config), ExitStack() as stack:
         if forecast_only:
@@ -102,7 +104,7 @@ def launch(
             say_failed(rank, command)
             raise
         if reason != FINISHED:
-            # The rank that shows the run has had its last word: how to go on is what stays on the screen.
+            # The rank that shows the run has had its last word: how to continue is what stays on the screen.
             dist.barrier()
         if rank == 0 and reason == PREEMPTED:
             requeue_marker.write_text(f"{command}\n")
@@ -138,7 +140,7 @@ def on_rank_0(action: Callable[[], Any]) -> None:
 
 
 def say_failed(rank: int, command: str) -> None:
-    """A function of its own: a stop signal that waits for a collective to end is raised on the way in."""
+    """Its own function: a stop signal that waits for a collective to end is raised on the way in."""
     print(f"rank {rank} failed; resume with: {command}", file=sys.stderr, flush=True)
 
 
@@ -152,7 +154,7 @@ def print_warnings(lines: list[str | None]) -> None:
 def run_program(usage: str, run: Callable[[list[str]], int], arguments: list[str]) -> int:
     """The exit code of `run(arguments)`; prints the usage where help is asked for or nothing given.
 
-    A UserError is printed; under torchrun by rank 0 alone, where the others hold their peace in time.
+    A UserError is printed; under torchrun rank 0 alone prints if the others stop in time.
     """
     if not arguments or "--help" in arguments or "-h" in arguments:
         print(usage)

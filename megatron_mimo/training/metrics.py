@@ -1,4 +1,4 @@
-"""The numbers of a step and of an evaluation, and the file they are kept in: one JSON object a line.
+"""The numbers of a step and of an evaluation, and the file they are kept in: one JSON object per line.
 
 A number that is not finite is written as Python's json module writes and reads it: NaN, Infinity.
 """
@@ -17,7 +17,7 @@ from megatron_mimo.config import UserError
 
 @dataclass
 class StepMetrics:
-    """One training step. Losses are nats a token, means over the global batch."""
+    """One training step. Losses are nats per token, means over the global batch."""
 
     step: int
     """Counts from 1."""
@@ -49,7 +49,7 @@ class StepMetrics:
 
 @dataclass
 class EvaluationMetrics:
-    """Losses on held-out sequences after `step` steps, by source, in nats a token."""
+    """Losses on held-out sequences after `step` steps, by source, in nats per token."""
 
     step: int
     consumed_tokens: int
@@ -85,7 +85,7 @@ class MetricsLog:
     """Appends to `<output_dir>/metrics.jsonl`; a line has reached the operating system when `append` returns."""
 
     def __init__(self, path: Path) -> None:
-        """Create the file or go on with it; raises UserError where it cannot be written."""
+        """Create the file or continue with it; raises UserError where it cannot be written."""
         self.path = path
         with _file_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """What training consumed, beside what the mixture files asked for.
 
-A stage's samples follow its mixture to within one sample a source at any time, so anything beyond shows a run that
+A stage's samples follow its mixture to within one sample per source at any time, so anything beyond shows a run that
 read other files, or lost steps.
 """
 

@@ -1,18 +1,25 @@
 """AdamW on megatron-core's distributed optimizer, gradients and states in fp32."""
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
-from megatron.core.optimizer import MegatronOptimizer, get_megatron_optimizer
+from megatron.core.optimizer import MegatronOptimizer, ParamKey, get_megatron_optimizer, get_standard_config_overrides
 from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig
 from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+from megatron.core.optimizer.optimizer_config import ParamWithNamePredicate
 
 from megatron_mimo.config import OptimizerConfig, PrecisionConfig
 from megatron_mimo.model.gpt import MTPGPTModel
 from megatron_mimo.model.precision import DTYPES
 from megatron_mimo.training.optimizer_shards import ResumableDistributedOptimizer, ShardwiseOptimizer
+
+APART = "is_decoupled_lr"
+"""megatron-core's mark of parameter groups with a learning rate of their own; checkpoints tell groups apart by it."""
 
 
 def wrap_data_parallel(chunks: list[MTPGPTModel], overlap: bool | None = None) -> list[DistributedDataParallel]:
@@ -69,25 +76,32 @@ def _one_or_all(functions: list[Any]) -> Any:
 
 
 def build_optimizer(
-    chunks: list[DistributedDataParallel], config: OptimizerConfig, precision: PrecisionConfig
+    chunks: list[DistributedDataParallel], config: OptimizerConfig, precision: PrecisionConfig, apart: str | None = None
 ) -> MegatronOptimizer:
-    """AdamW with decoupled weight decay (none on norms and biases); the learning rate is set at every step."""
+    """AdamW with decoupled weight decay (none on norms and biases); the learning rate is set at every step.
+
+    Trainable parameters whose names begin with `apart` form groups of their own: learning rate, gradient norm and
+    clipping of the others know nothing of them.
+    """
     megatron_chunks: list[Any] = [*chunks]
-    optimizer = get_megatron_optimizer(
-        MegatronOptimizerConfig(
-            optimizer="adam",
-            lr=0.0,
-            weight_decay=config.weight_decay,
-            adam_beta1=config.adam_beta1,
-            adam_beta2=config.adam_beta2,
-            adam_eps=config.adam_eps,
-            clip_grad=config.clip_grad,
-            bf16=precision.dtype == "bf16",
-            params_dtype=DTYPES[precision.dtype],
-            use_distributed_optimizer=True,
-        ),
-        megatron_chunks,
+    settings = MegatronOptimizerConfig(
+        optimizer="adam",
+        lr=0.0,
+        weight_decay=config.weight_decay,
+        adam_beta1=config.adam_beta1,
+        adam_beta2=config.adam_beta2,
+        adam_eps=config.adam_eps,
+        clip_grad=config.clip_grad,
+        bf16=precision.dtype == "bf16",
+        params_dtype=DTYPES[precision.dtype],
+        use_distributed_optimizer=True,
     )
+    overrides: dict[ParamKey, Any] = get_standard_config_overrides(settings)
+    if apart is not None:
+        wanted = f"module.{apart}"  # the data-parallel wrapper's name for it
+        named = ParamWithNamePredicate(name="apart", fn=lambda parameter, name: name.startswith(wanted))
+        overrides[ParamKey(with_name_predicate=named)] = {APART: True}
+    optimizer = get_megatron_optimizer(settings, megatron_chunks, overrides)
     for group in optimizer.param_groups:
         # megatron-core leaves this to its own learning-rate scheduler.
         group["weight_decay"] = config.weight_decay * group["wd_mult"]
@@ -139,10 +153,10 @@ def distributed_parts(optimizer: MegatronOptimizer) -> list[DistributedOptimizer
     return parts
 
 
-def set_learning_rate(optimizer: MegatronOptimizer, learning_rate: float) -> None:
-    """Set the learning rate of every parameter group."""
+def set_learning_rate(optimizer: MegatronOptimizer, learning_rate: float, apart: float | None = None) -> None:
+    """Set the learning rate of every parameter group; of those apart, perhaps, another."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate if apart is None or not group[APART] else apart
 
 
 def gradient_norm(optimizer: MegatronOptimizer) -> float:
@@ -151,10 +165,49 @@ def gradient_norm(optimizer: MegatronOptimizer) -> float:
     return float(optimizer.get_grad_norm())
 
 
-def apply_update(optimizer: MegatronOptimizer, grad_norm: float, clip_grad: float) -> None:
-    """Scale the gradient down to `clip_grad`, or not at all with 0, and step."""
-    for part in distributed_parts(optimizer):
-        parameters: list[Any] = part.get_parameters()
-        if parameters and clip_grad > 0:
-            clip_grad_by_total_norm_fp32(parameters, clip_grad, grad_norm)
+def gradient_norms(optimizer: MegatronOptimizer) -> tuple[float, float]:
+    """The same of the parameters that are not apart, and of those that are (see `build_optimizer`)."""
+    optimizer.prepare_grads()
+    norms = []
+    for apart in (False, True):
+        with _without_gradients(optimizer, apart=not apart):
+            norms.append(float(optimizer.get_grad_norm()))
+    return norms[0], norms[1]
+
+
+@contextmanager
+def _without_gradients(optimizer: MegatronOptimizer, apart: bool) -> Iterator[None]:
+    """The optimizer as if some groups' parameters had no gradient."""
+    groups = [group for group in _groups(optimizer) if group[APART] == apart]
+    hidden = [(parameter, parameter.grad) for group in groups for parameter in group["params"]]
+    for parameter, _ in hidden:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter, grad in hidden:
+            parameter.grad = grad
+
+
+def apply_update(
+    optimizer: MegatronOptimizer, grad_norm: float, clip_grad: float, norm_apart: float | None = None
+) -> None:
+    """Scale the gradient down to `clip_grad`, or not at all with 0, and step.
+
+    `norm_apart`: of the groups apart, which are scaled by themselves, and whose gradient counts as zero where this norm
+    is not finite; None scales all by `grad_norm`.
+    """
+    for group in _groups(optimizer):
+        norm = grad_norm if norm_apart is None or not group[APART] else norm_apart
+        if norm_apart is not None and group[APART] and not math.isfinite(norm_apart):
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.zero_()
+        elif group["params"] and clip_grad > 0:
+            clip_grad_by_total_norm_fp32(group["params"], clip_grad, norm)
     optimizer.step_with_ready_grads()
+
+
+def _groups(optimizer: MegatronOptimizer) -> list[dict[str, Any]]:
+    """Parameter groups as the optimizers inside hold them: this rank's shards in fp32. A rank may have none."""
+    return [group for part in distributed_parts(optimizer) for group in getattr(part.optimizer, "param_groups", [])]

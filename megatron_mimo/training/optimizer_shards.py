@@ -111,7 +111,7 @@ def _pieces(
     prefix: str, weight: Any, tensor: torch.Tensor, start: int, end: int, is_loading: bool
 ) -> Iterator[ShardedTensor]:
     """The boxes of `tensor`, the elements `start` to `end` of a state that has the shape of a weight."""
-    parts = weight.build() if isinstance(weight, ShardedTensorFactory) else [weight]
+    parts: list[Any] = weight.build() if isinstance(weight, ShardedTensorFactory) else [weight]  # type: ignore[assignment]
     for part in sorted(parts, key=lambda part: part.data.storage_offset()):
         begin = part.data.storage_offset() - weight.data.storage_offset()
         assert part.data.is_contiguous() and part.data.dim() + part.prepend_axis_num == len(part.global_shape)

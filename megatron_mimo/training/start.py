@@ -39,10 +39,11 @@ def start_from(
                 _copy_last_mtp_layer(chunk, saved_layers)
     if saved_layers is None:
         return model.mtp_num_layers
-    if start.train == "new_mtp_layers":
+    if start.train != "all":
+        new_only = start.train == "new_mtp_layers"
         for chunk in chunks:
             for name, parameter in chunk.named_parameters():
-                parameter.requires_grad_(is_new(name, saved_layers))
+                parameter.requires_grad_(is_new(name, saved_layers if new_only else 0))
     return saved_layers
 
 
@@ -62,14 +63,18 @@ def find_checkpoint(path: Path, hash_files: bool) -> Path:
 def check_start(path: Path, saved: ModelConfig, model: ModelConfig, start: StartConfig) -> int:
     """The checkpoint's number of MTP layers; raises UserError where it cannot become `model`."""
     saved_layers, wanted = saved.mtp_num_layers, model.mtp_num_layers
-    check_same_model(path, saved, replace(model, mtp_num_layers=saved_layers))
+    # Of the same weights another number of drafts can be made.
+    same = replace(model, mtp_num_layers=saved_layers, mtp_recursive_steps=saved.mtp_recursive_steps)
+    check_same_model(path, saved, same)
     if saved_layers > wanted or (saved_layers == 0 and wanted > 0):
         raise ConfigError(
             "model.mtp_num_layers", wanted, f"{path} has {saved_layers} MTP layers: they can be kept or copied, no more"
         )
     if start.train == "new_mtp_layers" and saved_layers == wanted:
         raise ConfigError(
-            "start.train", start.train, f"{path} has all {wanted} MTP layers: raise model.mtp_num_layers, or train all"
+            "start.train",
+            start.train,
+            f"{path} has all {wanted} MTP layers: raise model.mtp_num_layers, or train mtp_layers or all",
         )
     return saved_layers
 

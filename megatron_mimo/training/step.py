@@ -29,7 +29,7 @@ class LossReport:
 
     @property
     def by_depth(self) -> list[float]:
-        """Mean loss in nats a token: main first, then each MTP layer."""
+        """Mean loss in nats per token: main first, then each MTP layer."""
         return (self.sums.sum(dim=1) / self.counts.sum(dim=1).clamp(min=1)).tolist()
 
     def by_source(self, names: list[str], depth: int = 0) -> dict[str, float]:
@@ -52,6 +52,8 @@ class TrainStep:
         self.num_depths = num_depths
         self.num_sources = num_sources
         self.mtp_loss_scaling_factor = 0.0
+        self.mtp_depth_weights: list[float] | None = None
+        """Of the MTP losses by depth, summing to 1; None weighs them alike."""
         self._forward_backward = get_forward_backward_func()
         for chunk in chunks:
             chunk.module.config.finalize_model_grads_func = finalize_model_grads
@@ -100,7 +102,7 @@ class TrainStep:
     def _loss(self, batch: Batch, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Per-token losses -> (sum to differentiate, token count to divide by, statistics to report)."""
         losses = losses.view_as(batch.loss_mask)  # rows that were packed into one come apart again
-        total = weighted_loss_sum(losses, batch.loss_mask, self.mtp_loss_scaling_factor)
+        total = weighted_loss_sum(losses, batch.loss_mask, self.mtp_loss_scaling_factor, self.mtp_depth_weights)
         statistics = loss_statistics(losses, batch.loss_mask, batch.source, self.num_sources)
         return total, batch.loss_mask[0].sum().int(), statistics
 
@@ -120,6 +122,6 @@ class TrainStep:
 
 
 def _replay(micro_batches: Iterator[Batch], count: int, chunks: list[Any]) -> list[Iterator[Batch]]:
-    """Interleaved schedules read the same micro-batches once a model chunk."""
+    """Interleaved schedules read the same micro-batches once per model chunk."""
     batches = [next(micro_batches) for _ in range(count)]
     return [iter(batches) for _ in chunks]

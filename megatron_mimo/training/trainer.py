@@ -1,5 +1,6 @@
 """The pre-training loop, which reads like the recipe: stages, steps, evaluation, checkpoints, guards."""
 
+import gc
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from megatron_mimo.training.callbacks import Callback
 from megatron_mimo.training.checkpoint import Checkpointer, latest_checkpoint
 from megatron_mimo.training.checkpoint_files import CHECKPOINTS
 from megatron_mimo.training.checkpoint_record import CheckpointRecord, read_record, source_records, stage_records
+from megatron_mimo.training.draft_steps import step_weights
 from megatron_mimo.training.evaluation import Evaluator
 from megatron_mimo.training.feed import StageFeed, micro_batches_of_step
 from megatron_mimo.training.guards import LossGuard, TrainingStopped
@@ -77,7 +79,9 @@ class Trainer:
         self.chunks = wrap_data_parallel(chunks, config.parallel.overlap_communication)
         self.schedule = Schedule(config.stages, config.mtp_loss)
         self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision)
-        self.step = TrainStep(self.chunks, 1 + config.model.mtp_num_layers, len(data.sources))
+        self.step = TrainStep(self.chunks, 1 + config.model.mtp_depths, len(data.sources))
+        if config.mtp_step_decay != 1:
+            self.step.mtp_depth_weights = step_weights(config.model.mtp_depths, config.mtp_step_decay)
         record = self._record(origin)
         self.checkpoints = Checkpointer(folder, config.checkpoint, self.chunks, self.optimizer, record)
         self.evaluator = Evaluator(config, data, self.backend, self.step)
@@ -98,6 +102,9 @@ class Trainer:
             watchdog = stack.enter_context(
                 Watchdog(guard.hang_timeout_seconds, stacks, dist.get_rank(), guard.startup_timeout_seconds)
             )
+            # megatron-core collects garbage at every save: what stays to the end need not be searched each time.
+            gc.freeze()
+            stack.callback(gc.unfreeze)
             if self._latest is not None:
                 self._restore(self._latest)
             self._check_what_is_left()
@@ -205,7 +212,7 @@ class Trainer:
         self.callbacks.on_rollback(self.progress.step, self.progress.consumed_tokens)
 
     def _restore(self, path: Path) -> None:
-        """Raises UserError where the run cannot go on from there with this configuration."""
+        """Raises UserError where the run cannot continue from there with this configuration."""
         saved, present = read_record(path), self.checkpoints.record
         said = settle_stages(self.config, saved)
         self.schedule = Schedule(self.config.stages, self.config.mtp_loss)

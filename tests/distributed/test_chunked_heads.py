@@ -9,6 +9,8 @@ import pytest
 from support.launch import ranks
 from support.tiny import tiny_tree, write_run
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = str(Path(__file__).parent / "programs" / "train_layouts.py")
 STEPS = 8
 CHUNKED = {"dtype": "fp32", "cross_entropy": "chunked", "cross_entropy_chunk_vocab": 64}

@@ -11,6 +11,8 @@ from support.costs import leftovers
 from support.launch import Ranks, python, ranks
 from support.patience import patience
 
+pytestmark = pytest.mark.slow
+
 DESCRIBE = """
 import json, os, sys, threading, torch
 import torch.distributed as dist

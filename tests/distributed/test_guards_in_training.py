@@ -9,6 +9,8 @@ import pytest
 from support.launch import python
 from support.tiny import tiny_tree, write_run
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).parent / "programs" / "poisoned_run.py"
 STEPS = 16
 

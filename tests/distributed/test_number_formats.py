@@ -1,8 +1,7 @@
 """`precision.dtype: auto` through the real program on machines with and without bf16, and from one to the other."""
 
+import contextlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,11 @@ import yaml
 from megatron_mimo.convert.export import export_checkpoint
 from megatron_mimo.convert.megatron import TorchDistCheckpoint
 from megatron_mimo.serve.speculative import compute_dtype
-from support.launch import environment
+from support.launch import Ranks, python
+from support.patience import patience
 from support.tiny import tiny_tree, write_run
+
+pytestmark = pytest.mark.slow
 
 PROGRAM = Path(__file__).parent / "programs" / "number_formats.py"
 WITH, WITHOUT = "1", "0"
@@ -64,9 +66,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[Pat
         job(switch, name, "max_steps=6", f"precision.dtype={other}")
     path = folder / "jobs.json"
     path.write_text(json.dumps(jobs))
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(path)], env=environment(), capture_output=True, text=True, check=False
-    )
+    done = python(str(PROGRAM), str(path))
     assert done.returncode == 0, done.stderr[-3000:]
     return folder, done.stderr
 
@@ -142,16 +142,9 @@ def test_the_export_has_the_format_of_the_run_and_vllm_that_of_the_export(
 
 
 def test_ranks_on_unlike_machines_are_refused_on_all_of_them(tmp_path):
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", AGREE, str(rank), str(tmp_path / "store")],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment(),
-        )
-        for rank in range(2)
-    ]
-    for rank in ranks:
-        first, second, third = rank.communicate(timeout=300)[0].strip().splitlines()
-        assert (first, second) == ("agreed", "agreed")
-        assert "set precision.dtype to bf16 or fp32" in third
+    with contextlib.ExitStack() as stack:
+        ranks = [stack.enter_context(Ranks(0, "-c", AGREE, str(rank), str(tmp_path / "store"))) for rank in range(2)]
+        for rank in ranks:
+            first, second, third = rank.completed(patience(60)).stdout.strip().splitlines()
+            assert (first, second) == ("agreed", "agreed")
+            assert "set precision.dtype to bf16 or fp32" in third

@@ -16,6 +16,8 @@ from megatron_mimo.model.reference import ReferenceMiMo
 from megatron_mimo.training.batch import documents
 from support.launch import ranks
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = str(Path(__file__).parent / "programs" / "oracle_logits.py")
 EOD, ROTARY_BASE = 7, 640000
 SIZES: dict[str, Any] = {

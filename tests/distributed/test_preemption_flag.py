@@ -10,6 +10,8 @@ import pytest
 from support.launch import Ranks
 from support.patience import patience
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import sys, time
 import torch.distributed as dist

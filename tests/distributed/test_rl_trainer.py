@@ -145,6 +145,84 @@ def test_packing_changes_nothing(name: str, plain: Path) -> None:
         assert row == pytest.approx(expected, abs=1e-4, rel=1e-4)
 
 
+DETACHED: dict[str, Any] = {"mtp": "detached", "mtp_learning_rate": 1e-2}
+
+
+@pytest.fixture(scope="module")
+def detached(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plain run with MTP layers that learn; once with a gradient clip that both parts of the gradient pass."""
+    folder = tmp_path_factory.mktemp("detached")
+    clipped = {"optimizer": {"adam_eps": 1e-3, "clip_grad": 1e-3}}
+    forms: dict[str, dict[str, Any]] = {
+        "plain": DETACHED,
+        "one_sample_a_row": DETACHED | {"micro_batch_tokens": 1},
+        "recomputed": DETACHED | {"parallel": {"recompute": "full"}},
+        "chunked": DETACHED | {"precision": {"dtype": "fp32", "cross_entropy": "chunked"}},
+        "clipped": DETACHED | clipped,
+        "clipped frozen": clipped,
+    }
+    jobs = [{"name": n, "seeds": [1, 2], "tree": rl_tree(start, folder, **changes)} for n, changes in forms.items()]
+    run_jobs(folder, 1, jobs)
+    return folder
+
+
+def parts(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The policy's and the MTP layers'."""
+    mtp = {name: tensor for name, tensor in weights.items() if "mtp_layers" in name}
+    return {name: tensor for name, tensor in weights.items() if name not in mtp}, mtp
+
+
+@pytest.mark.parametrize("names", [("plain", "plain"), ("clipped", "clipped frozen")], ids=["plain", "clipped"])
+def test_the_policy_is_the_same_to_the_last_bit_with_and_without_mtp_training(
+    names: tuple[str, str], plain: Path, detached: Path, start: Path
+) -> None:
+    frozen_folder = detached if "frozen" in names[1] else plain
+    policy, mtp = parts(load_weights(detached / names[0]))
+    frozen_policy, _ = parts(load_weights(frozen_folder / names[1]))
+    close(policy, frozen_policy, 0)
+    _, before = parts(load_weights(start.parents[1] / "hf"))
+    assert all((mtp[name] - before[name]).abs().max() > 1e-4 for name in before), "every MTP weight is trained"
+    rows, frozen_rows = metrics_of(detached / f"{names[0]}.json"), metrics_of(frozen_folder / f"{names[1]}.json")
+    for row, frozen in zip(rows, frozen_rows, strict=True):
+        mtp_metrics = {name: row.pop(name) for name in ("mtp_loss", "mtp_grad_norm", "mtp_skipped_updates")}
+        assert row == frozen
+        assert mtp_metrics["mtp_loss"] > 1 and mtp_metrics["mtp_grad_norm"] > 0
+        assert mtp_metrics["mtp_skipped_updates"] == 0
+
+
+def naive_mtp_update(start: Path, groups: list[SampleGroup]) -> tuple[float, float]:
+    """Loss and gradient norm of the MTP layer, sample by sample in float64 on the starting policy."""
+    model = ReferenceMiMo(MODEL, ROTARY_BASE)
+    model.load_state_dict(load_weights(start.parents[1] / "hf"))
+    model.double()
+    total, tokens = torch.zeros((), dtype=torch.float64), 0
+    for group in groups:
+        for sample in group.finished:
+            whole = torch.tensor([*group.prompt.tokens, *sample.tokens])
+            scores = model(whole[None])[1, 0, :-2].log_softmax(-1)
+            losses = -scores.gather(-1, whole[2:, None]).squeeze(-1)
+            total = total + losses[max(len(group.prompt.tokens) - 2, 0) :].sum()
+            tokens += len(sample.tokens)
+    loss = total / tokens
+    loss.backward()
+    gradients = [p.grad for name, p in model.named_parameters() if "mtp_layers" in name and p.grad is not None]
+    return float(loss), float(torch.cat([gradient.flatten() for gradient in gradients]).norm())
+
+
+def test_mtp_layers_learn_the_rollouts(start: Path, tmp_path: Path) -> None:
+    tree = rl_tree(start, tmp_path, on_policy=True, **DETACHED)
+    run_jobs(tmp_path, 1, [{"name": "one", "seeds": [1], "tree": tree}])
+    loss, norm = naive_mtp_update(start, make_groups(1))
+    (row,) = json.loads((tmp_path / "one.json").read_text())
+    assert row["mtp_loss"] == pytest.approx(loss, rel=1e-5)
+    assert row["mtp_grad_norm"] == pytest.approx(norm, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["one_sample_a_row", "recomputed", "chunked"])
+def test_packing_recomputation_and_chunked_heads_change_nothing_for_mtp_layers(name: str, detached: Path) -> None:
+    close(load_weights(detached / name), load_weights(detached / "plain"), 1e-5)
+
+
 LAYOUTS: dict[str, dict[str, Any]] = {
     "DP2": {"data_parallel_size": 2},
     "DP2 with an empty rank": {"data_parallel_size": 2, "micro_batch_tokens": 100_000},
@@ -152,10 +230,12 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "TP2 + SP": {"parallel": {TP: 2, "sequence_parallel": True}},
     "PP2": {"parallel": {PP: 2}},
 }
+DETACHED_LAYOUTS = {f"detached {name}": DETACHED | LAYOUTS[name] for name in ("DP2", "TP2 + SP", "PP2")}
 TRAINING_ENTRIES = ("chat_trained", "trained_steps")
 RESUMED: dict[str, dict[str, Any]] = {
     "DP2": {"data_parallel_size": 2, "precision": {"dtype": "bf16"}},
     "PP2": {"parallel": {PP: 2}},
+    "detached PP2": DETACHED | {"parallel": {PP: 2}},
 }
 
 
@@ -163,7 +243,8 @@ RESUMED: dict[str, dict[str, Any]] = {
 def two_ranks(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every layout; and two of them stopped after a step, continued, and not stopped."""
     folder = tmp_path_factory.mktemp("two")
-    jobs = [{"name": n, "seeds": [1, 2], "tree": rl_tree(start, folder, **changes)} for n, changes in LAYOUTS.items()]
+    layouts = LAYOUTS | DETACHED_LAYOUTS
+    jobs = [{"name": n, "seeds": [1, 2], "tree": rl_tree(start, folder, **changes)} for n, changes in layouts.items()]
     for name, changes in RESUMED.items():
         tree = rl_tree(start, folder / f"resumed {name}", **changes)
         jobs += [
@@ -186,6 +267,23 @@ def test_layouts_change_nothing(name: str, plain: Path, two_ranks: Path) -> None
     expected = metrics_of(plain / "plain.json")
     for row, other in zip(metrics_of(two_ranks / f"{name}.json"), expected, strict=True):
         assert row == pytest.approx(other, abs=1e-4, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", DETACHED_LAYOUTS)
+def test_layouts_change_nothing_for_mtp_layers_that_learn(name: str, detached: Path, two_ranks: Path) -> None:
+    close(load_weights(two_ranks / name), load_weights(detached / "plain"), 1e-5)
+    expected = metrics_of(detached / "plain.json")
+    for row, other in zip(metrics_of(two_ranks / f"{name}.json"), expected, strict=True):
+        assert row == pytest.approx(other, abs=1e-4, rel=1e-4)
+
+
+def test_a_run_keeps_the_way_it_trains_its_mtp_layers(start: Path, two_ranks: Path) -> None:
+    folder = two_ranks / "resumed detached PP2"
+    tree = rl_tree(start, folder, parallel={PP: 2})
+    jobs = two_ranks / "changed.json"
+    jobs.write_text(json.dumps([{"name": "changed", "seeds": [2], "restore": 1, "tree": tree}]))
+    done = ranks(2, PROGRAM, str(jobs), timeout_seconds=60)
+    assert done.returncode != 0 and "was made with mtp=detached" in done.stderr and "mtp=frozen" in done.stderr
 
 
 @pytest.mark.parametrize("name", RESUMED)

@@ -10,6 +10,7 @@ import torch
 from megatron_mimo.convert.export import export_checkpoint
 from megatron_mimo.convert.hf_import import import_checkpoint
 from megatron_mimo.convert.megatron import TorchDistCheckpoint
+from megatron_mimo.training.checkpoint_record import read_record
 from support.launch import ranks
 from support.tiny import tiny_tree, write_run
 
@@ -60,6 +61,37 @@ def test_only_the_new_mtp_layers_are_trained(
         if name.endswith(".bias"):
             continue
         assert torch.nn.functional.cosine_similarity(after.read(name).flatten(), copied.flatten(), dim=0) > 0.8, name
+
+
+def recursive_tree(data: Path, folder: Path, source: Path, **changes: Any) -> dict[str, Any]:
+    tree = start_tree(data, folder, source, 1, "mtp_layers") | {"mtp_step_decay": 0.6} | changes
+    return tree | {"model": tree["model"] | {"mtp_recursive_steps": 3}}
+
+
+def test_the_models_own_layer_learns_to_draft_recursively(pretrained: Path, tiny_data: Path, tmp_path: Path) -> None:
+    """In two layouts, and resumed: nothing but the layer moves, and its loss falls at every draft step."""
+    curves = []
+    for name, parallel in (("DP2", {}), ("TP2", {"tensor_model_parallel_size": 2})):
+        tree = recursive_tree(tiny_data, tmp_path / name, pretrained, parallel=parallel)
+        for max_steps in (4, 8):
+            problem = run(tmp_path / name, tree | {"max_steps": max_steps}, processes=2)
+            assert not problem, problem[-3000:]
+        lines = (tmp_path / name / "run" / "metrics.jsonl").read_text().splitlines()
+        steps = [line for line in map(json.loads, lines) if line["kind"] == "step"]
+        assert [len(step["mtp_losses"]) for step in steps] == [3] * 8
+        curves.append([loss for step in steps for loss in (step["loss"], *step["mtp_losses"], step["grad_norm"])])
+        assert all(last < first for first, last in zip(steps[0]["mtp_losses"], steps[-1]["mtp_losses"], strict=True))
+    assert curves[0] == pytest.approx(curves[1], abs=1e-4)
+    checkpoint = tmp_path / "DP2" / "run" / "checkpoints" / "step_00000008"
+    before, after = TorchDistCheckpoint(pretrained / "step_00000004"), TorchDistCheckpoint(checkpoint)
+    assert set(before.shapes) == set(after.shapes)
+    for name in before.shapes:
+        assert torch.equal(before.read(name), after.read(name)) != name.startswith("mtp."), name
+    export_checkpoint(checkpoint, tmp_path / "hf")
+    config = json.loads((tmp_path / "hf" / "config.json").read_text())
+    assert (config["num_nextn_predict_layers"], config["mtp_recursive_steps"]) == (1, 3)
+    import_checkpoint(tmp_path / "hf", tmp_path / "imported" / "step_00000000")
+    assert read_record(tmp_path / "imported" / "step_00000000").model.mtp_recursive_steps == 3
 
 
 def test_training_starts_from_an_imported_model(pretrained: Path, tiny_data: Path, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 from support.launch import Ranks
 from support.patience import patience
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import sys, json, dataclasses
 import torch.distributed as dist

@@ -15,6 +15,7 @@ from megatron_mimo.cli.checkpoints import main as checkpoints
 from support.tiny import tiny_tree, write_run
 
 pytest.importorskip("megatron.core")
+pytestmark = pytest.mark.slow
 
 STEP_TOKENS = 512
 

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from megatron_mimo.serve.chat_lines import PlainLines
 from megatron_mimo.serve.openai_server import complete, running_server
 from megatron_mimo.serve.speculative import vllm_environment
 from megatron_mimo.serve.vllm_engine import PromptGroup, generate
-from support.known_models import ANSWER, OTHER, constant_model, reciting_model, undecided_model
+from support.known_models import ANSWER, OTHER, constant_model, reciting_or_constant_model, undecided_model
 from support.launch import ROOT
 from support.patience import patience
 
@@ -60,38 +61,64 @@ def test_sampling_with_drafts_keeps_the_distribution(tmp_path: Path) -> None:
     assert greedy == {ANSWER: 1.0}
 
 
-def test_server_answers_and_rejects_drafts_that_are_always_wrong(tmp_path: Path) -> None:
-    folder = constant_model(tmp_path / "model", draft_agrees=False, seq_length=LONG)
-    with running_server(folder, "127.0.0.1", free_port(), [], tmp_path / "log") as url:
-        answer = complete(url, "mimo", "some words", max_tokens=8)
-        metrics = read_metrics(url)
-        assert find_model(url).folder == folder
-        parts = stream(f"{url}/v1/completions", {"model": "mimo", "prompt": "some", "max_tokens": LONG - 10})
-        assert next(parts)[0] == "content"
-        parts.close()
-        running = "vllm:num_requests_running"
-        assert eventually(lambda: counter(read_metrics(url), running) == 0), "a closed stream ends the server's work"
-        assert counter(read_metrics(url), "vllm:generation_tokens_total") < LONG - 10, "before its end"
+@dataclass(frozen=True)
+class Server:
+    """A running server and the model that it serves."""
+
+    url: str
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all tests: it thinks and answers in chats, and goes on for ever in completions, with wrong drafts.
+
+    It computes in its engine's process; with a worker process, vLLM's default, it runs in test_mtp_plugin.py.
+    """
+    root = tmp_path_factory.mktemp("server")
+    folder = reciting_or_constant_model(root / "model", ["<think>", "m", "o", "</think>", "w", "d"], seq_length=LONG)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        with running_server(folder, "127.0.0.1", free_port(), [], root / "log", reasoning_parser="mimo") as url:
+            yield Server(url, folder)
+
+
+def test_server_answers_and_rejects_drafts_that_are_always_wrong(server: Server) -> None:
+    url = server.url
+    before = read_metrics(url)
+    answer = complete(url, "mimo", "some words", max_tokens=8)
+    metrics = read_metrics(url)
+    assert find_model(url).folder == server.folder
+    body = {"model": "mimo", "prompt": "some", "max_tokens": LONG - 10, "temperature": 0}
+    parts = stream(f"{url}/v1/completions", body)
+    assert next(parts)[0] == "content"
+    parts.close()
+    running, generated = "vllm:num_requests_running", "vllm:generation_tokens_total"
+    assert eventually(lambda: counter(read_metrics(url), running) == 0), "a closed stream ends the server's work"
+    assert counter(read_metrics(url), generated) - counter(metrics, generated) < LONG - 10, "before its end"
     assert answer["usage"]["completion_tokens"] == 8
     assert len(set(answer["choices"][0]["text"])) == 1
-    assert counter(metrics, "vllm:spec_decode_num_draft_tokens_total") >= 6
-    assert counter(metrics, "vllm:spec_decode_num_accepted_tokens_total") == 0
+    drafted, accepted = (
+        counter(metrics, name) - counter(before, name)
+        for name in ("vllm:spec_decode_num_draft_tokens_total", "vllm:spec_decode_num_accepted_tokens_total")
+    )
+    assert drafted >= 6
+    assert accepted == 0
 
 
-def test_the_reasoning_is_told_apart_from_the_answer(tmp_path: Path) -> None:
-    folder = reciting_model(tmp_path / "model", ["<think>", "m", "o", "</think>", "w", "d"])
+def test_the_reasoning_is_told_apart_from_the_answer(server: Server) -> None:
+    url = server.url
     body = {"model": "mimo", "messages": [{"role": "user", "content": "some"}], "max_tokens": 16, "temperature": 0}
-    with running_server(folder, "127.0.0.1", free_port(), [], tmp_path / "log", reasoning_parser="mimo") as url:
-        request = urllib.request.Request(
-            f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        message = json.load(urllib.request.urlopen(request))["choices"][0]["message"]
-        sink, lines = io.StringIO(), f"some\n{'words ' * 500}\nsome\n"
-        settings = {"model": "mimo", "max_tokens": 16, "temperature": 0}
-        converse(url, ChatForm(), settings, PlainLines(io.StringIO(lines), sink), sink)
+    request = urllib.request.Request(
+        f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    message = json.load(urllib.request.urlopen(request))["choices"][0]["message"]
+    sink, lines = io.StringIO(), f"some\n{'words ' * LONG}\nsome\n"
+    settings = {"model": "mimo", "max_tokens": 16, "temperature": 0}
+    converse(url, ChatForm(), settings, PlainLines(io.StringIO(lines), sink), sink)
     assert (message["reasoning"], message["content"]) == ("mo", "wd")
     assert sink.getvalue().count("mowd\n") == 2
-    assert re.search(r"the server refused \(400\): .*128.*\n\(this line is left out", sink.getvalue())
+    assert re.search(rf"the server refused \(400\): .*{LONG}.*\n\(this line is left out", sink.getvalue())
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> bool:

@@ -26,10 +26,15 @@ def constant_model(folder: Path, draft_agrees: bool, seq_length: int = 128) -> P
     positive first place and OTHER off a negative one.
     """
     tensors = transparent_weights()
+    say_constantly(tensors, draft_agrees)
+    return write_model(folder, tensors, train_tokenizer(["some words"], vocab_size=268), seq_length)
+
+
+def say_constantly(tensors: dict[str, torch.Tensor], draft_agrees: bool) -> None:
+    """ANSWER after any token, by the first place; the MTP layer's draft is it too, or always OTHER."""
     tensors["model.embed_tokens.weight"][:, 0] = 1.0
     tensors["lm_head.weight"][ANSWER, 0], tensors["lm_head.weight"][OTHER, 0] = 1.0, -1.0
     tensors["model.mtp_layers.0.input_proj.weight"][0, 0] = 1.0 if draft_agrees else -1.0
-    return write_model(folder, tensors, train_tokenizer(["some words"], vocab_size=268), seq_length)
 
 
 def undecided_model(folder: Path) -> Path:
@@ -46,14 +51,33 @@ def undecided_model(folder: Path) -> Path:
 
 def reciting_model(folder: Path, pieces: list[str]) -> Path:
     """A model that says the tokens `pieces` one after another behind a line break: each token calls for the next."""
-    tokenizer = train_tokenizer(["some words"], vocab_size=268)
+    tokenizer, tensors = train_tokenizer(["some words"], vocab_size=268), transparent_weights()
+    recite(tensors, chain(tokenizer, pieces), first_place=0)
+    return write_model(folder, tensors, tokenizer)
+
+
+def reciting_or_constant_model(folder: Path, pieces: list[str], seq_length: int) -> Path:
+    """`reciting_model` behind a line break; behind all other tokens it says ANSWER, and its MTP layer OTHER."""
+    tokenizer, tensors = train_tokenizer(["some words"], vocab_size=268), transparent_weights()
+    recited = chain(tokenizer, pieces)
+    assert not {ANSWER, OTHER} & {*recited}
+    say_constantly(tensors, draft_agrees=False)
+    tensors["model.embed_tokens.weight"][recited, 0] = 0.0
+    recite(tensors, recited, first_place=1)
+    return write_model(folder, tensors, tokenizer, seq_length)
+
+
+def chain(tokenizer: Tokenizer, pieces: list[str]) -> list[int]:
+    """The tokens of a recital: a line break, the pieces, the ends of turn and document."""
     tokenizer.add_tokens(["<think>", "</think>"])
-    ids = [tokenizer.token_to_id(piece) for piece in ("\u010a", *pieces, "<|im_end|>", "<|endoftext|>")]
-    tensors = transparent_weights()
-    for place, (now, following) in enumerate(itertools.pairwise(ids)):
+    return [tokenizer.token_to_id(piece) for piece in ("\u010a", *pieces, "<|im_end|>", "<|endoftext|>")]
+
+
+def recite(tensors: dict[str, torch.Tensor], tokens: list[int], first_place: int) -> None:
+    """Each token calls for the next, by a place of its own."""
+    for place, (now, following) in enumerate(itertools.pairwise(tokens), start=first_place):
         tensors["model.embed_tokens.weight"][now, place] = 1.0
         tensors["lm_head.weight"][following, place] = 1.0
-    return write_model(folder, tensors, tokenizer)
 
 
 def coin_model(folder: Path) -> Path:

@@ -56,7 +56,7 @@ def make_start(folder: Path, tokenizer: Path) -> Path:
 
 
 def rl_tree(start: Path, output_dir: Path, **changes: Any) -> dict[str, Any]:
-    """A configuration as YAML would give it: 4 groups of 4 samples, two updates a step, fp32."""
+    """A configuration as YAML would give it: 4 groups of 4 samples, two updates per step, fp32."""
     return {
         "name": "tiny",
         "output_dir": str(output_dir),

@@ -39,7 +39,7 @@ def make_tiny_data(folder: Path) -> Path:
 
 
 def tiny_tree(data_folder: Path, output_dir: Path, steps: int = 20) -> dict[str, Any]:
-    """A configuration as YAML would give it: fp32, two stages of 3/4 and 1/4 of `steps`, 512 tokens a step."""
+    """A configuration as YAML would give it: fp32, two stages of 3/4 and 1/4 of `steps`, 512 tokens per step."""
     tokens = 8 * SEQ_LENGTH
     first = steps * 3 // 4 * tokens
     second = steps * tokens - first

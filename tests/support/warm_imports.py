@@ -3,6 +3,7 @@
 Never the programs themselves, which their processes run as `__main__`.
 """
 
+import gc
 from importlib import import_module
 
 from megatron_mimo.platform import cpu
@@ -24,3 +25,6 @@ for module in (
     "training.training_data",
 ):
     import_module(f"megatron_mimo.{module}")
+
+# Children collect garbage at every save: they need not search, and so copy, what they share with this process.
+gc.freeze()

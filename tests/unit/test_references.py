@@ -10,7 +10,7 @@ from megatron_mimo.cli.commands import COMMANDS, OLD_NAMES
 
 ROOT = Path(__file__).parents[2]
 PROSE = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("requirements/*.md"), *ROOT.glob("tests/**/*.md")]
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("requirements/*.md"), *ROOT.glob("tests/**/*.md")]
 )
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
 SECTION = re.compile(r"(docs/\w+\.md), ([A-Za-z][\w' -]*)")

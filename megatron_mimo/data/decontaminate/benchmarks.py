@@ -20,7 +20,7 @@ class BenchmarkConfig:
     files: str
     """Glob pattern of `.jsonl` or `.jsonl.gz` files."""
     fields: list[str] = field(default_factory=lambda: ["question"])
-    """Fields to protect; each is a text of its own. A list of texts in a field counts as one text."""
+    """Fields to protect; each is its own text. A list of texts in a field counts as one text."""
     id_field: str | None = None
     """Field with the item's name; null names it by file and line."""
 

@@ -24,7 +24,7 @@ class Decontaminate:
     index: str
     """Folder made by `megatron-mimo decontaminate`."""
     action: Literal["drop", "mark"] = "drop"
-    """`mark` lets the documents go on, with what matched in their metadata."""
+    """`mark` lets the documents continue, with what matched in their metadata."""
     match_short: bool = True
     """Also find benchmark texts that are shorter than an n-gram, where they are the whole document."""
 

@@ -1,4 +1,4 @@
-"""What every character means to the shingles: part of a word, a token of its own, nothing, or a separator.
+"""What every character means to the shingles: part of a word, its own token, nothing, or a separator.
 
 - Letters, marks and numbers make tokens; everything else separates them. Case, compatibility forms (full width,
   superscripts) and diacritics are folded; digits are kept, because in mathematics they are the content.

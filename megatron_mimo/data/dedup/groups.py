@@ -1,6 +1,6 @@
 """What is read off records that are sorted by a key: the best document of every group, and links between its members.
 
-All functions walk over the sorted blocks of `runs.merge` and carry a group that goes on from one block to the next,
+All functions walk over the sorted blocks of `runs.merge` and carry a group that continues from one block to the next,
 so a group may be larger than memory.
 """
 

@@ -95,7 +95,7 @@ def key_texts(work: Work, task: Task) -> None:
 
 @contextmanager
 def _by_position(path: Path) -> Iterator[BinaryIO]:
-    """A file of one number a document, under its name when it is complete."""
+    """A file of one number per document, under its name when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:

@@ -11,7 +11,7 @@ from megatron_mimo.data.pipeline.step import Task
 
 @dataclass(kw_only=True)
 class ExactDedup:
-    """Drop empty documents and exact repetitions of an earlier text of the same task (32 bytes a document in memory).
+    """Drop empty documents and exact repetitions of an earlier text of the same task (32 bytes per document in memory).
 
     Over several tasks, repetitions are found by the `dedup` stage.
     """

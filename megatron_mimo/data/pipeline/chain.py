@@ -13,7 +13,7 @@ SINK = "write"
 
 
 class Clock:
-    """CPU seconds of each step for itself: the time between two switches is his who was switched to."""
+    """CPU seconds of each step for itself: time between two switches is charged to the step that was resumed."""
 
     def __init__(self) -> None:
         self.cpu_seconds: dict[str, float] = {SOURCE: 0.0}

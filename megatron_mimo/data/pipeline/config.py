@@ -26,7 +26,7 @@ class LocalConfig:
 
 @dataclass(kw_only=True)
 class SlurmConfig:
-    """One job array a stage, each waiting for the one before."""
+    """One job array per stage, each waiting for the one before."""
 
     partition: str | None = None
     account: str | None = None

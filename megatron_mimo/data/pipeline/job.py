@@ -85,7 +85,7 @@ def _filled_in(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name_shards(pipeline: dict[str, Any], tokens: dict[str, Any]) -> None:
-    """`shards: STAGE` becomes that stage's folder; anything else stays a folder of its own."""
+    """`shards: STAGE` becomes that stage's folder; anything else stays a folder."""
     stages = [stage.get("name") for stage in pipeline.get("stages") or [] if isinstance(stage, dict)]
     for source in tokens.get("sources") or []:
         if isinstance(source, dict) and source.get("shards") in stages:

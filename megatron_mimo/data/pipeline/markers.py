@@ -1,4 +1,4 @@
-"""One task of a stage, run to its marker: the marker is written last, so a task is done or was never there."""
+"""One task of a stage, run to its marker: the marker comes last, so a task has finished or left no trace."""
 
 import dataclasses
 import mmap

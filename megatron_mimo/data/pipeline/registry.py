@@ -27,7 +27,7 @@ STEPS = {
     "golden": "megatron_mimo.rl.problems.golden:GoldenSolution",
     "assign_source": "megatron_mimo.data.balance.buckets:AssignSource",
 }
-"""Steps by name. A step of one's own needs no entry: `{step: my_package.my_module:MyStep}`."""
+"""Steps by name. Your own step needs no entry: `{step: my_package.my_module:MyStep}`."""
 
 READERS = {
     "warc": "megatron_mimo.data.pipeline.readers.warc:WarcReader",

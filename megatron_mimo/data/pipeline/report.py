@@ -75,7 +75,7 @@ def _amounts(summary: StageSummary) -> dict[str, int | float | str]:
 
 
 def _steps(summary: StageSummary) -> str:
-    """One stage: a row a step, the reasons for drops, everything else that was counted, samples."""
+    """One stage: one row per step, the reasons for drops, everything else that was counted, samples."""
     total = max(summary.counts["read/documents"], 1)
     rows = []
     for step in ["read", *summary.steps, "write"] if summary.step_cpu_seconds else []:

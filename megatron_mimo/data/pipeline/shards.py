@@ -1,4 +1,4 @@
-"""Documents between stages: folders of `00000.jsonl.zst`, one file a task, each whole or absent."""
+"""Documents between stages: folders of `00000.jsonl.zst`, one file per task, each whole or absent."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""A pipeline as a chain of SLURM job arrays: one array a stage, each after the one before is done, and a last job.
+"""A pipeline as a chain of SLURM job arrays: one array per stage, each after the one before is done, and a last job.
 
 An array element runs `tasks_per_job` tasks over `cpus_per_task` worker processes with the command that a person would
 type (`--tasks STAGE:FIRST-LAST`), so that everything the local executor does about dying workers holds there too.
@@ -32,7 +32,7 @@ class Job:
 
 
 def jobs_of(config: PipelineConfig, stages: Sequence[Stage], layout: Layout, command: list[str]) -> list[Job]:
-    """The jobs that are still to do. `command` runs a part of this pipeline when its arguments are put behind it."""
+    """The jobs that are still to do. `command` runs a part of this pipeline when its arguments are put after it."""
     slurm = config.executor.slurm
     assert slurm is not None
     jobs = []

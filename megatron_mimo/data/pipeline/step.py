@@ -54,7 +54,7 @@ class Task:
             self.on_drop(document, step, reason)
 
     def fault(self, step: str, place: str, error: Exception | str) -> None:
-        """Take note of a record that could not be read: counted and listed; the run goes on."""
+        """Take note of a record that could not be read: counted and listed; the run continues."""
         self.count(f"{step}/faults")
         self.faults.append(Fault(place, str(error) if isinstance(error, str) else f"{type(error).__name__}: {error}"))
 
@@ -71,7 +71,7 @@ class Step(Protocol):
     name: str
 
     def run(self, documents: Iterable[Document], task: Task) -> Iterator[Document]:
-        """Yield the documents that go on; call `task.drop` for every other one."""
+        """Yield the documents that continue; call `task.drop` for every other one."""
         ...
 
 

@@ -43,7 +43,7 @@ class Verifier(Protocol):
     """Checks one response; called in a worker process, so it must pickle, and may hang or die there."""
 
     def verify(self, query: Query, response: str) -> ResponseVerdict:
-        """The verdict on the part of the response behind its thinking."""
+        """The verdict on the part of the response after its thinking."""
         ...
 
 

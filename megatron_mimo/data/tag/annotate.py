@@ -33,7 +33,7 @@ class AnnotationConfig:
 
 
 async def annotate(documents: Iterable[Document], config: AnnotationConfig) -> Counter[str]:
-    """Append one record a document to `config.output`: its text and tags, or why there are none.
+    """Append one record per document to `config.output`: its text and tags, or why there are none.
 
     Documents that the file holds already are skipped, also those whose answer gave no tags. Those that the endpoint
     left without an answer are not in the file: the next run asks again. The counts are of this run: `annotated`,

@@ -67,7 +67,7 @@ def _installed_texts() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
 
 
 def _fill(frame: str, generator: random.Random, terms: list[str]) -> str:
-    """The frame with its slots filled; every `{n}` gets a number of its own."""
+    """The frame with its slots filled; every `{n}` gets its own number."""
     term, other = generator.sample(terms, 2) if len(terms) > 1 else ("", "")
     while "{n}" in frame:
         frame = frame.replace("{n}", str(generator.randrange(2, 10 ** generator.choice([1, 2, 2]))), 1)

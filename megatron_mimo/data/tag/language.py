@@ -34,7 +34,7 @@ def detect_language(text: str) -> tuple[str, float]:
 class LanguageStep:
     """Writes `metadata["language"]`; drops other languages than `keep` when that is given.
 
-    Code and formulas have no language: what is less probable than `min_probability` gets an empty one and goes on.
+    Code and formulas have no language: what is less probable than `min_probability` gets an empty one and continues.
     """
 
     name = "language"

@@ -27,7 +27,7 @@ from megatron_mimo.reward.code_block import last_code_block
 from megatron_mimo.reward.final_answer import final_part
 
 LIMITS = Limits(cpu_seconds=6.0, memory_bytes=4 << 30)
-"""Six seconds a test are LiveCodeBench's."""
+"""Six seconds per test are LiveCodeBench's."""
 MAX_TESTS_BYTES = 1 << 30
 PART = re.compile(r"test(\d*)\.jsonl(?:\.gz)?")
 PUBLISHED_WINDOWS = {("2024-08-01", "2025-02-01"): 279}

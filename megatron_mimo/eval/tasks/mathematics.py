@@ -1,6 +1,6 @@
 """Mathematics: GSM8K, MATH and MATH-500, AIME, AMC. Math-Verify on the last boxed answer; nothing else counts.
 
-`questions` are of one's own file, asked word for word.
+`questions` are your own file, asked word for word.
 """
 
 from dataclasses import dataclass

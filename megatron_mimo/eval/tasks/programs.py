@@ -1,6 +1,6 @@
 """Python functions: HumanEval, MBPP, and their EvalPlus versions with many more tests.
 
-The answer is the last code block behind the reasoning. HumanEval+ and MBPP+ are read in the form of the Hugging Face
+The answer is the last code block after the reasoning. HumanEval+ and MBPP+ are read in the form of the Hugging Face
 data sets (evalplus/humanevalplus, evalplus/mbppplus), whose test programs import numpy: name its folder in
 `judge.python_packages`. The files of EvalPlus' own releases hold inputs without outputs and are refused.
 """

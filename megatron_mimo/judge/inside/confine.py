@@ -29,7 +29,7 @@ def limit_all(limits: dict) -> None:
 def confine(setup: dict, fds: list[int], keep: int = -1) -> None:
     """Make `fds` descriptors 0, 1, 2 ..., close all others but `keep`, then give up every right for good."""
     take_descriptors(fds, keep)
-    # The supervisor stops the program at the exact limit; the kernel's whole seconds stand behind it.
+    # The supervisor stops the program at the exact limit; the kernel's limit in whole seconds is the second line.
     seconds = int(setup["limits"]["cpu_seconds"]) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     if setup["uid"] is not None:

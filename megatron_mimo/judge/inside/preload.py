@@ -1,4 +1,4 @@
-"""Modules imported once a solution instead of once a test: children share them copy-on-write."""
+"""Modules imported once per solution instead of once per test: children share them copy-on-write."""
 
 import _sitebuiltins
 import builtins

@@ -69,7 +69,7 @@ def read_problems(path: Path) -> Iterator[Problem]:
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> int:
-    """One JSON a line, under a temporary name until complete; returns how many."""
+    """One JSON object per line, under a temporary name until complete; returns how many."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, number = path.with_name(path.name + ".tmp"), 0
     with temporary.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Rollouts of models on problems through an endpoint, scored and kept: a run that was stopped goes on where it was."""
+"""Rollouts of models on problems through an endpoint, scored and kept: a stopped run continues where it was."""
 
 import asyncio
 from collections import Counter, defaultdict

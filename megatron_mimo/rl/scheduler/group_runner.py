@@ -1,4 +1,4 @@
-"""Groups to their end: every sample generated and scored in a task of its own, with retries and fault classes.
+"""Groups to their end: every sample generated and scored in its own task, with retries and fault classes.
 
 All that must survive lies in the groups; the runner can be stopped at any moment and another one started on them.
 """
@@ -67,7 +67,7 @@ class GroupRunner:
         self.pending_rewards = 0
         self.spans: list[Span] = []
         self.error: BaseException | None = None
-        """A bug or NoEngines: the run cannot go on."""
+        """A bug or NoEngines: the run cannot continue."""
 
     @property
     def num_unseated(self) -> int:

@@ -58,7 +58,7 @@ class RolloutScheduler:
 
     `state_dict()` may be taken at any moment, also from another task during `collect`; a scheduler that loads it goes
     on with the same launches, prompts and finished samples. A `collect` that was cancelled or raised keeps what it has:
-    the next call goes on. Not guaranteed: that samples in flight at that moment are the same again on a real engine.
+    the next call continues. Not guaranteed: that samples in flight at that moment are the same again on a real engine.
     """
 
     def __init__(

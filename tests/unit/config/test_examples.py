@@ -43,7 +43,8 @@ def test_the_shape_stands_in_one_file(folder: str) -> None:
     for path in (EXAMPLES / folder).glob("*.yaml"):
         if path.name != "model.yaml":
             own = yaml.safe_load(path.read_text()).get("model", {})
-            assert not isinstance(own, dict) or set(own) <= {"mtp_num_layers"}, f"{path} repeats the shape"
+            drafts = {"mtp_num_layers", "mtp_recursive_steps"}
+            assert not isinstance(own, dict) or set(own) <= drafts, f"{path} repeats the shape"
 
 
 @pytest.mark.parametrize("folder", ["nano", "mimo_7b"])
@@ -55,6 +56,31 @@ def test_mtp_fine_tuning_adds_two_layers_to_the_pretrained_model(folder: str) ->
     assert finetune.start.checkpoint == f"{pretrain.output_dir}/checkpoints"
     last, only = pretrain.stages[-1], finetune.stages[0]
     assert (only.rotary_base, only.seq_length, only.mixture) == (last.rotary_base, last.seq_length, last.mixture)
+
+
+@pytest.mark.parametrize("folder", ["nano", "mimo_7b"])
+def test_the_recursive_form_trains_the_models_own_layer(folder: str) -> None:
+    kind = PretrainConfig if folder == "nano" else SFTConfig
+    pretrain = load(PretrainConfig, [str(EXAMPLES / folder / "pretrain.yaml")])
+    finetune = load(kind, [str(EXAMPLES / folder / "finetune_mtp_recursive.yaml")])
+    assert finetune.model == dataclasses.replace(pretrain.model, mtp_recursive_steps=3)
+    assert finetune.start is not None and finetune.start.train == "mtp_layers"
+    assert finetune.mtp_step_decay == 0.6
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("parallel.context_parallel_size=2", "context_parallel_size.*recursive"),
+        ("parallel={tensor_model_parallel_size: 2, sequence_parallel: true}", "sequence_parallel.*recursive"),
+        ("parallel.recompute=full", "recompute.*recursive"),
+        ("mtp_step_decay=0", "mtp_step_decay"),
+        ("model.mtp_num_layers=2", "mtp_num_layers=1"),
+    ],
+)
+def test_what_recursive_drafts_are_not_trained_with_is_refused(override: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        load(PretrainConfig, [str(EXAMPLES / "nano" / "finetune_mtp_recursive.yaml"), override])
 
 
 def test_frozen_pipeline_stages_are_refused() -> None:

@@ -9,7 +9,7 @@ import matplotlib.image
 import pytest
 import yaml
 
-from megatron_mimo.convert.card_results import write_results
+from megatron_mimo.convert.card_results import write_benchmarks, write_results
 from megatron_mimo.convert.hf_import import read_license
 from megatron_mimo.convert.model_card import model_card
 from megatron_mimo.convert.run_record import RunRecord, loss_curve, read_run_record
@@ -97,6 +97,31 @@ def test_a_later_evaluation_takes_the_place_of_an_earlier_one(tmp_path: Path) ->
     assert ("1.125" in card, "1.250" in card, "9 of 10" in card) == (True, False, True)
     assert card.index("9 of 10") < card.index("## Made with")
     assert card.count("bits per byte") == 1
+
+
+def benchmark_results(score: float) -> dict:
+    """As eval/summary.py makes it, cut to what the card shows."""
+    task = {"score": score, "low": score - 0.1, "high": score + 0.1, "problems": 30, "repetitions": 32}
+    task |= {"max_tokens": 32768, "truncated": 0.0125, "missing": 0}
+    tasks = {"aime24": task, "harness:x": {"score": 0.5}, "empty": {"score": None, "missing": 3}}
+    return {"template": "chat", "seed": 1, "tasks": tasks}
+
+
+def test_benchmarks_stand_in_the_card_of_an_exported_folder_alone(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    assert write_benchmarks(tmp_path, benchmark_results(0.25)) == ""
+    path.write_text("# Somebody's model\n")
+    assert write_benchmarks(tmp_path, benchmark_results(0.25)) == ""
+    assert path.read_text() == "# Somebody's model\n"
+    path.write_text(model_card(RUN, RunRecord()))
+    assert str(path) in write_benchmarks(tmp_path, benchmark_results(0.25))
+    assert "| aime24 | 25.0% | 15.0% to 35.0% | 30 x 32 | 32,768 | 1.2% |" in path.read_text()
+    write_benchmarks(tmp_path, benchmark_results(0.5))
+    card = path.read_text()
+    assert "| aime24 | 50.0% |" in card and "25.0%" not in card
+    assert "| harness:x | 50.0% |  |  |  |  |" in card
+    assert "3 answers are missing: INCOMPLETE" in card and "| empty |" not in card
+    assert card.index("## Benchmarks") < card.index("## Made with")
 
 
 def front_matter(card: str) -> dict:

@@ -12,11 +12,11 @@ from support.arithmetic import check_steps
 
 
 def test_format_of_a_product_is_the_documented_one() -> None:
-    partial = "47*8=? 7*8=56 4*8=32 32+5=37 376 47*3=? 7*3=21 4*3=12 12+2=14 141"
+    partial = ["47*8=? 47*3=?", "7*8=56 7*3=21", "4*8=32 4*3=12", "32+5=37 12+2=14", "376 141"]
     problem = ArithmeticProblem(47, "*", 38)
     assert problem.prompt == "Question: 47*38=?\n"
-    steps = f"{partial} 376+1410=? 7+1+0=08 3+4+0=07 0+1+0=01"
-    assert problem.solution == steps.replace(" ", "\n") + "\nAnswer: \\boxed{1786}"
+    steps = [*partial, "376+1410=?", "7+1+0=08 86", "3+4+0=07 786", "0+1+0=01 1786"]
+    assert problem.solution == "\n".join([*steps, "Answer: \\boxed{1786}"])
 
 
 def test_every_step_of_every_problem_is_true_and_of_fixed_width() -> None:
@@ -30,12 +30,14 @@ def test_every_step_of_every_problem_is_true_and_of_fixed_width() -> None:
 
 
 def test_answer_can_be_read_off_the_steps() -> None:
-    """The result's digits: the last column whole, then the ones of the columns before it, then those of a product."""
+    """The last column whole and the ones of the column before it; of a product the last result so far."""
     for problem in problems():
         steps = problem.solution.split("\n")[:-1]
-        columns = [step.split("=")[1] for step in steps[-3 if problem.operator == "*" else -2 :]]
-        digits = columns[-1] + "".join(column[-1] for column in reversed(columns[:-1]))
-        assert int(digits + (steps[4][-1] if problem.operator == "*" else "")) == problem.answer
+        if problem.operator == "*":
+            assert int(steps[-1].split(" ")[1]) == problem.answer
+        else:
+            before, last = (step.split("=")[1] for step in steps[-2:])
+            assert int(last + before[-1]) == problem.answer
 
 
 def test_held_out_problems_are_in_no_training_document() -> None:

@@ -1,4 +1,4 @@
-"""The global order of samples: every token once an epoch, the same for any number of ranks, workers and processes."""
+"""The global order of samples: every token once per epoch, the same for any number of ranks, workers and processes."""
 
 import itertools
 import subprocess

@@ -1,4 +1,4 @@
-"""FLOPs a token against published figures and against torch's own counter on another library's model."""
+"""FLOPs per token against published figures and against torch's own counter on another library's model."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_mimo_7b_at_8k() -> None:
 
 
 def test_llama3_8b_matches_the_published_pair_of_rates() -> None:
-    """Megatron-Bridge reports 14 451 tokens/s/GPU and 744 TFLOP/s for Llama3-8B at 8k: 51.5 GFLOP a token."""
+    """Megatron-Bridge reports 14 451 tokens/s/GPU and 744 TFLOP/s for Llama3-8B at 8k: 51.5 GFLOP per token."""
     assert training_flops_per_token(LLAMA3_8B, 8192).total == pytest.approx(744e12 / 14451, rel=0.005)
 
 

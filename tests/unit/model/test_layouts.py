@@ -53,7 +53,7 @@ def test_without_losses_the_mfu_is_the_efficiency(config: PretrainConfig) -> Non
 
 
 def test_days_are_tokens_over_rate(config: PretrainConfig) -> None:
-    """23.784T tokens, not the 25T of the report's text; 54.45 and 76.79 GFLOP a token at 8k and 32k."""
+    """23.784T tokens, not the 25T of the report's text; 54.45 and 76.79 GFLOP per token at 8k and 32k."""
     assert config.total_tokens == 23_784_000_000_000
     plan = estimate_run(config, 256, H100, 0.5)
     by_hand = sum(

@@ -1,4 +1,4 @@
-"""The memory model against megatron-core's own tensors, documented bytes a parameter, and the paper's formulas."""
+"""The memory model against megatron-core's own tensors, documented bytes per parameter, and the paper's formulas."""
 
 import dataclasses
 from collections.abc import Callable, Iterator

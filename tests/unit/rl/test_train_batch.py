@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,6 +102,33 @@ def test_every_response_token_is_trained_on_once(ranks: int, row_tokens: int) ->
             assert found[token] == pytest.approx(values, abs=1e-6), token
 
 
+@pytest.mark.parametrize("layers", [1, 3, 50])
+def test_mtp_layers_learn_every_response_token_that_is_far_enough_from_the_start(layers: int) -> None:
+    """Layer d at place i reads the token d places on, and predicts the next: both of the same sample."""
+    (mini_batch, _) = TrainBatch.from_groups(groups(), config()).mini_batches
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    for row in mini_batch.rows(64, 0, 1, layers):
+        assert row.labels.shape[0] == 1 + layers and row.mtp_loss_mask.shape == (layers, 1, row.tokens.shape[1])
+        for depth, _, place in row.mtp_loss_mask.nonzero().tolist():
+            read, label = int(row.labels[depth, 0, place]), int(row.labels[depth + 1, 0, place])
+            assert (depth + 1, label) not in found, "trained on twice"
+            found[depth + 1, label] = (int(row.tokens[0, place]), read)
+    wanted = {}
+    for group in groups()[:2]:
+        for one in group.finished:
+            whole = [*group.prompt.tokens, *one.tokens]
+            for depth in range(1, 1 + layers):
+                for place in range(max(len(group.prompt.tokens), depth + 1), len(whole)):
+                    wanted[depth, whole[place]] = (whole[place - 1 - depth], whole[place - 1])
+    assert found == wanted
+
+
+def test_frozen_mtp_layers_have_no_labels() -> None:
+    (mini_batch, _) = TrainBatch.from_groups(groups(), config()).mini_batches
+    for row in mini_batch.rows(64, 0, 1):
+        assert len(row.labels) == 1 and len(row.mtp_loss_mask) == 0
+
+
 def test_attention_stays_inside_samples() -> None:
     (mini_batch, _) = TrainBatch.from_groups(groups(), config()).mini_batches
     for row in mini_batch.rows(64, 0, 1):
@@ -167,6 +195,9 @@ def test_what_cannot_be_trained_on_is_refused() -> None:
         ({"parallel": ParallelConfig(tensor_model_parallel_size=3)}, "not divisible"),
         ({"start": StartConfig(checkpoint="x", train="new_mtp_layers")}, "start.train"),
         ({"data_parallel_size": 0}, "data_parallel_size"),
+        ({"mtp": "detached", "model": replace(MODEL, mtp_num_layers=0)}, "no MTP layers"),
+        ({"mtp_learning_rate": 1e-5}, "mtp=detached"),
+        ({"mtp": "detached", "mtp_learning_rate": 0.0}, "above 0"),
     ],
 )
 def test_what_the_trainer_does_not_do_is_refused(changes: dict[str, Any], words: str) -> None:

@@ -18,6 +18,17 @@ def test_means_are_over_tokens_and_left_out_updates_do_not_count() -> None:
     assert step_metrics(updates, scored_entropy=50.0)["entropy"] == pytest.approx(0.5), "of all tokens"
 
 
+def test_mtp_layers_that_are_trained_are_reported_and_a_gradient_that_is_not_finite_is_counted() -> None:
+    updates = [update(10, 1.0, 1.5, 0.1), update(30, 2.0, 3.0, 0.3), update(20, 1.0, 1.0, 0.2)]
+    for one, norm, loss in zip(updates, (1.0, float("inf"), 2.0), (20.0, 90.0, 10.0), strict=True):
+        one.report.sums["mtp_loss"] = loss
+        object.__setattr__(one, "mtp_grad_norm", norm)
+    metrics = step_metrics(updates, 0.0)
+    assert metrics["mtp_loss"] == pytest.approx(120 / 60)
+    assert (metrics["mtp_grad_norm"], metrics["mtp_skipped_updates"]) == (1.5, 1)
+    assert not any("mtp" in name for name in step_metrics([update(10, 1.0, 1.5, 0.1)], 0.0)), "frozen"
+
+
 def test_a_step_without_updates() -> None:
     assert step_metrics([], 0.0)["updates"] == 0
     assert step_metrics([update(5, 1.0, 1.0, 1.0, skipped=True)], 0.0)["skipped_updates"] == 1

@@ -47,6 +47,23 @@ def test_several_mtp_layers_need_the_plugin(tmp_path: Path, monkeypatch: pytest.
     assert "--speculative-config" in openai_server.server_command(model, "127.0.0.1", 8000, [], num_drafts=1)
 
 
+def test_a_recursive_layer_drafts_any_number_without_the_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = folder(tmp_path, num_nextn_predict_layers=1, mtp_recursive_steps=3)
+    assert mtp_speculative_config(model) == {"method": "mtp", "num_speculative_tokens": 3}
+    assert mtp_speculative_config(model, 5) == {"method": "mtp", "num_speculative_tokens": 5}
+    assert mtp_speculative_config(model, 0) is None
+    with pytest.raises(UserError, match="cannot draft -1"):
+        mtp_speculative_config(model, -1)
+    monkeypatch.setattr(speculative, "entry_points", lambda **_: [])
+    assert "--speculative-config" in openai_server.server_command(model, "127.0.0.1", 8000, [])
+    after_norm = folder(
+        tmp_path, num_nextn_predict_layers=1, mtp_recursive_steps=3, mtp_hidden_state="after_final_norm"
+    )
+    assert mtp_speculative_config(after_norm) is None
+
+
 @pytest.mark.parametrize(
     ("template", "setting", "parser"),
     [("{{ '<think>' }}", "auto", "mimo"), ("", "auto", None), ("", "qwen3", "qwen3"), ("<think>", "none", None)],

@@ -36,7 +36,7 @@ def test_the_rest_of_a_run(done: int, max_steps: int | None, config: PretrainCon
 @pytest.mark.parametrize("every", [None, 512, 1000, 3000])
 @pytest.mark.parametrize(("start", "tokens"), [(0, 7680), (512, 7168), (512, 1024), (7168, 512)])
 def test_evaluations_of_a_stage(every: int | None, start: int, tokens: int, config: PretrainConfig) -> None:
-    """512 tokens a step; due once a multiple of `every` is reached, and at the stage's end."""
+    """512 tokens per step; due once a multiple of `every` is reached, and at the stage's end."""
     config = replace(config, evaluation=replace(config.evaluation, every_tokens=every))
     expected = 0
     for consumed in range(start + 512, start + tokens + 1, 512):

@@ -67,8 +67,8 @@ def test_check_that_fails_is_a_row_and_no_more(
 def test_plan_claims_no_measurement(bench: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["--dry-run"]) == 0
     text = capsys.readouterr().out
-    # The full model's FLOPs a token as the planner has them, with the convention.
-    assert "54.45 GFLOP a token (causal attention counted half)" in text
+    # The full model's FLOPs per token as the planner has them, with the convention.
+    assert "54.45 GFLOP per token (causal attention counted half)" in text
     assert "76.79" in text
     rows = [line for line in text.splitlines() if line.startswith(("bf16", "FP8", "megatron-core", "Transformers"))]
     assert len(rows) == 2 * len(bench.CASES)

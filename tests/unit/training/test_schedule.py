@@ -91,7 +91,7 @@ def test_mimo_7b_batch_ramp_has_ten_equal_levels(mimo_7b: Schedule) -> None:
 
 
 def test_mimo_7b_steps_walk_the_whole_run(mimo_7b: Schedule) -> None:
-    """Every step starts where the one before ended, at the batch of that point; tokens a step survive stage 3."""
+    """Every step starts where the one before ended, at the batch of that point; tokens per step survive stage 3."""
     expected, last_start = 0, [0, 0, 0]
     for count, (step, consumed, stage, batch) in enumerate(mimo_7b.steps(), start=1):
         if step != count or consumed != expected:

@@ -1,4 +1,4 @@
-"""What all readers of files share: which files, how large a record may be, and how faults are told."""
+"""What all readers of files share: which files, how large a record may be, and how faults are reported."""
 
 import zlib
 from collections.abc import Iterator
@@ -87,7 +87,7 @@ class FileReader:
 
 
 def text_of(data: bytes, place: str, task: Task) -> str:
-    """UTF-8 with replacement characters for what is none: counted as a fault, and the text goes on."""
+    """UTF-8 with replacement characters for what is none: counted as a fault, and the text continues."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -1,7 +1,7 @@
 """Archives of a crawl, WARC and ARC: responses and resources that hold HTML or PDF, and the texts of WET files.
 
 fastwarc stops at a damaged member, and ends a cut file without a word. Here both are faults with file and byte offset:
-the reader looks for the next intact member and goes on there. Responses that are no success (404, 301) are dropped with
+the reader looks for the next intact member and continues there. Responses without success (404, 301) are dropped with
 their status as the reason. A missing `Content-Type` is made up for by how the content begins.
 """
 
