@@ -12,6 +12,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -96,10 +97,10 @@ def _package(name: str, module: str, users: str, is_required: bool) -> Examined:
 
     if not is_installed(module):
         return Examined(name, "missing", f"not installed; needed by: {users}", way_out(module), is_required)
-    try:
-        return Examined(name, "ok", version(name), is_required=is_required)
-    except PackageNotFoundError:
-        return Examined(name, "ok", "version unknown (built into this environment)", is_required=is_required)
+    for distribution in (name, f"{name}-cpu"):
+        with suppress(PackageNotFoundError):
+            return Examined(name, "ok", version(distribution), is_required=is_required)
+    return Examined(name, "ok", "version unknown (built into this environment)", is_required=is_required)
 
 
 def drafting() -> list[Examined]:

@@ -30,7 +30,7 @@ MIMO_7B = ModelConfig(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Device:
+class DraftDevice:
     """What decodes. Rates are the maker's; both times have to be measured, and are zero on paper."""
 
     name: str
@@ -45,10 +45,10 @@ class Device:
 
 
 DEVICES = (
-    Device(name="H200", bytes_per_second=4.8e12, flops_per_second=989.5e12),
-    Device(name="H20", bytes_per_second=4.0e12, flops_per_second=148e12),
-    Device(name="RTX 4090", bytes_per_second=1.008e12, flops_per_second=165.2e12),
-    Device(name="A10", bytes_per_second=0.6e12, flops_per_second=125e12),
+    DraftDevice(name="H200", bytes_per_second=4.8e12, flops_per_second=989.5e12),
+    DraftDevice(name="H20", bytes_per_second=4.0e12, flops_per_second=148e12),
+    DraftDevice(name="RTX 4090", bytes_per_second=1.008e12, flops_per_second=165.2e12),
+    DraftDevice(name="A10", bytes_per_second=0.6e12, flops_per_second=125e12),
 )
 """Data sheets of the makers; of the H20 vendors' tables."""
 
@@ -104,7 +104,7 @@ class Prediction:
         return self.tokens_per_step * self.plain_seconds / self.step_seconds
 
 
-def predict(model: ModelConfig, device: Device, drafting: Drafting, load: Load | None = None) -> Prediction:
+def predict(model: ModelConfig, device: DraftDevice, drafting: Drafting, load: Load | None = None) -> Prediction:
     """The time of a step in parts. Parallel layers run over every token of the step, as the plugin does; a recursive
     layer does so in its first draft pass, and over one token of each request in the others."""
     load = load or Load()
@@ -129,7 +129,7 @@ def predict(model: ModelConfig, device: Device, drafting: Drafting, load: Load |
     )
 
 
-def _pass(parameters: int, layers: int, tokens: int, model: ModelConfig, device: Device, load: Load) -> float:
+def _pass(parameters: int, layers: int, tokens: int, model: ModelConfig, device: DraftDevice, load: Load) -> float:
     """Seconds of `layers` layers over `tokens` tokens: their weights, and attention over the context."""
     numbers_per_place = 2 * model.num_query_groups * model.kv_channels
     cached = load.batch * load.context * layers * numbers_per_place * load.bytes_per_cached
@@ -138,7 +138,7 @@ def _pass(parameters: int, layers: int, tokens: int, model: ModelConfig, device:
     return max(moved / device.bytes_per_second, operations / device.flops_per_second)
 
 
-def _product(parameters: int, tokens: int, device: Device, load: Load) -> float:
+def _product(parameters: int, tokens: int, device: DraftDevice, load: Load) -> float:
     """Seconds of one matrix product."""
     moved, operations = parameters * load.bytes_per_weight, 2.0 * parameters * tokens
     return max(moved / device.bytes_per_second, operations / device.flops_per_second)

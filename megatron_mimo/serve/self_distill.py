@@ -55,7 +55,7 @@ class SelfDistillConfig:
 
 
 @dataclass(frozen=True)
-class Question:
+class DistilledQuestion:
     """One answer that is wanted."""
 
     id: str
@@ -86,7 +86,7 @@ def num_open(paths: Sequence[str], samples_per_prompt: int, output: str) -> int:
     return sum(question.id not in done for question in read_questions(paths, samples_per_prompt)[0])
 
 
-def read_questions(paths: Sequence[str], samples_per_prompt: int) -> tuple[list[Question], int]:
+def read_questions(paths: Sequence[str], samples_per_prompt: int) -> tuple[list[DistilledQuestion], int]:
     """The first answer wanted to every prompt, then the second, ...; and how many records repeated a prompt.
 
     Raises UserError for records that ask nothing, and where there is none.
@@ -95,7 +95,9 @@ def read_questions(paths: Sequence[str], samples_per_prompt: int) -> tuple[list[
     if not prompts:
         raise UserError(f"{', '.join(paths)}: no prompt in it")
     samples = range(samples_per_prompt)
-    return [Question(f"{name}#{n}", messages, n) for n in samples for name, messages in prompts.items()], repeated
+    return [
+        DistilledQuestion(f"{name}#{n}", messages, n) for n in samples for name, messages in prompts.items()
+    ], repeated
 
 
 def read_prompts(paths: Sequence[str]) -> tuple[dict[str, list[Message]], int]:
@@ -150,7 +152,7 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:24]
 
 
-def write_answers(questions: Sequence[Question], folder: Path, keep_cut: bool) -> Counter[str]:
+def write_answers(questions: Sequence[DistilledQuestion], folder: Path, keep_cut: bool) -> Counter[str]:
     """Conversations in the order of the questions, from the journal."""
     journal = {record["id"]: record for record in read_records(folder / JOURNAL)}
     counts: Counter[str] = Counter(answers=0, cut=0, refused=0)
@@ -173,7 +175,9 @@ def write_answers(questions: Sequence[Question], folder: Path, keep_cut: bool) -
     return counts
 
 
-async def _ask_all(questions: Sequence[Question], config: SelfDistillConfig, path: Path, report: Report | None) -> int:
+async def _ask_all(
+    questions: Sequence[DistilledQuestion], config: SelfDistillConfig, path: Path, report: Report | None
+) -> int:
     """Fill the journal with as many requests at a time as the endpoint takes; returns how many got no answer."""
     unanswered = 0
     with Journal(path) as journal:

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from megatron_mimo.model.draft_roofline import DEVICES, MIMO_7B, Device, Drafting, Load, Prediction, main, predict
+from megatron_mimo.model.draft_roofline import DEVICES, MIMO_7B, DraftDevice, Drafting, Load, Prediction, main, predict
 from megatron_mimo.model.memory import model_parameters
 
 H20 = next(device for device in DEVICES if device.name == "H20")
@@ -98,7 +98,7 @@ def test_small_models_pay_for_each_layer() -> None:
         kv_channels=32, vocab_size=2048,
     )  # fmt: skip
     deep = dataclasses.replace(nano, num_layers=12)
-    device = Device(name="slow", bytes_per_second=1e9, flops_per_second=1e15)
+    device = DraftDevice(name="slow", bytes_per_second=1e9, flops_per_second=1e15)
     right = Drafting(acceptance=(1.0, 1.0, 1.0))
     shallow_gain, deep_gain = (predict(model, device, right, SHORT).speedup for model in (nano, deep))
     assert shallow_gain < 2 < deep_gain < 4
