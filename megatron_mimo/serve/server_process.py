@@ -33,7 +33,12 @@ class ServerProcess:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def end(self) -> int:
-        """SIGTERM lets the server end its engine; SIGKILL follows for all that is left. Returns the exit code."""
+        """SIGTERM lets the server end its engine; SIGKILL follows for all that is left. Returns the exit code.
+
+        Again, it returns the same: the number may belong to another process by then.
+        """
+        if self._process.returncode is not None:
+            return self._process.returncode
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
