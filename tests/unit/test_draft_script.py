@@ -15,7 +15,7 @@ printf '%q ' "$@" >> "$CALLS"; echo >> "$CALLS"
 for word in "$@"; do case $word in output_dir=*) folder=${word#*=} ;; esac; done
 case "$*" in
     sft*) mkdir -p "$folder/checkpoints/step_00000010" ;;
-    "convert export"*) while [ $# -gt 0 ]; do [ "$1" = --hf-path ] && mkdir -p "$2"; shift; done ;;
+    export*) mkdir -p "$3" ;;
 esac
 """
 FORMS = ("copies", "recursive")
@@ -62,7 +62,7 @@ def test_every_form_is_trained_exported_and_compared(folder: Path) -> None:
         assert config.data.sources[0].path == str(draft / ("own/answers.jsonl" if "own" in name else "given.jsonl"))
         assert (config.learning_rate, config.max_steps) == ((0, 1) if "untrained" in name else (1e-3, None))
         assert "untrained" in name or config.seed == int(name[-1])
-    exported = {call[call.index("--hf-path") + 1] for call in calls if call[:2] == ["convert", "export"]}
+    exported = {call[2] for call in calls if call[0] == "export"}
     assert exported == {str(draft / name / "hf") for name in wanted}
     (compared,) = [call for call in calls if call[0] == "compare-drafts"]
     small = [call[1] for call in calls if call[0] == "draft-vocabulary"]
@@ -76,5 +76,5 @@ def test_finished_steps_are_kept(folder: Path) -> None:
     """Trainings and answers go on by themselves; exports are not made again."""
     first, second = start(folder), start(folder)
     names = [[call[0] for call in calls] for calls in (first, second)]
-    assert "convert" in names[0] and "convert" not in names[1]
-    assert [name for name in names[0] if name != "convert"] == names[1]
+    assert "export" in names[0] and "export" not in names[1]
+    assert [name for name in names[0] if name != "export"] == names[1]
