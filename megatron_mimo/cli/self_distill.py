@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
             endpoint=EndpointConfig(url=url, model=model, max_concurrent_requests=options.concurrent),
             model=options.model,
             weights="" if options.url else fingerprint(Path(options.model)),
-            sampling=Sampling(temperature=options.temperature, top_p=options.top_p, max_tokens=options.max_tokens),
+            sampling=Sampling(temperature=options.temperature, top_p=options.top_p, max_new_tokens=options.max_tokens),
             samples_per_prompt=options.samples,
             keep_cut=options.keep_cut,
         )

@@ -59,8 +59,9 @@ def import_checkpoint(
         write_record(unfinished.folder, import_record(source, model, tokenizer))
         _write_checksums(unfinished.folder, files)
     stored = {name: source.read_meta(name) for name in source.shapes}
-    for note in [*source.notes, *format_notes(stored)] if say else ():
-        say(note)
+    if say is not None:
+        for note in [*source.notes, *format_notes(stored)]:
+            say(note)
     return model
 
 

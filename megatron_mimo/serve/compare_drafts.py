@@ -17,7 +17,7 @@ from typing import Any
 from megatron_mimo.config import UserError
 from megatron_mimo.platform.files import write_json
 from megatron_mimo.serve.speculative import mtp_speculative_config, read_model_config
-from megatron_mimo.serve.vllm_engine import Generation, PromptGroup, generate
+from megatron_mimo.serve.vllm_engine import GroupGeneration, PromptGroup, generate
 
 PLAIN = "no drafts"
 WARM_UP_TOKENS = 16
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> list[Measured]:
     prompts = read_prompts(options.prompts, options.num_prompts)
     runs = {PLAIN: (next(iter(models.values())), 0)}
     runs |= {name: (folder, options.num_drafts) for name, folder in models.items()}
-    results: dict[str, list[list[Generation]]] = {name: [] for name in runs}
+    results: dict[str, list[list[GroupGeneration]]] = {name: [] for name in runs}
     for number in range(options.rounds):
         for name, (folder, drafts) in runs.items():
             print(f"round {number + 1} of {options.rounds}: {name}", file=sys.stderr, flush=True)
@@ -132,7 +132,7 @@ def prompt_groups(folder: Path, prompts: Sequence[str], batch: int, max_tokens: 
     return [PromptGroup("warm-up", [*groups[0]], WARM_UP_TOKENS), *made]
 
 
-def summary(name: str, rounds: Sequence[Sequence[Generation]], plain: Sequence[str]) -> Measured:
+def summary(name: str, rounds: Sequence[Sequence[GroupGeneration]], plain: Sequence[str]) -> Measured:
     """What the rounds of one form say; acceptance is that of the first, which the others repeat."""
     speeds = [sum(part.generated_tokens for part in parts) / sum(part.seconds for part in parts) for parts in rounds]
     steps = sum(part.draft_rounds for part in rounds[0])

@@ -31,8 +31,8 @@ def mtp_speculative_config(folder: Path, num_drafts: int | None = None) -> dict[
     is_fed = config.get("mtp_hidden_state", "before_final_norm") == "before_final_norm"
     num_layers: int = config.get("num_nextn_predict_layers", 0) if is_fed else 0
     recursive = is_recursive(config) and num_layers > 0
-    if num_drafts is None:
-        num_drafts = config["mtp_recursive_steps"] if recursive else num_layers
+    by_default: int = config["mtp_recursive_steps"] if recursive else num_layers
+    num_drafts = by_default if num_drafts is None else num_drafts
     if num_drafts < 0 or (num_drafts > num_layers and not recursive):
         raise UserError(
             f"cannot draft {num_drafts} tokens: {folder} has {num_layers} MTP layer(s) that vLLM can draft with, "

@@ -126,10 +126,13 @@ def _tools(record: dict[str, Any]) -> list[dict[str, Any]] | None:
     """`tools`, or what OpenAI called `functions` before, as JSON or as its text."""
     name = "tools" if record.get("tools") else "functions"
     tools = record.get(name)
-    tools = _json(tools, name) if isinstance(tools, str) and tools.strip() else tools
-    return (
-        [{"type": "function", "function": tool} for tool in tools] if tools and name == "functions" else tools or None
-    )
+    if isinstance(tools, str):
+        tools = _json(tools, name) if tools.strip() else None
+    if not tools:
+        return None
+    if not isinstance(tools, list):
+        raise BadRecord(f"{name} that are no list")
+    return [{"type": "function", "function": tool} for tool in tools] if name == "functions" else tools
 
 
 def _json(content: str, name: str) -> Any:

@@ -63,7 +63,7 @@ def test_the_cache_is_read_by_every_pass() -> None:
     assert long.plain_seconds - short.plain_seconds == pytest.approx(36 * cache)
 
 
-def test_published_speed_ups_of_one_model_follow_from_one_measured_time() -> None:
+def test_published_speed_ups_of_one_model_follow_from_one_fitted_time() -> None:
     """FastMTP (arXiv 2509.18362) on an A10, batch 1, three recursive drafts; 1.2 ms for each draft pass.
 
     The paper: vanilla layer accepted 70, 11 and 2 %, 1.21x; fine-tuned on its own answers 81, 56 and 36 %, 1.81x, and
