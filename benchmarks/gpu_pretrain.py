@@ -171,7 +171,7 @@ def plan_text(options: argparse.Namespace, cases: list[str], gpu: GPU) -> str:
     lines = [f"{gpu.name}: {gpu.memory_bytes / 1e9:.0f} GB, {gpu.bf16_tflops} TFLOP/s dense bf16 ({gpu.source})"]
     for seq_length in options.seq_lengths or SEQ_LENGTHS[options.size]:
         flops = training_flops_per_token(SIZES[options.size], seq_length)
-        lines.append(f"\n{seq_length} tokens; full model {flops.total / 1e9:.2f} GFLOP a token ({flops.convention})")
+        lines.append(f"\n{seq_length} tokens; full model {flops.total / 1e9:.2f} GFLOP per token ({flops.convention})")
         lines.append(f"{'case':<42}{'layers':>7}{'GB':>7}{'GFLOP/token':>13}  tokens/s, TFLOP/s, MFU")
         for name in cases:
             lines.append(plan_line(CASES[name], options.size, seq_length, gpu))

@@ -14,7 +14,6 @@ import numpy as np
 from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import UserError
 from megatron_mimo.serve import draft_vocabulary
-from megatron_mimo.serve.speculative import read_model_config
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,6 +38,7 @@ def run(options: argparse.Namespace) -> None:
     """Print the coverage of several sizes, and write the list where a size is given; raises UserError."""
     # Imported late: the tokenizer takes a second, in which a wrong folder can be refused.
     from megatron_mimo.data.token_counts import count_chat_tokens, count_data_tokens
+    from megatron_mimo.serve.speculative import read_model_config  # loads torch
 
     config = read_model_config(options.model)
     try:

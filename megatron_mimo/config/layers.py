@@ -88,8 +88,9 @@ def _forget(origins: dict[str, str], key: str) -> None:
         del origins[known]
 
 
-def _rebase(tree: Any, folder: str) -> None:
+def _rebase(holder: Any, folder: str) -> None:
     """Make the paths that are relative to a file in `folder` relative to where `folder` itself is relative to."""
+    tree: Any = holder
     items: Any = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     for name, value in items:
         if name in RELATIVE_KEYS and isinstance(value, str) and not os.path.isabs(value) and folder != ".":

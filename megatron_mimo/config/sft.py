@@ -89,7 +89,9 @@ class SFTConfig(RunConfig):
     """Packed rows per step (report section 3.1)."""
     micro_batch_size: int = 1
     learning_rate: float = 3e-5
-    """Constant (report section 3.1)."""
+    """Constant (report section 3.1), unless `final_learning_rate` is set."""
+    final_learning_rate: float | None = None
+    """Where a cosine takes the learning rate by the last step; null keeps it constant."""
     mtp_loss_scaling_factor: float = 0.1
     mtp_step_decay: float = 1.0
     """As in pre-training: weights of the MTP losses by depth."""
@@ -103,17 +105,19 @@ class SFTConfig(RunConfig):
         self.training_run(num_rows=1)  # whatever the pre-training program refuses is refused here
 
     def training_run(self, num_rows: int) -> PretrainConfig:
-        """The run over `num_rows` packed rows, as the trainer takes it: one stage with a constant learning rate."""
+        """The run over `num_rows` packed rows, as the trainer takes it: one stage."""
         steps = -(-num_rows // self.global_batch_size)
         tokens = steps * self.global_batch_size * self.seq_length
-        rate = self.learning_rate
+        rate, final = self.learning_rate, self.final_learning_rate
+        kind = "constant" if final is None else "cosine"
+        end = rate if final is None else final
         stage = StageConfig(
             name="sft",
             tokens=tokens,
             seq_length=self.seq_length,
             rotary_base=self.rotary_base,
             mixture="",
-            learning_rate=[LearningRateSegment(kind="constant", tokens=tokens, start=rate, end=rate)],
+            learning_rate=[LearningRateSegment(kind=kind, tokens=tokens, start=rate, end=end)],
             global_batch_size=self.global_batch_size,
             micro_batch_size=self.micro_batch_size,
         )

@@ -8,11 +8,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from megatron_mimo.config import UserError
 from megatron_mimo.missing import is_installed, way_out
-from megatron_mimo.platform.number_format import cpu_bf16, inference_dtype
 
 PLUGIN = "megatron_mimo_mtp"
 """Name of `vllm_plugin.register` among vLLM's plugins (setup.py)."""
@@ -74,6 +71,8 @@ def compute_dtype(folder: Path) -> str:
     """The dtype in which vLLM or Transformers runs an exported model: its weights' own, or float32 on a CPU that would
     emulate theirs, which is said once. Raises UserError as `read_model_config` does.
     """
+    from megatron_mimo.platform.number_format import cpu_bf16, inference_dtype  # loads torch
+
     config = read_model_config(folder)
     stored = config.get("torch_dtype") or config.get("dtype")
     dtype = inference_dtype(stored)
@@ -95,6 +94,8 @@ def vllm_environment() -> dict[str, str]:
     if not is_installed("vllm"):
         raise UserError(way_out("vllm"))
     environment = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    import torch  # a second that a command's --help should not take
+
     if not torch.cuda.is_available():
         environment |= _cpu_environment()
     return environment | os.environ

@@ -112,7 +112,7 @@ def test_a_schema_finds_what_the_loader_refuses() -> None:
 
 def test_completion_offers_commands_options_files_and_keys() -> None:
     assert candidates(["pre"]) == ["pretrain"]
-    assert {"sft", "serve", "schema"} == set(candidates(["s"])) - {"synthesize"}
+    assert {"sft", "serve", "schema"} == set(candidates(["s"])) - {"synthesize", "self-distill"}
     assert "--nproc" in candidates(["pretrain", "--np"])
     assert "--verify" in candidates(["export", "--"])
     assert candidates(["pretrain", f"{ROOT}/examples/nano/pret"]) == [f"{ROOT}/examples/nano/pretrain.yaml"]

@@ -27,6 +27,9 @@ WITHOUT_CONTAINER = {
     "trafilatura": "another extractor to fall back on, for those who have it",
     "readability": "the same",
     "nltk": "lm-evaluation-harness brings it, for those who have that",
+    "wandb": "a tracker of runs, for those who have it",
+    "mlflow": "the same",
+    "swanlab": "the same",
 }
 FROM_IMAGE = {"torch", "numpy", "transformer_engine", "nvidia"}
 

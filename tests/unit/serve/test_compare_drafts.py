@@ -9,7 +9,7 @@ import pytest
 from megatron_mimo.config import UserError
 from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
 from megatron_mimo.serve import compare_drafts
-from megatron_mimo.serve.vllm_engine import Generation, PromptGroup
+from megatron_mimo.serve.vllm_engine import GroupGeneration, PromptGroup
 
 SHAPE: dict[str, Any] = {"num_hidden_layers": 4, "hidden_size": 8, "vocab_size": 320, "num_nextn_predict_layers": 3}
 
@@ -33,7 +33,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, list[PromptG
     """Each group takes a second for 10 tokens of each prompt; a model named `wrong` says something else."""
     calls: list[tuple[str, int, list[PromptGroup]]] = []
 
-    def generate(folder: Path, groups: list[PromptGroup], num_drafts: int) -> dict[str, Generation]:
+    def generate(folder: Path, groups: list[PromptGroup], num_drafts: int) -> dict[str, GroupGeneration]:
         calls.append((folder.name, num_drafts, groups))
         answers = {}
         for group in groups:
@@ -41,7 +41,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, list[PromptG
             said = "otherwise" if folder.name == "wrong" else "answer"
             accepted = [4 * count, 2 * count, count][:num_drafts]
             speed = 2.0 if num_drafts else 1.0
-            answers[group.name] = Generation(
+            answers[group.name] = GroupGeneration(
                 [said] * count,
                 10 * count,
                 count / speed,

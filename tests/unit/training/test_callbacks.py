@@ -198,4 +198,4 @@ def test_every_event_reaches_every_callback_in_order():
 def test_only_the_showing_rank_shows(tmp_path):
     assert default_callbacks(tmp_path, shows=False).callbacks == []
     assert not (tmp_path / "metrics.jsonl").exists()
-    assert len(default_callbacks(tmp_path, shows=True).callbacks) == 4
+    assert len(default_callbacks(tmp_path, shows=True).callbacks) == 5

@@ -49,6 +49,7 @@ FORCED = {
     "platform.number_format.slow_bf16_warning": f"{HERE}::test_a_gpu_says_which_format_it_multiplies",
     "rl.weight_broadcast._process_group": "tests/unit/rl/test_weight_broadcast.py::test_a_group_ends_with_its_transfer",
     "training.batch.choose_document_attention": f"{ENGINE}::test_packed_rows_of_a_micro_batch_learn_as_masked_ones",
+    "training.batch.document_attention": f"{HERE}::test_a_recursive_layer_is_refused_with_the_engine",
     "training.batch.to_device": f"{HERE}::test_a_batch_is_moved_whole",
     "training.measure.memory_bytes": f"{HERE}::test_memory_is_that_of_the_device",
     "training.optimizer.wrap_data_parallel": f"{OVERLAP}::test_losses_and_gradients_do_not_change",
@@ -120,6 +121,19 @@ def test_every_named_test_exists(test: str) -> None:
 def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """A torch that says it has a GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+
+def test_a_recursive_layer_is_refused_with_the_engine() -> None:
+    from megatron_mimo.config import ConfigError
+    from megatron_mimo.training.batch import document_attention
+    from support.tiny import tiny_config, tiny_tree
+
+    tree = tiny_tree(Path("data"), Path("run"))
+    tree["model"] |= {"mtp_num_layers": 1, "mtp_recursive_steps": 3}
+    config = tiny_config(tree)
+    with pytest.raises(ConfigError, match=r"precision\.backend=torch"):
+        document_attention(config, config.stages[0], "transformer_engine")
+    assert document_attention(config, config.stages[0], "torch") == "mask"
 
 
 def test_a_batch_is_moved_whole(cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
