@@ -21,7 +21,7 @@ The way of a page: `dom.parse` -> `head` (what it says of itself) -> `atoms` (fo
 elements) -> `forums`, or `blocks` -> `block_features` -> `block_model` -> `choose` -> `markdown`. What is matter is
 decided block by block from structure, place and the names of elements; what those mean was learned from pages with
 hand-made truth (`block_training`): no rule reads words of any language. `extract_step.Extract` runs it over documents
-with limits on time and size; `python -m megatron_mimo.data.extract.command FILE --why` shows what became of each block.
+with limits on time and size; `megatron-mimo extract FILE --why` shows what became of each block.
 """
 
 from megatron_mimo.data.extract.encoding import decode

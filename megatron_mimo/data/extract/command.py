@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--comments",
         choices=("keep", "drop"),
-        help="what readers wrote below an article (default: kept where it is most of the page)",
+        help="what readers wrote below an article (default: kept under a short text, where it is most of the page)",
     )
     parser.add_argument("--json", action="store_true", help="print text, title, author, date, language, links, kind")
     parser.add_argument("--why", action="store_true", help="print every block with its verdict and the rule behind it")

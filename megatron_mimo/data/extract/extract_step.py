@@ -62,7 +62,7 @@ class Extract:
     favor: Favor = "balanced"
     """`precision` leaves less of the frame in, `recall` loses less matter."""
     comments: bool | None = None
-    """Whether what readers wrote below an article is kept, as `## Comment` sections; null: where it is most of it."""
+    """Whether what readers wrote below an article is kept, as `## Comment` sections; null: under a short text alone."""
     fallback: str | None = None
     """An extractor of `peers.PEERS` for pages on which ours finds nothing, such as `trafilatura`."""
 

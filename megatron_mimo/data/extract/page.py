@@ -15,7 +15,7 @@ from megatron_mimo.data.extract.choose import Favor, Verdict, choose
 from megatron_mimo.data.extract.comments import take_comments
 from megatron_mimo.data.extract.dom import all_classes, clean, drop, parse
 from megatron_mimo.data.extract.encoding import decode
-from megatron_mimo.data.extract.forums import Post, Thread, dominates, find_thread
+from megatron_mimo.data.extract.forums import Post, Thread, dominates, find_thread, is_below
 from megatron_mimo.data.extract.head import Head, read_head
 from megatron_mimo.data.extract.markdown import inline_markdown, to_markdown
 from megatron_mimo.data.extract.notebooks import is_notebook, mark_cells
@@ -23,6 +23,8 @@ from megatron_mimo.data.extract.notebooks import is_notebook, mark_cells
 _TITLE_SEPARATORS = re.compile(r"\s+[|·•–—»:-]\s+|\s*[_|]\s*")
 _DEEPEST_HEADING = 6
 _LEAST_SHARE_OF_COMMENTS = 0.6
+_SHORT_ARTICLE_CHARACTERS = 1000
+"""What is shorter and has more comments than text is a remark or a question that others answer."""
 _LEAST_SHARE_OF_DATA = 0.3
 """A page with less text than this share of what its linked data calls the article's body does not show it."""
 
@@ -109,7 +111,7 @@ def extract(
     `html` may be bytes: they are decoded as a browser would, with `content_type` as the HTTP header. `favor` moves the
     bar between leaving frame in and losing matter. `comments` keeps what readers wrote: under an article as
     `## Comment` sections, in threads of question sites the comments under posts. None keeps them in threads, and under
-    an article only where they are most of the page. Never raises on any page.
+    a text only where it is short and they are most of the page. Never raises on any page.
     """
     text = decode(html, content_type) if isinstance(html, bytes) else html
     page = read_page(text, Page(Options(favor, comments), links=[]))
@@ -156,7 +158,7 @@ def _write_page(body: etree._Element, present: set[str], thread: Thread | None, 
         page.kind = "notebook"
         mark_cells(body)
     comments = take_comments(body, present)
-    if thread is not None and len(thread.posts) > 1 and not comments:
+    if thread is not None and len(thread.posts) > 1 and not comments and is_below(thread, body):
         comments = _take_posts(thread)
     headings = list(body.iter("h1"))
     titles = [inline_markdown(heading) for heading in headings]
@@ -175,7 +177,9 @@ def _write_page(body: etree._Element, present: set[str], thread: Thread | None, 
     sections = [to_markdown(comment) for comment in comments]
     is_kept = page.options.comments
     if is_kept is None:
-        is_kept = sum(map(len, sections)) >= _LEAST_SHARE_OF_COMMENTS * (len(text) + sum(map(len, sections)))
+        size = sum(map(len, sections))
+        is_short = len(text) < _SHORT_ARTICLE_CHARACTERS
+        is_kept = is_short and size >= _LEAST_SHARE_OF_COMMENTS * (len(text) + size)
     for section in sections:
         page.note("comment", section, is_kept, "comment")
     if not is_kept:
