@@ -138,7 +138,9 @@ class _Page:
         self._find_centre()
         self._find_title()
         self._group_shapes()
-        self.series = series_of_boxes(self.boxes, self.shape, [row[2] for row in self.sums])
+        self.series = series_of_boxes(
+            self.boxes, self.shape, [row[2] for row in self.sums], [row[3] for row in self.sums]
+        )
 
     def _sum_boxes(self) -> None:
         sums = [[0, 0, 0, 0, 0] for _ in self.boxes]

@@ -14,12 +14,17 @@ _LEAST_BOXES = 3
 _NONE = (0.0, 0.0, 0.0)
 
 
-def series_of_boxes(boxes: list[Box], shapes: list[str], sentences: list[int]) -> list[tuple[float, ...]]:
-    """For each box, the values of `SERIES`; `sentences` holds the characters of sentences in it."""
+def series_of_boxes(
+    boxes: list[Box], shapes: list[str], sentences: list[int], num_blocks: list[int]
+) -> list[tuple[float, ...]]:
+    """For each box, the values of `SERIES`; `sentences` holds the characters of sentences in it.
+
+    Boxes of a single block are no members: paragraphs are no series.
+    """
     whole = max(sentences[0], 1)
     groups: dict[str, list[int]] = {}
-    for shape, characters in zip(shapes, sentences, strict=True):
-        if characters:
+    for shape, characters, size in zip(shapes, sentences, num_blocks, strict=True):
+        if characters and size > 1:
             group = groups.setdefault(shape, [0, 0])
             group[0] += 1
             group[1] += characters
@@ -30,8 +35,8 @@ def series_of_boxes(boxes: list[Box], shapes: list[str], sentences: list[int]) -
     }
     largest = max(known.values(), key=lambda values: values[1], default=_NONE)
     result: list[tuple[float, float, float]] = []
-    for box, shape in zip(boxes, shapes, strict=True):
+    for box, shape, size in zip(boxes, shapes, num_blocks, strict=True):
         above = result[box.parent] if box.parent >= 0 else _NONE
-        own = known.get(shape, _NONE)
+        own = known.get(shape, _NONE) if size > 1 else _NONE
         result.append(own if own[1] > above[1] else above)
     return [(*values, *largest[:2]) for values in result]

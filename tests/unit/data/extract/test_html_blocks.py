@@ -2,11 +2,13 @@
 """A page falls into blocks: each its own element, nothing lost, nothing twice."""
 
 import lxml.etree as etree
+import numpy as np
 import pytest
 
 from megatron_mimo.data.extract.atoms import mark_atoms
 from megatron_mimo.data.extract.block_features import COLUMNS, features
 from megatron_mimo.data.extract.block_names import NameWeights
+from megatron_mimo.data.extract.block_series import SERIES
 from megatron_mimo.data.extract.blocks import Blocks, find_blocks
 from megatron_mimo.data.extract.dom import parse
 from megatron_mimo.data.extract.head import read_head
@@ -91,6 +93,21 @@ def test_features_are_finite_numbers_and_do_not_depend_on_the_language() -> None
         assert rows[0][:, column(name)].tolist() == rows[1][:, column(name)].tolist(), name
     assert rows[0][:, column("is_title")].tolist() == [0, 1, 0, 0]
     assert rows[0][0, column("names_low")] == -2 and rows[0][2, column("names_high")] == 1
+
+
+def test_posts_are_a_series_and_an_article_is_none() -> None:
+    sentence = "<p>The moon pulls the water up on both sides of the globe.</p>"
+    posts = "".join(f'<div class="p{number}"><div class="u">A. Nonym</div>{sentence}</div>' for number in range(9))
+    rows = []
+    for html in (f"<h1>Tides</h1>{posts}", f"<h1>Tides</h1><div>{sentence * 9}</div>{posts[:300]}"):
+        root = parse(f"<html><body>{html}</body></html>")
+        assert root is not None
+        found = find_blocks(root.find("body"))  # type: ignore[arg-type]
+        rows.append(features(found, read_head(root), NameWeights({}))[:, [COLUMNS.index(name) for name in SERIES]])
+    thread, article = rows
+    assert thread[0].tolist()[:3] == [0, 0, 0] and (thread[1:, 0] == np.float32(np.log1p(9))).all()
+    assert (thread[:, 4] == 1).all() and (thread[1:, 1] == 1).all()
+    assert (article == 0).all()
 
 
 @pytest.mark.parametrize(
