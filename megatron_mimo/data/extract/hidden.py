@@ -14,6 +14,9 @@ _CLASSES = words(
     v-visually-hidden visuallyHidden MuiBox-hidden hide-text
     """
 )
+_TOOLS = words("mw-editsection viewcode-link viewcode-back viewcode-block-link bbCodeBlock-expandLink")
+"""Links that programs put into the text to edit, unfold or look up what stands there."""
+_UNSEEN = _CLASSES | _TOOLS
 _REVEALED = re.compile(
     r"solution|answer|spoiler|proof|hint|collaps|accordion|tab|toggle|expand|content|hideshow", re.IGNORECASE
 )
@@ -28,7 +31,7 @@ def is_hidden(element: etree._Element) -> bool:
     if element.get("hidden") is not None and element.get("hidden") != "until-found":
         return True
     names = element.get("class")
-    if names and not _CLASSES.isdisjoint(names.split()):
+    if names and not _UNSEEN.isdisjoint(names.split()):
         return True
     style = element.get("style")
     if style and _STYLE.search(style):

@@ -24,7 +24,7 @@ _TITLE_SEPARATORS = re.compile(r"\s+[|·•–—»:-]\s+|\s*[_|]\s*")
 _DEEPEST_HEADING = 6
 _LEAST_SHARE_OF_COMMENTS = 0.6
 _SHORT_ARTICLE_CHARACTERS = 1000
-"""What is shorter and has more comments than text is a remark or a question that others answer."""
+"""What is shorter, has more comments than text and is not declared an article is a question that others answer."""
 _LEAST_SHARE_OF_DATA = 0.3
 """A page with less text than this share of what its linked data calls the article's body does not show it."""
 
@@ -178,7 +178,7 @@ def _write_page(body: etree._Element, present: set[str], thread: Thread | None, 
     is_kept = page.options.comments
     if is_kept is None:
         size = sum(map(len, sections))
-        is_short = len(text) < _SHORT_ARTICLE_CHARACTERS
+        is_short = len(text) < _SHORT_ARTICLE_CHARACTERS and not page.head.is_article
         is_kept = is_short and size >= _LEAST_SHARE_OF_COMMENTS * (len(text) + size)
     for section in sections:
         page.note("comment", section, is_kept, "comment")

@@ -148,6 +148,15 @@ def test_the_head_of_a_page() -> None:
     assert (head.title, head.author, head.date, head.language, head.body) == (
         "Titel - Blatt", "A. Autor", "2020-05-01", "de", "Der ganze\n\nText.",
     )  # fmt: skip
+    assert head.is_article
+    for kind, expected in (
+        ("WebPage", False),
+        ("BlogPosting", True),
+        ("DiscussionForumPosting", False),
+        ("Article", True),
+    ):
+        root = parse(f'<html><head><script type="application/ld+json">{{"@type": "{kind}"}}</script></head></html>')
+        assert root is not None and read_head(root).is_article == expected
     for broken in ("{", "[" * 5000, '{"@type": "Article", "articleBody": 3, "author": [1, {"name": null}]}'):
         root = parse(f'<html><head><script type="application/ld+json">{broken}</script></head></html>')
         assert root is not None and read_head(root).body == ""

@@ -172,6 +172,15 @@ def test_comments_stay_under_a_short_text_alone(paragraphs: int, is_kept: bool) 
     assert (f"199. {SECOND}" in extract_html(page(f"{article}<div id=comments>{comments}</div>"), "")) == is_kept
 
 
+def test_comments_go_where_the_page_declares_an_article() -> None:
+    comments = "".join(f'<div class="comment-content"><p>{number}. {SECOND}</p></div>' for number in range(20))
+    body = f"<h1>Colour of the sky</h1><p>{QUESTION}</p><div id=comments>{comments}</div>"
+    assert f"19. {SECOND}" in extract_html(page(body), "")
+    declared = page(body).replace("<head>", '<head><meta property="og:type" content="article">')
+    assert SECOND not in extract_html(declared, "")
+    assert f"19. {SECOND}" in extract(declared, comments=True).text
+
+
 def test_a_file_beside_remarks_stays() -> None:
     lines = "".join(
         f'<tr><td class="blob-num" data-line-number="{at}"></td><td class="blob-code blob-code-inner">{line}</td></tr>'

@@ -61,6 +61,12 @@ def test_footnotes_and_captions_stay() -> None:
     assert "A bay at low tide." in text and "Not all moons do this." in text
 
 
+@pytest.mark.parametrize("name", ["mw-editsection", "viewcode-link", "bbCodeBlock-expandLink"])
+def test_links_of_programs_in_the_text_go(name: str) -> None:
+    html = f'<main><h1>Tides</h1>{MATTER}<h2>Why<span class="{name}"><a href="e">Noise</a></span></h2><p>{PROSE[0]}</p></main>'
+    assert extract_html(html, "").endswith(f"## Why\n\n{PROSE[0]}")
+
+
 def test_a_solution_behind_a_button_stays() -> None:
     html = f'<main><h1>Tides</h1>{MATTER}<div class="solution" style="display:none"><p>The answer is twelve hours.</p></div></main>'
     assert "The answer is twelve hours." in extract_html(html, "")
