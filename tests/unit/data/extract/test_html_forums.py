@@ -181,6 +181,13 @@ def test_comments_go_where_the_page_declares_an_article() -> None:
     assert f"19. {SECOND}" in extract(declared, comments=True).text
 
 
+def test_one_post_in_a_declared_article_is_a_part_of_it() -> None:
+    remarks = f'<div class="postcontent">{f"<p>{FIRST}</p>" * 30}</div>'
+    html = page(f"<div><h1>Colour of the sky</h1><p>{QUESTION}</p><p>{SECOND}</p></div>{remarks}")
+    declared = html.replace("<head>", '<head><meta property="og:type" content="article">')
+    assert extract(declared).kind == "page" and QUESTION in extract_html(declared, "")
+
+
 def test_a_file_beside_remarks_stays() -> None:
     lines = "".join(
         f'<tr><td class="blob-num" data-line-number="{at}"></td><td class="blob-code blob-code-inner">{line}</td></tr>'
