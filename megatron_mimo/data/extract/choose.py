@@ -25,10 +25,14 @@ _BARS = {"precision": 1.0, "balanced": 0.0, "recall": -1.5}
 """The least logit of a block that stays."""
 FAVORS = tuple(_BARS)
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
-_FRAME_TAGS = frozenset(("nav", "footer", "aside"))
+_FRAME_TAGS = frozenset(("nav", "footer", "aside", "address"))
 _FRAME_ROLES = words(
-    "navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist"
+    "navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist status alert"
 )
+_NOT_PRINTED = words(
+    "noprint no-print d-print-none hidden-print print-hidden navigation-not-searchable ambox md-source-file"
+)
+"""Classes by which programs say themselves that something is no part of the document: it is not printed or indexed."""
 _FRAME_COST = 2.5
 _MANUAL_GAIN = 8.0
 _GENERATED_GAIN = 4.0
@@ -105,7 +109,7 @@ def _trust(found: Blocks, is_generated: bool, names: NameWeights) -> list[float]
     result: list[float] = []
     for box in found.boxes:
         above = result[box.parent] if box.parent >= 0 else (_GENERATED_GAIN if is_generated else 0.0)
-        if _is_frame(box.element):
+        if _is_frame(box.element) or (above == _MANUAL_GAIN and box.element.tag == "form"):
             above = -_FRAME_COST
         elif (above == 0 and _is_manual(box.element)) or (is_generated and _is_main(box.element)):
             above = _MANUAL_GAIN
@@ -173,6 +177,9 @@ def _lowest(element: etree._Element, names: NameWeights) -> float:
 
 
 def _is_frame(element: etree._Element) -> bool:
+    classes = element.get("class")
+    if classes and not _NOT_PRINTED.isdisjoint(classes.split()):
+        return True
     if element.tag in _FRAME_TAGS or element.get("role") in _FRAME_ROLES:
         names = f"{element.get('class', '')} {element.get('id', '')}"
         return not any(sign in names for sign in ("note", "admonition", "tip", "warning", "topic", "callout"))
