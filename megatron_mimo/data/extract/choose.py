@@ -39,8 +39,10 @@ _GENERATED_GAIN = 4.0
 _FEW_BLOCKS = 16
 _SOME_BLOCKS = 40
 _SMALL_PAGE_GAIN = 8.0
-_SMALL_PAGE_COST = 3.2
+_SMALL_PAGE_COST = 4.8
 _SHORT_CHARACTERS = 200
+_MOST_SHARE_OF_FRAME = 0.3
+"""A box with a greater share of the small page's sentences is not taken for frame by its name."""
 _COPYRIGHT = re.compile(r"\W{0,3}(?:©|\(c\)\s*\d{4})")
 _COPYRIGHT_COST = 12.0
 _LOW_NAME = -0.95
@@ -125,10 +127,11 @@ def _small_page(found: Blocks, base: list[float], names: NameWeights) -> list[fl
     if size >= _SOME_BLOCKS:
         return [0.0] * size
     prose = _prose_of_boxes(found)
+    most = min(_SHORT_CHARACTERS, _MOST_SHARE_OF_FRAME * prose[0])  # names of long texts lie
     lowest: list[float] = []
     for box, characters in zip(found.boxes, prose, strict=True):
         above = lowest[box.parent] if box.parent >= 0 else 0.0
-        own = _lowest(box.element, names) if characters < _SHORT_CHARACTERS else 0.0  # names of long texts lie
+        own = _lowest(box.element, names) if characters <= most else 0.0
         lowest.append(min(above, own))
     gains = []
     for block, trust in zip(found.blocks, base, strict=True):
@@ -140,8 +143,13 @@ def _small_page(found: Blocks, base: list[float], names: NameWeights) -> list[fl
         if not (is_frame or is_links or _is_beside_field(block.element)):
             gains.append(gain)
         else:
-            gains.append(-cost if len(block.text) < _SHORT_CHARACTERS and not block.atom_characters else 0.0)
+            gains.append(-cost if len(block.text) < _SHORT_CHARACTERS and not _has_atoms(block) else 0.0)
     return gains
+
+
+def _has_atoms(block: Block) -> bool:
+    """Whether a block holds code or formulas, TeX in its text included."""
+    return bool(block.atom_characters) or "\\(" in block.text or "\\[" in block.text
 
 
 def _prose_of_boxes(found: Blocks) -> list[int]:

@@ -117,8 +117,11 @@ def dominates(thread: Thread, body: etree._Element) -> bool:
     return inside >= _LEAST_SHARE_OF_POSTS * (inside + outside) or outside < _LITTLE_PROSE_CHARACTERS
 
 
-def is_below(thread: Thread, body: etree._Element) -> bool:
-    """Whether the posts follow an article, as comments do, rather than stand quoted in it."""
+def are_comments(thread: Thread, body: etree._Element) -> bool:
+    """Whether the posts follow an article and are written text, rather than stand quoted in it or tease others."""
+    written = sum(_written_characters(post.body) for post in thread.posts)
+    if written < _LEAST_SHARE_OF_POSTS * sum(len(text_of(post.body)) for post in thread.posts):
+        return False
     after = sum(_prose_characters(str(text)) for text in _FOLLOWING(thread.posts[-1].body))  # type: ignore[union-attr]
     return after < _MOST_PROSE_AFTER_COMMENTS * _prose_outside(thread, body)
 

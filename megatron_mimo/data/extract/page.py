@@ -15,7 +15,7 @@ from megatron_mimo.data.extract.choose import Favor, Verdict, choose
 from megatron_mimo.data.extract.comments import take_comments
 from megatron_mimo.data.extract.dom import all_classes, clean, drop, parse
 from megatron_mimo.data.extract.encoding import decode
-from megatron_mimo.data.extract.forums import Post, Thread, dominates, find_thread, is_below
+from megatron_mimo.data.extract.forums import Post, Thread, are_comments, dominates, find_thread
 from megatron_mimo.data.extract.head import Head, read_head
 from megatron_mimo.data.extract.markdown import inline_markdown, to_markdown
 from megatron_mimo.data.extract.notebooks import is_notebook, mark_cells
@@ -168,7 +168,7 @@ def _write_page(body: etree._Element, present: set[str], thread: Thread | None, 
         page.kind = "notebook"
         mark_cells(body)
     comments = take_comments(body, present)
-    if thread is not None and len(thread.posts) > 1 and not comments and is_below(thread, body):
+    if thread is not None and len(thread.posts) > 1 and not comments and are_comments(thread, body):
         comments = _take_posts(thread)
     headings = list(body.iter("h1"))
     titles = [inline_markdown(heading) for heading in headings]
