@@ -7,6 +7,7 @@ documentation generator stays. A page on which hardly anything would be left is 
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import lxml.etree as etree
@@ -185,11 +186,16 @@ def _lowest(element: etree._Element, names: NameWeights) -> float:
 
 
 def _is_frame(element: etree._Element) -> bool:
-    classes = element.get("class")
-    if classes and not _NOT_PRINTED.isdisjoint(classes.split()):
+    get = element.get
+    return _names_frame(str(element.tag), get("role") or "", get("class") or "", get("id") or "")
+
+
+@lru_cache(maxsize=20000)
+def _names_frame(tag: str, role: str, classes: str, identifier: str) -> bool:
+    if not _NOT_PRINTED.isdisjoint(classes.split()):
         return True
-    if element.tag in _FRAME_TAGS or element.get("role") in _FRAME_ROLES:
-        names = f"{element.get('class', '')} {element.get('id', '')}"
+    if tag in _FRAME_TAGS or role in _FRAME_ROLES:
+        names = f"{classes} {identifier}"
         return not any(sign in names for sign in ("note", "admonition", "tip", "warning", "topic", "callout"))
     return False
 

@@ -1,6 +1,7 @@
 """What a page holds but does not show."""
 
 import re
+from functools import lru_cache
 
 import lxml.etree as etree
 
@@ -24,6 +25,11 @@ _PAGE = frozenset(("html", "body", "main", "article"))
 _DECORATION_CHARACTERS = 20
 
 
+@lru_cache(maxsize=20000)
+def _is_unseen(names: str) -> bool:
+    return not _UNSEEN.isdisjoint(names.split())
+
+
 def is_hidden(element: etree._Element) -> bool:
     """Whether a reader never sees the element; solutions and tabs behind a button are seen."""
     if element.tag in _PAGE:
@@ -31,7 +37,7 @@ def is_hidden(element: etree._Element) -> bool:
     if element.get("hidden") is not None and element.get("hidden") != "until-found":
         return True
     names = element.get("class")
-    if names and not _UNSEEN.isdisjoint(names.split()):
+    if names and _is_unseen(names):
         return True
     style = element.get("style")
     if style and _STYLE.search(style):
