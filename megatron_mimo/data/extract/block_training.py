@@ -200,6 +200,7 @@ def _fit(inputs: list[np.ndarray], examples: list[Example], hidden: np.ndarray, 
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     network = _Network(inputs[0].shape[1])
+    name_places = torch.tensor(_NAME_PLACES)
     steps = -(-len(inputs) // _BATCH_PAGES)
     optimizer = torch.optim.AdamW(network.parameters(), _RATE, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_EPOCHS * steps)
@@ -209,7 +210,7 @@ def _fit(inputs: list[np.ndarray], examples: list[Example], hidden: np.ndarray, 
             pages = order[at : at + _BATCH_PAGES]
             x, places, labels, weights = _batch(inputs, examples, pages)
             is_hidden = np.repeat(generator.random(len(pages)) < _NAMELESS, [len(inputs[page]) for page in pages])
-            x[np.ix_(is_hidden, _NAME_PLACES)] = torch.from_numpy(hidden)
+            x[torch.from_numpy(np.flatnonzero(is_hidden))[:, None], name_places] = torch.from_numpy(hidden)
             logits = network(x, places)
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, weights, reduction="sum")
             optimizer.zero_grad()
