@@ -15,8 +15,9 @@ How the result is written:
   `x^2`, subscripts `H_2O`. Text is composed (NFC), code is not touched.
 * Forums: the title as heading 1, then the posts in the page's order, set apart by `---`. Answers of question sites
   stand under `## Answer`; comments under `## Comment`, replies to them one heading level deeper for every step.
-* Pages that declare themselves an article (`og:type`, linked data): the headline is `Extraction.title`, not in the text,
-  and what readers wrote below is left out, unless `headline` or `comments` ask for it. The step `extract` keeps headlines.
+* Pages that declare themselves an article (`og:type`, linked data): the headline is `Extraction.title`, not in the
+  text, and what readers wrote below is left out, unless `headline` or `comments` ask for it. The step `extract` keeps
+  headlines.
 * Notebooks: cells in order, outputs as fences of language `text`.
 
 The way of a page: `dom.parse` -> `head` (what it says of itself) -> `atoms` (formulas and code become single
