@@ -15,13 +15,16 @@ How the result is written:
   `x^2`, subscripts `H_2O`. Text is composed (NFC), code is not touched.
 * Forums: the title as heading 1, then the posts in the page's order, set apart by `---`. Answers of question sites
   stand under `## Answer`; comments under `## Comment`, replies to them one heading level deeper for every step.
+* Pages that declare themselves an article (`og:type`, linked data): the headline is `Extraction.title`, not in the
+  text, and what readers wrote below is left out, unless `headline` or `comments` ask for it. The step `extract` keeps
+  headlines.
 * Notebooks: cells in order, outputs as fences of language `text`.
 
 The way of a page: `dom.parse` -> `head` (what it says of itself) -> `atoms` (formulas and code become single
 elements) -> `forums`, or `blocks` -> `block_features` -> `block_model` -> `choose` -> `markdown`. What is matter is
 decided block by block from structure, place and the names of elements; what those mean was learned from pages with
 hand-made truth (`block_training`): no rule reads words of any language. `extract_step.Extract` runs it over documents
-with limits on time and size; `python -m megatron_mimo.data.extract.command FILE --why` shows what became of each block.
+with limits on time and size; `megatron-mimo extract FILE --why` shows what became of each block.
 """
 
 from megatron_mimo.data.extract.encoding import decode

@@ -4,7 +4,7 @@ import lxml.etree as etree
 
 from megatron_mimo.data.extract.code_blocks import embedded_source, mark_code
 from megatron_mimo.data.extract.code_labels import drop_labels
-from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA, become, drop
+from megatron_mimo.data.extract.dom import CODE, DROPPED, FORMULA, become, drop, text_of
 from megatron_mimo.data.extract.hidden import is_hidden
 from megatron_mimo.data.extract.latexml import mark_equations
 from megatron_mimo.data.extract.tex import mark_formula
@@ -17,12 +17,14 @@ _NEVER_TEXT = words(
     """
 )
 _MAX_NAME_CHARACTERS = 2000
+_LARGE_CHARACTERS = 500
 _DONE = frozenset((FORMULA, CODE, DROPPED))
 
 
 def mark_atoms(root: etree._Element) -> None:
     """Turn every formula and code block below `root` into an atom (see `dom`)."""
     source = embedded_source(root)
+    _open_noscript(root)
     pending = [root]
     while pending:
         element = pending.pop()
@@ -50,6 +52,17 @@ def mark_atoms(root: etree._Element) -> None:
         drop_labels(code)
     if source and next(root.iter(CODE), None) is None:
         become(etree.SubElement(root, "x-new"), CODE, source)
+
+
+def _open_noscript(root: etree._Element) -> None:
+    """A `<noscript>` that holds most of the page's text was left open by mistake: the page is in it."""
+    for element in list(root.iter("noscript")):
+        own = len(text_of(element))
+        if own < _LARGE_CHARACTERS:
+            continue
+        programs = sum(len(text_of(node)) for node in root.iter("script", "style"))
+        if own > 0.5 * (len(text_of(root)) - programs):
+            element.tag = "div"
 
 
 def _drop_repeated_code(root: etree._Element) -> None:

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from megatron_mimo.data.extract.block_names import NAME_COLUMNS, NameWeights, PageNames, name_rows
+from megatron_mimo.data.extract.block_series import SERIES, series_of_boxes
 from megatron_mimo.data.extract.blocks import RUN, Block, Blocks, ancestors
 from megatron_mimo.data.extract.dom import CODE, FORMULA
 from megatron_mimo.data.extract.head import Head
@@ -56,7 +57,7 @@ AROUND_FIELDS = word_list(
     "length links ends is_heading is_list digits name0_low names_low names_sum ends_clause in_body"
 )
 """What is repeated of the neighbours: one and two blocks before and after, and means over windows."""
-OWN = [*TEXT, *TAG, *AROUND, *PLACE, *BOX, *CENTRE, *PAGE, *NAME_COLUMNS]
+OWN = [*TEXT, *TAG, *AROUND, *PLACE, *BOX, *CENTRE, *SERIES, *PAGE, *NAME_COLUMNS]
 COLUMNS = [*OWN, *(f"{name}_{shift:+d}" for shift in (-2, -1, 1, 2) for name in AROUND_FIELDS), *(
     f"{name}_{window}" for window in ("before5", "after5") for name in ("length", "links", "ends", "names_sum")
 )]  # fmt: skip
@@ -137,6 +138,9 @@ class _Page:
         self._find_centre()
         self._find_title()
         self._group_shapes()
+        self.series = series_of_boxes(
+            self.boxes, self.shape, [row[2] for row in self.sums], [row[3] for row in self.sums]
+        )
 
     def _sum_boxes(self) -> None:
         sums = [[0, 0, 0, 0, 0] for _ in self.boxes]
@@ -265,7 +269,7 @@ class _Page:
             rows.append((
                 *self._text(at, block), *_tag(tag), *self.around[block.box],
                 *self._place(at, block, seen, body, description, at - heading_at, heading_level),
-                *self._box(block), *self._centre(block), *page,
+                *self._box(block), *self._centre(block), *self.series[block.box], *page,
             ))  # fmt: skip
             seen += self.lengths[at]
             if tag in _HEADINGS:

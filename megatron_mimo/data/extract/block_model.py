@@ -1,9 +1,9 @@
-"""The model that tells matter from frame: a small network that sees a block and its neighbours, run with numpy.
+"""The model that tells matter from frame: a few small networks that see a block and its neighbours, run with numpy.
 
     h = relu(a x)                       per block
     s = tanh(b h)                       per block: what its neighbours see of it
     z = relu(c [s of 9 blocks around])
-    logit = o [h, z]
+    logit = o [h, z]                    the mean over the networks, which differ in their random start
 
 Its numbers are in `block_model.npz`, made by `python -m megatron_mimo.data.extract.block_training FOLDER`.
 """
@@ -27,7 +27,7 @@ WINDOW = 9
 
 @dataclass(frozen=True, eq=False)
 class BlockModel:
-    """Matrices are `[inputs, outputs]`."""
+    """Matrices are `[networks, inputs, outputs]`, biases `[networks, 1, outputs]`."""
 
     mean: np.ndarray
     scale: np.ndarray
@@ -40,9 +40,11 @@ class BlockModel:
         x = np.clip((features - self.mean) * self.scale, -LIMIT, LIMIT)
         h = np.maximum(x @ w["a"] + w["a_bias"], 0)
         shared = np.tanh(h @ w["b"] + w["b_bias"])
-        shared = np.concatenate([shared, np.zeros((1, shared.shape[1]), shared.dtype)])
-        z = np.maximum(shared[window_places(len(h))].reshape(len(h), -1) @ w["c"] + w["c_bias"], 0)
-        return (np.concatenate([h, z], axis=1) @ w["o"] + w["o_bias"])[:, 0]
+        shared = np.concatenate([shared, np.zeros_like(shared[:, :1])], axis=1)
+        num_networks, num_blocks = h.shape[:2]
+        around = shared[:, window_places(num_blocks)].reshape(num_networks, num_blocks, -1)
+        z = np.maximum(around @ w["c"] + w["c_bias"], 0)
+        return (np.concatenate([h, z], axis=2) @ w["o"] + w["o_bias"]).mean(axis=0)[:, 0]
 
 
 def window_places(num_blocks: int) -> np.ndarray:

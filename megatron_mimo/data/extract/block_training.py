@@ -1,11 +1,12 @@
 """Train the block model on pages whose main text is known.
 
-    python -m megatron_mimo.data.extract.block_training FOLDER [--output FILE] [--folds 5] [--report]
+    python -m megatron_mimo.data.extract.block_training FOLDER ... [--output FILE] [--folds 5] [--report]
 
-FOLDER holds files `*.jsonl.zst` or `.jsonl` with a page a line: `id`, `url`, `html` or `html_base64`, and its truth:
-`truth`, the main text, or `with` and `without`, sentences that belong to it and that do not. With `--report` a model is
-trained for every fold of sites and asked about the sites it has not seen; the scores of `text_scores` are printed.
-Needs no GPU: minutes on one core for a thousand pages.
+A FOLDER holds files `*.jsonl.zst` or `.jsonl` with a page per line: `id`, `url`, `html` or `html_base64`, and its
+truth: `truth`, the main text, or `with` and `without`, sentences that belong to it and that do not. Pages as in
+tests/pages (NAME.html and NAME.yaml) are read as well. With `--report` a model is trained for every fold of sites, the
+extractor reads the sites that this model has not seen with it, and the scores of `text_scores` are printed. Needs no
+GPU: minutes on one core for a thousand pages.
 
 The weights of names are counts: how much of what stands in elements of this name is matter, on pages of other sites
 than the one whose features they become. Otherwise the model would trust them more than it may on new sites.
@@ -26,13 +27,14 @@ import torch
 
 from megatron_mimo.config import UserError
 from megatron_mimo.data.extract.atoms import mark_atoms
-from megatron_mimo.data.extract.block_features import assemble, static_rows
+from megatron_mimo.data.extract.block_features import COLUMNS, assemble, static_rows
 from megatron_mimo.data.extract.block_labels import labels_of_sentences, labels_of_text
 from megatron_mimo.data.extract.block_model import LIMIT, MODEL_FILE, WINDOW, BlockModel, window_places, write_model
 from megatron_mimo.data.extract.block_names import NameWeights, PageNames, name_rows
 from megatron_mimo.data.extract.blocks import find_blocks
 from megatron_mimo.data.extract.dom import parse
 from megatron_mimo.data.extract.head import read_head
+from megatron_mimo.data.extract.page import Options, Page, read_page
 from megatron_mimo.data.extract.text_scores import Score, read_records, score_text, summary
 from megatron_mimo.data.extract.words import words
 
@@ -44,6 +46,11 @@ _EPOCHS = 14
 _BATCH_PAGES = 24
 _RATE = 4e-3
 _DECAY = 0.02
+_NETWORKS = 4
+"""Networks of a model, trained from different random starts."""
+_NAMELESS = 0.1
+"""Share of the pages of a batch whose names are hidden: on many sites they say nothing."""
+_NAME_PLACES = [at for at, column in enumerate(COLUMNS) if column.startswith("name")]
 _PRIOR_SHARE = 0.35
 _PRIOR_PAGES = 2.0
 _LEAST_SITES = 3
@@ -73,7 +80,6 @@ class Example:
     site: str
     static: np.ndarray
     names: PageNames
-    texts: list[str]
     labels: np.ndarray
     """NaN where nothing is known."""
     weights: np.ndarray
@@ -88,8 +94,8 @@ def site_of(record: dict[str, Any]) -> str:
 
 
 def example_of(record: dict[str, Any], num_folds: int) -> Example | None:
-    """The page's numbers and labels; None for an empty page. Drops the page's HTML from the record."""
-    root = parse(record.pop("html"))
+    """The page's numbers and labels; None for an empty page."""
+    root = parse(record["html"])
     if root is None:
         return None
     head = read_head(root)
@@ -103,10 +109,9 @@ def example_of(record: dict[str, Any], num_folds: int) -> Example | None:
         labels, weights = labels_of_text(found.blocks, record["truth"])
     else:
         labels, weights = labels_of_sentences(found.blocks, record["with"], record["without"])
-    texts = [block.text for block in found.blocks]
     site = site_of(record)
     fold = int(hashlib.sha256(site.encode()).hexdigest(), 16) % num_folds
-    return Example(record, fold, site, static_rows(found, head), PageNames.of(found), texts, labels, weights)
+    return Example(record, fold, site, static_rows(found, head), PageNames.of(found), labels, weights)
 
 
 def learn_names(examples: list[Example]) -> NameWeights:
@@ -185,23 +190,34 @@ def train(examples: list[Example], num_folds: int, seed: int = 0) -> BlockModel:
     every = np.concatenate(rows)
     mean, scale = every.mean(0), 1 / (every.std(0) + 1e-3)
     inputs = [np.clip((row - mean) * scale, -LIMIT, LIMIT).astype(np.float32) for row in rows]
+    hidden = np.clip(-mean * scale, -LIMIT, LIMIT)[_NAME_PLACES].astype(np.float32)
+    networks = [_fit(inputs, examples, hidden, seed + at) for at in range(_NETWORKS)]
+    return BlockModel(mean, scale, _arrays(networks), learn_names(examples))
+
+
+def _fit(inputs: list[np.ndarray], examples: list[Example], hidden: np.ndarray, seed: int) -> _Network:
+    """One network; `hidden` holds what the columns of names are where no name is known."""
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
-    network = _Network(every.shape[1])
+    network = _Network(inputs[0].shape[1])
+    name_places = torch.tensor(_NAME_PLACES)
     steps = -(-len(inputs) // _BATCH_PAGES)
     optimizer = torch.optim.AdamW(network.parameters(), _RATE, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_EPOCHS * steps)
     for _ in range(_EPOCHS):
         order = generator.permutation(len(inputs))
         for at in range(0, len(order), _BATCH_PAGES):
-            x, places, labels, weights = _batch(inputs, examples, order[at : at + _BATCH_PAGES])
+            pages = order[at : at + _BATCH_PAGES]
+            x, places, labels, weights = _batch(inputs, examples, pages)
+            is_hidden = np.repeat(generator.random(len(pages)) < _NAMELESS, [len(inputs[page]) for page in pages])
+            x[torch.from_numpy(np.flatnonzero(is_hidden))[:, None], name_places] = torch.from_numpy(hidden)
             logits = network(x, places)
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, weights, reduction="sum")
             optimizer.zero_grad()
             (loss / weights.sum().clamp(min=1e-6)).backward()
             optimizer.step()
             schedule.step()
-    return BlockModel(mean, scale, _arrays(network), learn_names(examples))
+    return network
 
 
 def _batch(inputs: list[np.ndarray], examples: list[Example], pages: np.ndarray) -> tuple[torch.Tensor, ...]:
@@ -218,24 +234,24 @@ def _batch(inputs: list[np.ndarray], examples: list[Example], pages: np.ndarray)
     return tuple(map(torch.from_numpy, arrays))
 
 
-def _arrays(network: _Network) -> dict[str, np.ndarray]:
-    layers = {"a": network.a, "b": network.b, "c": network.c, "o": network.o}
+def _arrays(networks: list[_Network]) -> dict[str, np.ndarray]:
+    """See `BlockModel.weights`."""
     arrays = {}
-    for name, layer in layers.items():
-        arrays[name] = layer.weight.detach().numpy().T.copy()
-        arrays[f"{name}_bias"] = layer.bias.detach().numpy().copy()
+    for name in ("a", "b", "c", "o"):
+        layers = [getattr(network, name) for network in networks]
+        arrays[name] = np.stack([layer.weight.detach().numpy().T for layer in layers])
+        arrays[f"{name}_bias"] = np.stack([layer.bias.detach().numpy()[None] for layer in layers])
     return arrays
 
 
 def report(examples: list[Example], num_folds: int) -> None:
-    """Print the scores on every set by models that have not seen the page's site."""
+    """Print the extractor's scores on every set, each page read with a model that has not seen its site."""
     scores: dict[str, list[Score]] = defaultdict(list)
     for fold in range(num_folds):
         model = train([example for example in examples if example.fold != fold], num_folds)
         for example in examples:
             if example.fold == fold:
-                logits = model.logits(assemble(example.static, name_rows(example.names, model.names)))
-                text = "\n".join(text for text, logit in zip(example.texts, logits, strict=True) if logit > 0)
+                text = read_page(example.record["html"], Page(Options(model=model))).text
                 scores[str(example.record.get("set", "pages"))].append(score_text(example.record, text))
     for name, found in sorted(scores.items()):
         print(f"{name:16} {summary(found)}")
@@ -243,17 +259,19 @@ def report(examples: list[Example], num_folds: int) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="folder of pages with their truth")
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of pages with their truth")
     parser.add_argument("--output", type=Path, default=MODEL_FILE, help="default: the package's own model")
     parser.add_argument("--folds", type=int, default=5, help="parts of the sites, each judged by the others")
     parser.add_argument("--report", action="store_true", help="train a model for every fold and print its scores")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     start = time.process_time()
-    made = (example_of(record, arguments.folds) for record in read_records(arguments.folder))
+    records = (record for folder in arguments.folders for record in read_records(folder))
+    made = (example_of(record, arguments.folds) for record in records)
     examples = [example for example in made if example is not None]
     if not examples:
-        raise UserError(f"{arguments.folder} holds no pages (*.jsonl or *.jsonl.zst)")
+        shown = ", ".join(map(str, arguments.folders))
+        raise UserError(f"{shown}: no pages there (*.jsonl, *.jsonl.zst, or *.yaml beside *.html)")
     print(f"{len(examples)} pages, {sum(len(example.labels) for example in examples)} blocks", file=sys.stderr)
     if arguments.report:
         report(examples, arguments.folds)

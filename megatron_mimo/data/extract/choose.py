@@ -7,6 +7,7 @@ documentation generator stays. A page on which hardly anything would be left is 
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import lxml.etree as etree
@@ -25,18 +26,24 @@ _BARS = {"precision": 1.0, "balanced": 0.0, "recall": -1.5}
 """The least logit of a block that stays."""
 FAVORS = tuple(_BARS)
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
-_FRAME_TAGS = frozenset(("nav", "footer", "aside"))
+_FRAME_TAGS = frozenset(("nav", "footer", "aside", "address"))
 _FRAME_ROLES = words(
-    "navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist"
+    "navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist status alert"
 )
+_NOT_PRINTED = words(
+    "noprint no-print d-print-none hidden-print print-hidden navigation-not-searchable ambox md-source-file"
+)
+"""Classes by which programs say themselves that something is no part of the document: it is not printed or indexed."""
 _FRAME_COST = 2.5
 _MANUAL_GAIN = 8.0
 _GENERATED_GAIN = 4.0
 _FEW_BLOCKS = 16
 _SOME_BLOCKS = 40
 _SMALL_PAGE_GAIN = 8.0
-_SMALL_PAGE_COST = 3.2
+_SMALL_PAGE_COST = 4.8
 _SHORT_CHARACTERS = 200
+_MOST_SHARE_OF_FRAME = 0.3
+"""A box with a greater share of the small page's sentences is not taken for frame by its name."""
 _COPYRIGHT = re.compile(r"\W{0,3}(?:©|\(c\)\s*\d{4})")
 _COPYRIGHT_COST = 12.0
 _LOW_NAME = -0.95
@@ -105,7 +112,7 @@ def _trust(found: Blocks, is_generated: bool, names: NameWeights) -> list[float]
     result: list[float] = []
     for box in found.boxes:
         above = result[box.parent] if box.parent >= 0 else (_GENERATED_GAIN if is_generated else 0.0)
-        if _is_frame(box.element):
+        if _is_frame(box.element) or (above == _MANUAL_GAIN and box.element.tag == "form"):
             above = -_FRAME_COST
         elif (above == 0 and _is_manual(box.element)) or (is_generated and _is_main(box.element)):
             above = _MANUAL_GAIN
@@ -121,10 +128,11 @@ def _small_page(found: Blocks, base: list[float], names: NameWeights) -> list[fl
     if size >= _SOME_BLOCKS:
         return [0.0] * size
     prose = _prose_of_boxes(found)
+    most = min(_SHORT_CHARACTERS, _MOST_SHARE_OF_FRAME * prose[0])  # names of long texts lie
     lowest: list[float] = []
     for box, characters in zip(found.boxes, prose, strict=True):
         above = lowest[box.parent] if box.parent >= 0 else 0.0
-        own = _lowest(box.element, names) if characters < _SHORT_CHARACTERS else 0.0  # names of long texts lie
+        own = _lowest(box.element, names) if characters <= most else 0.0
         lowest.append(min(above, own))
     gains = []
     for block, trust in zip(found.blocks, base, strict=True):
@@ -136,8 +144,13 @@ def _small_page(found: Blocks, base: list[float], names: NameWeights) -> list[fl
         if not (is_frame or is_links or _is_beside_field(block.element)):
             gains.append(gain)
         else:
-            gains.append(-cost if len(block.text) < _SHORT_CHARACTERS and not block.atom_characters else 0.0)
+            gains.append(-cost if len(block.text) < _SHORT_CHARACTERS and not _has_atoms(block) else 0.0)
     return gains
+
+
+def _has_atoms(block: Block) -> bool:
+    """Whether a block holds code or formulas, TeX in its text included."""
+    return bool(block.atom_characters) or "\\(" in block.text or "\\[" in block.text
 
 
 def _prose_of_boxes(found: Blocks) -> list[int]:
@@ -173,8 +186,16 @@ def _lowest(element: etree._Element, names: NameWeights) -> float:
 
 
 def _is_frame(element: etree._Element) -> bool:
-    if element.tag in _FRAME_TAGS or element.get("role") in _FRAME_ROLES:
-        names = f"{element.get('class', '')} {element.get('id', '')}"
+    get = element.get
+    return _names_frame(str(element.tag), get("role") or "", get("class") or "", get("id") or "")
+
+
+@lru_cache(maxsize=20000)
+def _names_frame(tag: str, role: str, classes: str, identifier: str) -> bool:
+    if not _NOT_PRINTED.isdisjoint(classes.split()):
+        return True
+    if tag in _FRAME_TAGS or role in _FRAME_ROLES:
+        names = f"{classes} {identifier}"
         return not any(sign in names for sign in ("note", "admonition", "tip", "warning", "topic", "callout"))
     return False
 

@@ -92,7 +92,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--comments",
         choices=("keep", "drop"),
-        help="what readers wrote below an article (default: kept where it is most of the page)",
+        help="what readers wrote below an article (default: kept under a short text, where it is most of the page)",
+    )
+    parser.add_argument(
+        "--headline",
+        choices=("keep", "drop"),
+        help="the title as a heading above the text (default: kept where the page does not declare itself an article)",
     )
     parser.add_argument("--json", action="store_true", help="print text, title, author, date, language, links, kind")
     parser.add_argument("--why", action="store_true", help="print every block with its verdict and the rule behind it")
@@ -104,11 +109,12 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     comments = None if arguments.comments is None else arguments.comments == "keep"
+    headline = None if arguments.headline is None else arguments.headline == "keep"
     if not arguments.why:
-        extraction = extract(html, url, favor=arguments.favor, comments=comments)
+        extraction = extract(html, url, favor=arguments.favor, comments=comments, headline=headline)
         print(json.dumps(asdict(extraction), ensure_ascii=False, indent=1) if arguments.json else extraction.text)
         return 0
-    page = explain(html, Options(arguments.favor, comments))
+    page = explain(html, Options(arguments.favor, comments, headline))
     if arguments.html is None:
         print(why_text(page))
     else:

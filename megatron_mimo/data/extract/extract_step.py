@@ -62,7 +62,9 @@ class Extract:
     favor: Favor = "balanced"
     """`precision` leaves less of the frame in, `recall` loses less matter."""
     comments: bool | None = None
-    """Whether what readers wrote below an article is kept, as `## Comment` sections; null: where it is most of it."""
+    """Whether what readers wrote below an article is kept, as `## Comment` sections; null: under a short text alone."""
+    headline: bool | None = True
+    """Whether an article's title stands as a heading above its text; null: where it is not declared an article."""
     fallback: str | None = None
     """An extractor of `peers.PEERS` for pages on which ours finds nothing, such as `trafilatura`."""
 
@@ -98,7 +100,9 @@ class Extract:
             return None
         try:
             with time_limit(self.timeout_seconds):
-                found = extract(document.text, document.url, favor=self.favor, comments=self.comments)
+                found = extract(
+                    document.text, document.url, favor=self.favor, comments=self.comments, headline=self.headline
+                )
                 if not found.text and self._fallback is not None:
                     found = replace(found, text=self._fallback(document.text, document.url), kind="page")
                     task.count(f"{self.name}/fallback", bool(found.text))

@@ -79,7 +79,7 @@ _FAMILIES = (
            words("timeline-comment js-timeline-item js-comment-container TimelineItem js-discussion")),
     Family("gitlab", words("md"), ("h1.title",), words("description note-body")),
     Family("zhihu", words("RichText"), ("QuestionHeader-title",), words("AnswerItem QuestionRichText"), is_questions=True),
-    Family("lobsters", words("comment_text story_text"), ("u-url",), nesting=words("comments")),
+    Family("lobsters", words("comment_text story_text"), ("u-url",), words("comment story_content"), nesting=words("comments")),
     Family("invision", words("ipsType_richText"), ("ipsType_pageTitle",), words("ipsComment cPost")),
     Family("phpbb 2", words("postbody"), ("maintitle",)),
 )  # fmt: skip
@@ -91,6 +91,8 @@ _LEAST_SHARE_OF_POSTS = 0.4
 _LITTLE_PROSE_CHARACTERS = 60
 _SENTENCE_CHARACTERS = 40
 _LINES_OF_FILE = 3
+_MOST_PROSE_AFTER_COMMENTS = 0.3
+_FOLLOWING = etree.XPath("following::text()", smart_strings=False)
 
 
 def find_thread(body: etree._Element, present: set[str]) -> Thread | None:
@@ -110,10 +112,29 @@ def dominates(thread: Thread, body: etree._Element) -> bool:
     """Whether the posts are what the page is about, rather than comments below an article or a quotation in it."""
     if _shows_code_beside(thread, body):
         return False
-    inside = sum(len(text.strip()) for post in thread.posts for text in post.body.itertext())
-    prose = sum(map(_prose_characters, body.itertext()))
-    outside = prose - sum(_prose_characters(text) for post in thread.posts for text in post.body.itertext())
+    inside = sum(_written_characters(post.body) for post in thread.posts)
+    outside = _prose_outside(thread, body)
     return inside >= _LEAST_SHARE_OF_POSTS * (inside + outside) or outside < _LITTLE_PROSE_CHARACTERS
+
+
+def are_comments(thread: Thread, body: etree._Element) -> bool:
+    """Whether the posts follow an article and are written text, rather than stand quoted in it or tease others."""
+    written = sum(_written_characters(post.body) for post in thread.posts)
+    if written < _LEAST_SHARE_OF_POSTS * sum(len(text_of(post.body)) for post in thread.posts):
+        return False
+    after = sum(_prose_characters(str(text)) for text in _FOLLOWING(thread.posts[-1].body))  # type: ignore[union-attr]
+    return after < _MOST_PROSE_AFTER_COMMENTS * _prose_outside(thread, body)
+
+
+def _prose_outside(thread: Thread, body: etree._Element) -> int:
+    inside = sum(_prose_characters(text) for post in thread.posts for text in post.body.itertext())
+    return sum(map(_prose_characters, body.itertext())) - inside
+
+
+def _written_characters(element: etree._Element) -> int:
+    """Characters that stand in no link and no heading: those alone make a teaser."""
+    named = sum(len(text_of(node).strip()) for node in element.iter("a", "h1", "h2", "h3", "h4", "h5", "h6"))
+    return max(0, sum(len(text.strip()) for text in element.itertext()) - named)
 
 
 def _shows_code_beside(thread: Thread, body: etree._Element) -> bool:

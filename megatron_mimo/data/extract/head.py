@@ -18,7 +18,8 @@ _DATES = (
     "parsely-pub-date", "sailthru.date", "publish-date", "publication_date", "og:published_time",
 )  # fmt: skip
 _TAG = re.compile(r"<[^>]{0,300}>")
-_ARTICLES = re.compile(r"Article|Posting|Report|WebPage|Recipe|Review|Question")
+_BODIES = re.compile(r"Article|Posting|Report|WebPage|Recipe|Review|Question")
+_ARTICLES = re.compile(r"Article\b|BlogPosting")
 
 
 @dataclass(slots=True)
@@ -34,6 +35,8 @@ class Head:
     description: str = ""
     body: str = ""
     """The article's own text from the page's linked data, in paragraphs."""
+    is_article: bool = False
+    """Whether the page declares itself one article: `og:type`, or linked data of such a type."""
     names: dict[str, str] = field(default_factory=dict)
     """Every `<meta>` by its name or property in lower case: the first of each."""
 
@@ -53,6 +56,7 @@ def read_head(root: etree._Element) -> Head:
     head.author = "" if author.startswith("http") else author
     date = _DATE.search(_first(head.names, _DATES))
     head.date = date.group() if date else ""
+    head.is_article = head.names.get("og:type", "").lower() == "article"
     head.description = head.names.get("og:description") or head.names.get("description") or ""
     head.language = (root.get("lang") or root.get("{http://www.w3.org/XML/1998/namespace}lang") or "").split("-")[0]
     head.language = head.language.lower() or head.names.get("og:locale", "")[:2].lower()
@@ -78,7 +82,9 @@ def _read_linked_data(root: etree._Element, head: Head) -> None:
         except (ValueError, RecursionError):
             continue
         for node in _nodes(value):
-            if _ARTICLES.search(str(node.get("@type", ""))):
+            kind = str(node.get("@type", ""))
+            head.is_article = head.is_article or bool(_ARTICLES.search(kind))
+            if _BODIES.search(kind):
                 _read_article(node, head)
 
 

@@ -1,6 +1,7 @@
 """What a page holds but does not show."""
 
 import re
+from functools import lru_cache
 
 import lxml.etree as etree
 
@@ -14,11 +15,19 @@ _CLASSES = words(
     v-visually-hidden visuallyHidden MuiBox-hidden hide-text
     """
 )
+_TOOLS = words("mw-editsection viewcode-link viewcode-back viewcode-block-link bbCodeBlock-expandLink")
+"""Links that programs put into the text to edit, unfold or look up what stands there."""
+_UNSEEN = _CLASSES | _TOOLS
 _REVEALED = re.compile(
     r"solution|answer|spoiler|proof|hint|collaps|accordion|tab|toggle|expand|content|hideshow", re.IGNORECASE
 )
 _PAGE = frozenset(("html", "body", "main", "article"))
 _DECORATION_CHARACTERS = 20
+
+
+@lru_cache(maxsize=20000)
+def _is_unseen(names: str) -> bool:
+    return not _UNSEEN.isdisjoint(names.split())
 
 
 def is_hidden(element: etree._Element) -> bool:
@@ -28,7 +37,7 @@ def is_hidden(element: etree._Element) -> bool:
     if element.get("hidden") is not None and element.get("hidden") != "until-found":
         return True
     names = element.get("class")
-    if names and not _CLASSES.isdisjoint(names.split()):
+    if names and _is_unseen(names):
         return True
     style = element.get("style")
     if style and _STYLE.search(style):

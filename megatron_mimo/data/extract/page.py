@@ -15,7 +15,7 @@ from megatron_mimo.data.extract.choose import Favor, Verdict, choose
 from megatron_mimo.data.extract.comments import take_comments
 from megatron_mimo.data.extract.dom import all_classes, clean, drop, parse
 from megatron_mimo.data.extract.encoding import decode
-from megatron_mimo.data.extract.forums import Post, Thread, dominates, find_thread
+from megatron_mimo.data.extract.forums import Post, Thread, are_comments, dominates, find_thread
 from megatron_mimo.data.extract.head import Head, read_head
 from megatron_mimo.data.extract.markdown import inline_markdown, to_markdown
 from megatron_mimo.data.extract.notebooks import is_notebook, mark_cells
@@ -23,6 +23,8 @@ from megatron_mimo.data.extract.notebooks import is_notebook, mark_cells
 _TITLE_SEPARATORS = re.compile(r"\s+[|·•–—»:-]\s+|\s*[_|]\s*")
 _DEEPEST_HEADING = 6
 _LEAST_SHARE_OF_COMMENTS = 0.6
+_SHORT_ARTICLE_CHARACTERS = 1000
+"""What is shorter, has more comments than text and is not declared an article is a question that others answer."""
 _LEAST_SHARE_OF_DATA = 0.3
 """A page with less text than this share of what its linked data calls the article's body does not show it."""
 
@@ -72,6 +74,7 @@ class Options:
 
     favor: Favor = "balanced"
     comments: bool | None = None
+    headline: bool | None = None
     model: BlockModel | None = None
 
 
@@ -102,17 +105,25 @@ def extract_html(html: str, url: str) -> str:
 
 
 def extract(
-    html: str | bytes, url: str = "", *, favor: Favor = "balanced", comments: bool | None = None, content_type: str = ""
+    html: str | bytes,
+    url: str = "",
+    *,
+    favor: Favor = "balanced",
+    comments: bool | None = None,
+    headline: bool | None = None,
+    content_type: str = "",
 ) -> Extraction:
     """The main text of a page, and what the page says of itself.
 
     `html` may be bytes: they are decoded as a browser would, with `content_type` as the HTTP header. `favor` moves the
     bar between leaving frame in and losing matter. `comments` keeps what readers wrote: under an article as
     `## Comment` sections, in threads of question sites the comments under posts. None keeps them in threads, and under
-    an article only where they are most of the page. Never raises on any page.
+    a text only where it is short and they are most of the page. `headline` keeps the page's title as a heading above
+    the text; None leaves it to `Extraction.title` alone where the page declares itself an article, as hand-made truths
+    of articles do. Never raises on any page.
     """
     text = decode(html, content_type) if isinstance(html, bytes) else html
-    page = read_page(text, Page(Options(favor, comments), links=[]))
+    page = read_page(text, Page(Options(favor, comments, headline), links=[]))
     head = page.head
     links = [Link(" ".join("".join(a.itertext()).split()), _absolute(url, a.get("href", ""))) for a in page.links or []]
     return Extraction(page.text, page.title or head.title, head.author, head.date, head.language, links, page.kind)
@@ -134,7 +145,8 @@ def read_page(html: str, page: Page) -> Page:
     mark_atoms(body)
     present = all_classes(body)
     thread = find_thread(body, present)
-    if thread is not None and dominates(thread, body):
+    is_quotation = thread is not None and len(thread.posts) == 1 and page.head.is_article
+    if thread is not None and not is_quotation and dominates(thread, body):
         page.kind, text = "thread", _write_thread(thread, body, page)
     else:
         page.kind, text = "page", _write_page(body, present, thread, page)
@@ -156,7 +168,7 @@ def _write_page(body: etree._Element, present: set[str], thread: Thread | None, 
         page.kind = "notebook"
         mark_cells(body)
     comments = take_comments(body, present)
-    if thread is not None and len(thread.posts) > 1 and not comments:
+    if thread is not None and len(thread.posts) > 1 and not comments and are_comments(thread, body):
         comments = _take_posts(thread)
     headings = list(body.iter("h1"))
     titles = [inline_markdown(heading) for heading in headings]
@@ -165,17 +177,24 @@ def _write_page(body: etree._Element, present: set[str], thread: Thread | None, 
         page.note("h1", "".join(site_name.itertext()), False, "heading before the page's title")
         drop(site_name)
     _judge(body, page)
+    has_headline = page.options.headline or (page.options.headline is None and not page.head.is_article)
+    if heading and not has_headline:
+        for element in [node for node in body.iter("h1") if inline_markdown(node) == heading]:
+            page.note("h1", heading, False, "headline: the title holds it")
+            drop(element)
     text = to_markdown(body)
     _note_links(body, page)
     if len(text) < _LEAST_SHARE_OF_DATA * len(page.head.body):
         text = page.head.body
         page.note("script", text, True, "the article as linked data: the page draws it by program")
-    if heading and heading not in text[: len(heading) + 2000]:
+    if heading and (has_headline or not text) and heading not in text[: len(heading) + 2000]:
         text = f"# {heading}\n\n{text}"
     sections = [to_markdown(comment) for comment in comments]
     is_kept = page.options.comments
     if is_kept is None:
-        is_kept = sum(map(len, sections)) >= _LEAST_SHARE_OF_COMMENTS * (len(text) + sum(map(len, sections)))
+        size = sum(map(len, sections))
+        is_short = len(text) < _SHORT_ARTICLE_CHARACTERS and not page.head.is_article
+        is_kept = is_short and size >= _LEAST_SHARE_OF_COMMENTS * (len(text) + size)
     for section in sections:
         page.note("comment", section, is_kept, "comment")
     if not is_kept:

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import yaml
 import zstandard
 
 from megatron_mimo.data.extract.block_labels import tokens
@@ -27,7 +28,19 @@ _SIGNS = re.compile(r"[*_`#>|$\\-]")
 
 
 def read_records(folder: Path) -> Iterator[dict[str, Any]]:
-    """The pages of a folder, their HTML decoded as `html`."""
+    """The pages of a folder, their HTML decoded as `html`.
+
+    Of NAME.html with NAME.yaml (see tests/pages) the code blocks and the `prose` are what is wanted, `boilerplate` what
+    is not; the set is named as the folder.
+    """
+    for path in sorted(folder.glob("*.yaml")):
+        truth = yaml.safe_load(path.read_text(encoding="utf-8"))
+        html = decode(path.with_suffix(".html").read_bytes())
+        wanted = [*truth.get("prose", []), *(block["text"] for block in truth.get("code", []))]
+        yield {
+            "id": path.stem, "set": folder.name, "url": truth["url"], "html": html, "with": wanted,
+            "without": truth.get("boilerplate", []),
+        }  # fmt: skip
     for path in sorted([*folder.glob("*.jsonl.zst"), *folder.glob("*.jsonl")]):
         opened = zstandard.open(path, "rt", encoding="utf-8") if path.suffix == ".zst" else path.open(encoding="utf-8")
         with opened as lines:

@@ -35,14 +35,15 @@ def split_response(raw: bytes) -> tuple[int, dict[str, str], bytes] | None:
 def http_payload(raw: bytes, headers: Any, max_bytes: int) -> tuple[bytes, bool]:
     """(the content itself, whether it was cut off).
 
-    A chunked body without its last chunk is kept up to the cut. Raises BadPayload, or TooLarge above `max_bytes` (a
-    compression bomb is not unpacked).
+    A body without its end, chunked or packed, is kept up to the cut. Raises BadPayload, or TooLarge above `max_bytes`
+    (a compression bomb is not unpacked).
     """
     is_cut = False
     if "chunked" in (headers.get("Transfer-Encoding") or "").lower():
         raw, is_cut = _dechunked(raw)
     for encoding in reversed((headers.get("Content-Encoding") or "").lower().split(",")):
-        raw = _unpacked(raw, encoding.strip(), max_bytes, is_cut)
+        raw, is_packed_cut = _unpacked(raw, encoding.strip(), max_bytes, is_cut)
+        is_cut = is_cut or is_packed_cut
     if len(raw) > max_bytes:
         raise TooLarge
     return raw, is_cut
@@ -70,34 +71,41 @@ def _dechunked(raw: bytes) -> tuple[bytes, bool]:
     return b"".join(parts), bool(parts)
 
 
-def _unpacked(raw: bytes, encoding: str, max_bytes: int, is_cut: bool) -> bytes:
+def _unpacked(raw: bytes, encoding: str, max_bytes: int, is_cut: bool) -> tuple[bytes, bool]:
     if encoding in ("", "identity", "none", "utf-8", "binary", "8bit"):
-        return raw
+        return raw, False
     try:
-        data = _unpack(raw, encoding, max_bytes, is_cut)
+        data, is_packed_cut = _unpack(raw, encoding, max_bytes, is_cut)
     except (zlib.error, zstandard.ZstdError, OSError) as error:
         raise BadPayload(f"content encoding {encoding}: {error}") from error
     if len(data) > max_bytes:
         raise TooLarge
-    return data
+    return data, is_packed_cut
 
 
-def _unpack(raw: bytes, encoding: str, max_bytes: int, is_cut: bool) -> bytes:
+def _unpack(raw: bytes, encoding: str, max_bytes: int, is_cut: bool) -> tuple[bytes, bool]:
+    """(content, whether its end is missing; brotli and zstd do not say)."""
     if encoding in ("gzip", "x-gzip"):
         if not raw.startswith(b"\x1f\x8b"):
-            return raw  # the crawler unpacked it and kept the header
-        return zlib.decompressobj(wbits=31).decompress(raw, max_bytes + 1)
+            return raw, False  # the crawler unpacked it and kept the header
+        return _inflated(raw, 31, max_bytes)
     if encoding == "deflate":
-        return zlib.decompressobj(wbits=15 if raw[:1] == b"\x78" else -15).decompress(raw, max_bytes + 1)
+        return _inflated(raw, 15 if raw[:1] == b"\x78" else -15, max_bytes)
     if encoding == "br":
         from fastwarc.stream_io import BrotliReader
 
-        return BrotliReader(io.BytesIO(raw)).read(max_bytes + 1)
+        return BrotliReader(io.BytesIO(raw)).read(max_bytes + 1), False
     if encoding == "zstd":
         if not raw.startswith(b"\x28\xb5\x2f\xfd"):
-            return raw
+            return raw, False
         data = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(raw)).read(max_bytes + 1)
         if not data and not is_cut:
             raise BadPayload("content encoding zstd: nothing in it")
-        return data
+        return data, False
     raise BadPayload(f"content encoding {encoding} is not known")
+
+
+def _inflated(raw: bytes, wbits: int, max_bytes: int) -> tuple[bytes, bool]:
+    decoder = zlib.decompressobj(wbits=wbits)
+    data = decoder.decompress(raw, max_bytes + 1)
+    return data, not decoder.eof and len(data) <= max_bytes

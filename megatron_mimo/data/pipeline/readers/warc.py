@@ -5,6 +5,7 @@ the reader looks for the next intact member and continues there. Responses witho
 their status as the reason. A missing `Content-Type` is made up for by how the content begins.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -21,6 +22,10 @@ from megatron_mimo.data.pipeline.step import Task
 
 HTML_TYPES = ("text/html", "application/xhtml+xml")
 PDF_TYPES = ("application/pdf", "application/x-pdf")
+_HTML_START = re.compile(
+    rb"<!--|<(?:!doctype\s+html|html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p|meta|link)[\s/>]"
+)
+"""As browsers tell HTML without a type (mimesniff.spec.whatwg.org, 7.1), and two elements more."""
 
 
 @dataclass
@@ -189,9 +194,7 @@ def _sniffed(data: bytes) -> str:
     head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith(b"%pdf-"):
         return "application/pdf"
-    is_html = head.startswith(
-        (b"<!doctype html", b"<html", b"<head", b"<body", b"<!--", b"<title", b"<meta", b"<div", b"<p")
-    )
+    is_html = bool(_HTML_START.match(head)) or (head.startswith(b"<?xml") and b"<html" in head)
     return "text/html" if is_html else ""
 
 

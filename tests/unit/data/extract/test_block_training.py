@@ -67,11 +67,12 @@ def test_names_of_the_frame_are_learnt_and_hold_on_new_sites(folder: Path, capsy
 def test_the_numpy_model_computes_what_was_trained(folder: Path) -> None:
     import torch
 
-    network = block_training._Network(7)
-    network.eval()
-    model = BlockModel(np.zeros(7), np.ones(7), block_training._arrays(network), NameWeights({}))
+    networks = [block_training._Network(7).eval() for _ in range(3)]
+    model = BlockModel(np.zeros(7), np.ones(7), block_training._arrays(networks), NameWeights({}))
     rows = np.random.default_rng(0).normal(size=(23, 7)).astype(np.float32)
-    expected = network(torch.from_numpy(rows), torch.from_numpy(window_places(23))).detach().numpy()
+    places = torch.from_numpy(window_places(23))
+    logits = [network(torch.from_numpy(rows), places).detach().numpy() for network in networks]
+    expected = np.mean(logits, axis=0)
     assert np.allclose(model.logits(rows), expected, atol=1e-5)
 
 
@@ -85,6 +86,17 @@ def test_a_model_for_other_features_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", **(arrays | {"columns": arrays["columns"][::-1]}))
     with pytest.raises(ValueError, match="train it anew"):
         read_model(tmp_path / "b.npz")
+
+
+def test_pages_beside_a_truth_in_yaml_are_read() -> None:
+    records = list(read_records(Path(__file__).parents[3] / "pages"))
+    record = next(record for record in records if record["id"] == "sphinx_furo_api")
+    assert (
+        record["set"] == "pages" and record["html"].lstrip().startswith("<!") and "Skip to content" in record["without"]
+    )
+    assert any(text.startswith("field = np.arange") for text in record["with"])
+    example = block_training.example_of(record, 5)
+    assert example is not None and {0.0, 1.0} <= set(example.labels.tolist())
 
 
 def test_a_folder_without_pages_is_refused(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 """A page falls into blocks: each its own element, nothing lost, nothing twice."""
 
 import lxml.etree as etree
+import numpy as np
 import pytest
 
 from megatron_mimo.data.extract.atoms import mark_atoms
 from megatron_mimo.data.extract.block_features import COLUMNS, features
 from megatron_mimo.data.extract.block_names import NameWeights
+from megatron_mimo.data.extract.block_series import SERIES
 from megatron_mimo.data.extract.blocks import Blocks, find_blocks
 from megatron_mimo.data.extract.dom import parse
 from megatron_mimo.data.extract.head import read_head
@@ -93,6 +95,21 @@ def test_features_are_finite_numbers_and_do_not_depend_on_the_language() -> None
     assert rows[0][0, column("names_low")] == -2 and rows[0][2, column("names_high")] == 1
 
 
+def test_posts_are_a_series_and_an_article_is_none() -> None:
+    sentence = "<p>The moon pulls the water up on both sides of the globe.</p>"
+    posts = "".join(f'<div class="p{number}"><div class="u">A. Nonym</div>{sentence}</div>' for number in range(9))
+    rows = []
+    for html in (f"<h1>Tides</h1>{posts}", f"<h1>Tides</h1><div>{sentence * 9}</div>{posts[:300]}"):
+        root = parse(f"<html><body>{html}</body></html>")
+        assert root is not None
+        found = find_blocks(root.find("body"))  # type: ignore[arg-type]
+        rows.append(features(found, read_head(root), NameWeights({}))[:, [COLUMNS.index(name) for name in SERIES]])
+    thread, article = rows
+    assert thread[0].tolist()[:3] == [0, 0, 0] and (thread[1:, 0] == np.float32(np.log1p(9))).all()
+    assert (thread[:, 4] == 1).all() and (thread[1:, 1] == 1).all()
+    assert (article == 0).all()
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -131,6 +148,15 @@ def test_the_head_of_a_page() -> None:
     assert (head.title, head.author, head.date, head.language, head.body) == (
         "Titel - Blatt", "A. Autor", "2020-05-01", "de", "Der ganze\n\nText.",
     )  # fmt: skip
+    assert head.is_article
+    for kind, expected in (
+        ("WebPage", False),
+        ("BlogPosting", True),
+        ("DiscussionForumPosting", False),
+        ("Article", True),
+    ):
+        root = parse(f'<html><head><script type="application/ld+json">{{"@type": "{kind}"}}</script></head></html>')
+        assert root is not None and read_head(root).is_article == expected
     for broken in ("{", "[" * 5000, '{"@type": "Article", "articleBody": 3, "author": [1, {"name": null}]}'):
         root = parse(f'<html><head><script type="application/ld+json">{broken}</script></head></html>')
         assert root is not None and read_head(root).body == ""

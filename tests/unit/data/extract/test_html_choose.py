@@ -71,6 +71,15 @@ def test_documents_of_generators_stay_whole() -> None:
     assert kept(sphinx, {"Up": -2, "Delete": -6}) == [SENTENCE[:12], "Delete"]
 
 
+@pytest.mark.parametrize(
+    "frame", ["<form>", "<div class='x noprint'>", "<div role=status>", "<address>", "<table class=ambox>"]
+)
+def test_what_is_asked_or_said_about_a_document_is_no_part_of_it(frame: str) -> None:
+    inner = "<tr><td><p>Was it of use?</p></td></tr>" if "table" in frame else "<p>Was it of use?</p>"
+    html = f"<div class=bodywrapper><p>{SENTENCE}</p><p>Delete</p>{frame}{inner}</div>"
+    assert kept(html, {"Was": 2, "Delete": -2}) == [SENTENCE[:12], "Delete"]
+
+
 def test_a_lost_page_is_judged_anew() -> None:
     html = "".join(f"<p>{number} {SENTENCE}</p>" for number in range(6)) + "<p>Subscribe</p>"
     logits = {str(number): -1.2 for number in range(6)} | {"Subscribe": -9}

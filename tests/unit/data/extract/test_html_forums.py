@@ -150,6 +150,44 @@ def test_a_quoted_post_stays_in_its_article() -> None:
     assert text.index(REPLY) < text.index(SECOND) and FIRST in text
 
 
+def test_several_quoted_posts_stay_in_their_article() -> None:
+    quoted = [f'<div class="postbody"><div class="content"><p>{text}</p></div></div>' for text in (REPLY, FIRST)]
+    article = f"<h1>Colour of the sky</h1>{quoted[0]}{PARAGRAPHS}{quoted[1]}{PARAGRAPHS}"
+    text = extract_html(page(f"<main><article>{article}</article></main>"), "")
+    assert REPLY in text and text.count(FIRST) == 7
+
+
+def test_teasers_with_the_class_of_a_post_are_no_thread() -> None:
+    teasers = "".join(
+        f'<div class="cooked"><h2>Noise about subject {at}, a headline of some length</h2></div>' for at in range(40)
+    )
+    text = extract_html(page(f"<article><h1>Colour of the sky</h1>{PARAGRAPHS}</article><div>{teasers}</div>"), "")
+    assert SECOND in text and "Noise" not in text
+
+
+@pytest.mark.parametrize(("paragraphs", "is_kept"), [(1, True), (30, False)])
+def test_comments_stay_under_a_short_text_alone(paragraphs: int, is_kept: bool) -> None:
+    article = f"<article><h1>Colour of the sky</h1>{f'<p>{QUESTION}</p>' * paragraphs}</article>"
+    comments = "".join(f'<div class="comment-content"><p>{number}. {SECOND}</p></div>' for number in range(200))
+    assert (f"199. {SECOND}" in extract_html(page(f"{article}<div id=comments>{comments}</div>"), "")) == is_kept
+
+
+def test_comments_go_where_the_page_declares_an_article() -> None:
+    comments = "".join(f'<div class="comment-content"><p>{number}. {SECOND}</p></div>' for number in range(20))
+    body = f"<h1>Colour of the sky</h1><p>{QUESTION}</p><div id=comments>{comments}</div>"
+    assert f"19. {SECOND}" in extract_html(page(body), "")
+    declared = page(body).replace("<head>", '<head><meta property="og:type" content="article">')
+    assert SECOND not in extract_html(declared, "")
+    assert f"19. {SECOND}" in extract(declared, comments=True).text
+
+
+def test_one_post_in_a_declared_article_is_a_part_of_it() -> None:
+    remarks = f'<div class="postcontent">{f"<p>{FIRST}</p>" * 30}</div>'
+    html = page(f"<div><h1>Colour of the sky</h1><p>{QUESTION}</p><p>{SECOND}</p></div>{remarks}")
+    declared = html.replace("<head>", '<head><meta property="og:type" content="article">')
+    assert extract(declared).kind == "page" and QUESTION in extract_html(declared, "")
+
+
 def test_a_file_beside_remarks_stays() -> None:
     lines = "".join(
         f'<tr><td class="blob-num" data-line-number="{at}"></td><td class="blob-code blob-code-inner">{line}</td></tr>'

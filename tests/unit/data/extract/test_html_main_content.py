@@ -3,7 +3,7 @@
 
 import pytest
 
-from megatron_mimo.data.extract import extract_html
+from megatron_mimo.data.extract import extract, extract_html
 
 PROSE = [
     "The tide turns twice a day because the moon passes overhead and underfoot.",
@@ -61,6 +61,12 @@ def test_footnotes_and_captions_stay() -> None:
     assert "A bay at low tide." in text and "Not all moons do this." in text
 
 
+@pytest.mark.parametrize("name", ["mw-editsection", "viewcode-link", "bbCodeBlock-expandLink"])
+def test_links_of_programs_in_the_text_go(name: str) -> None:
+    html = f'<main><h1>Tides</h1>{MATTER}<h2>Why<span class="{name}"><a href="e">Noise</a></span></h2><p>{PROSE[0]}</p></main>'
+    assert extract_html(html, "").endswith(f"## Why\n\n{PROSE[0]}")
+
+
 def test_a_solution_behind_a_button_stays() -> None:
     html = f'<main><h1>Tides</h1>{MATTER}<div class="solution" style="display:none"><p>The answer is twelve hours.</p></div></main>'
     assert "The answer is twelve hours." in extract_html(html, "")
@@ -70,6 +76,21 @@ def test_the_title_outside_the_container_is_found() -> None:
     html = f'<html><head><title>Tides - Blog</title></head><body><h1>My Blog</h1><h1>Tides</h1><div class="entry-content">{MATTER * 3}</div></body></html>'
     text = extract_html(html, "")
     assert text.startswith("# Tides\n") and "My Blog" not in text
+
+
+def test_the_headline_of_a_declared_article_is_its_title() -> None:
+    html = f'<html><head><title>Tides</title><meta property="og:type" content="article"></head><body><h1>Tides</h1><article>{MATTER}</article></body></html>'
+    page = extract(html)
+    assert (page.title, page.text) == ("Tides", EXPECTED.removeprefix("# Tides\n\n"))
+    assert extract(html, headline=True).text == EXPECTED == extract_html(html.replace("article", "website", 1), "")
+    assert extract(html.replace("article", "website", 1), headline=False).text == page.text
+
+
+def test_a_page_inside_noscript_is_read_and_a_notice_in_it_is_not() -> None:
+    notice = "<noscript><p>Noise needs a program that your browser does not run.</p></noscript>"
+    whole = f"<body><script>var noise = 'some program text';</script><noscript><div><h1>Tides</h1>{MATTER * 3}</div></noscript></body>"
+    assert PROSE[1] in extract_html(whole, "")
+    assert extract_html(f"<body>{notice}<main><h1>Tides</h1>{MATTER}</main></body>", "") == EXPECTED
 
 
 def test_text_that_a_stray_end_tag_put_outside_the_container_stays() -> None:

@@ -184,13 +184,18 @@ def test_zstd_cut_and_unknown_encodings(tmp_path: Path, make_record: Callable[..
         (b"8\r\n<p>hello\r\nzz\r\n world and more than a size\r\n", html + b"Transfer-Encoding: chunked\r\n"),
         (b"\x1f\x9d\x90 packed", html + b"Content-Encoding: compress\r\n"),
         (text, html + b"Content-Encoding: identity\r\n"),
+        (
+            gzip.compress(b"<p>" + random.Random(0).randbytes(500).hex().encode())[:-200],
+            html + b"Content-Encoding: gzip\r\n",
+        ),
     ]
     path = tmp_path / "a.warc"
     path.write_bytes(b"".join(make_record(number, *body) for number, body in enumerate(bodies)))
     documents, task = read(path, max_record_bytes=1_000_000)
     texts = {number: document.text for number, document in zip(numbers(documents), documents, strict=True)}
+    assert texts.pop(8).startswith("<p>" + random.Random(0).randbytes(100).hex())  # up to the cut
     assert texts == {0: text.decode(), 3: "<p>hello world", 4: "<p>hello world", 7: text.decode()}
-    assert task.counts["read/cut_bodies"] == 2 and task.counts["read/oversize"] == 1
+    assert task.counts["read/cut_bodies"] == 3 and task.counts["read/oversize"] == 1
     assert [("zstd" in fault.error, "chunk" in fault.error, "compress" in fault.error) for fault in task.faults] == [
         (True, False, False), (False, False, False), (False, True, False), (False, False, True),
     ]  # fmt: skip
@@ -205,16 +210,21 @@ def test_resources_wet_texts_and_missing_types(tmp_path: Path) -> None:
         raw_record("response", "application/http", http("200 OK", "", b"\x89PNG...."), 4),
         raw_record("metadata", "text/html", b"<p>no page", 5),
         raw_record("resource", "application/pdf", b"%PDF-1.4 content", 6),
+        raw_record("response", "application/http", http("200 OK", "", b"<h1 class=x>heading"), 7),
+        raw_record("response", "application/http", http("200 OK", "", b'<?xml version="1.0"?><html>x'), 8),
+        raw_record("response", "application/http", http("200 OK", "", b'<?xml version="1.0"?><rss>x'), 9),
+        raw_record("response", "application/http", http("200 OK", "", b"<pre-release>x"), 10),
     ]
     path = tmp_path / "a.warc"
     path.write_bytes(b"".join(records))
     documents, task = read(path)
     assert [(n, document.text) for n, document in zip(numbers(documents), documents, strict=True)] == [
         (0, "<p>café"), (1, "ein Text für sich"), (2, "\n<!DOCTYPE html><p>page"), (3, "<p>other"), (6, ""),
+        (7, "<h1 class=x>heading"), (8, '<?xml version="1.0"?><html>x'),
     ]  # fmt: skip
     assert documents[1].metadata["media_type"] == "text/plain"
-    assert task.faults == [] and task.counts["read/other_records"] == 2
-    assert numbers(read(path, text=False)[0]) == [0, 2, 3, 6]
+    assert task.faults == [] and task.counts["read/other_records"] == 4
+    assert numbers(read(path, text=False)[0]) == [0, 2, 3, 6, 7, 8]
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
