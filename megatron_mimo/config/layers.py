@@ -88,14 +88,16 @@ def _forget(origins: dict[str, str], key: str) -> None:
         del origins[known]
 
 
-def _rebase(holder: Any, folder: str) -> None:
+def _rebase(tree: Any, folder: str) -> None:
     """Make the paths that are relative to a file in `folder` relative to where `folder` itself is relative to."""
-    tree: Any = holder
-    items: Any = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    for name, value in items:
-        if name in RELATIVE_KEYS and isinstance(value, str) and not os.path.isabs(value) and folder != ".":
-            tree[name] = os.path.normpath(os.path.join(folder, value))
-        _rebase(value, folder)
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            if name in RELATIVE_KEYS and isinstance(value, str) and not os.path.isabs(value) and folder != ".":
+                tree[name] = os.path.normpath(os.path.join(folder, value))
+            _rebase(value, folder)
+    elif isinstance(tree, list):
+        for value in tree:
+            _rebase(value, folder)
 
 
 def _leaves(value: Any, key: str) -> Iterator[str]:
