@@ -54,14 +54,6 @@ class PretrainConfig(RunConfig):
                 scores.limit_seconds,
                 f"must stay below guard.hang_timeout_seconds ({hang:g}), or the watchdog takes the wait for a hang",
             )
-        if self.parallel.context_parallel_size > 1 and self.data.intra_document_attention:
-            if self.precision.backend == "transformer_engine":
-                raise ConfigError(
-                    "data.intra_document_attention",
-                    True,
-                    "Transformer Engine cannot cut packed documents over context-parallel ranks:"
-                    " set it to false, or parallel.context_parallel_size=1",
-                )
 
     @property
     def total_tokens(self) -> int:

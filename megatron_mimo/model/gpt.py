@@ -19,6 +19,7 @@ from torch import Tensor
 
 from megatron_mimo.model.chunked_cross_entropy import chunked_cross_entropy
 from megatron_mimo.model.mtp import ParallelMTPLayer
+from megatron_mimo.model.packed_documents import PackedDocuments
 from megatron_mimo.model.torch_functions import CrossEntropyFunction
 
 
@@ -75,19 +76,22 @@ class MTPGPTModel(GPTModel):
         position_ids: Tensor,
         attention_mask: Tensor | None,
         labels: Tensor,
-        packed_seq_params: Any = None,
+        packed_seq_params: PackedDocuments | None = None,
         return_logits: bool = False,
         main_head: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Per-token losses in nats, fp32 [1+D, b, s], on the last pipeline stage; hidden states [s, b, h] elsewhere.
 
         tokens, position_ids: [b, s]. labels: [1+D, b, s], labels[d] = the token d+1 places ahead; MTP layer d is fed
-        the embedding of labels[d-1]. attention_mask: bool [b, 1, s, S] or None;
-        packed_seq_params: megatron-core's PackedSeqParams of a packed row, or None. With `return_logits` the last stage
-        returns logits [1+D, b, s, v] instead; with `main_head` it returns main_head(normed states [s, b, h], labels[0])
-        and leaves the MTP layers out.
+        the embedding of labels[d-1]. attention_mask: bool [b, 1, s, S] or None; packed_seq_params: the documents of a
+        packed row (b = 1), or None. With `return_logits` the last stage returns logits [1+D, b, s, v] instead; with
+        `main_head` it returns main_head(normed states [s, b, h], labels[0]) and leaves the MTP layers out.
         """
-        decoder_input, rotary_pos_emb, *_ = self._preprocess(tokens, position_ids, packed_seq_params=packed_seq_params)
+        if packed_seq_params is None:
+            decoder_input, rotary_pos_emb, *_ = self._preprocess(tokens, position_ids)
+        else:
+            decoder_input = self.embedding(input_ids=tokens, position_ids=position_ids) if self.pre_process else None
+            rotary_pos_emb = self._angles(position_ids)
         context = {"rotary_pos_emb": rotary_pos_emb, "packed_seq_params": packed_seq_params}
         hidden = self.decoder(hidden_states=decoder_input, attention_mask=attention_mask, **context)
         if not self.post_process:
@@ -111,6 +115,12 @@ class MTPGPTModel(GPTModel):
                 )
         head = self._logits if return_logits else self._losses
         return torch.stack([head(states, labels[depth]) for depth, states in enumerate(outputs)])
+
+    def _angles(self, position_ids: Tensor) -> Tensor:
+        """Rotary angles [s,1,1,d] of a packed row's places [1,s], which are not those of a row that starts at 0."""
+        inverse_frequencies: Tensor = self.rotary_pos_emb.inv_freq
+        angles = torch.outer(position_ids.flatten().to(inverse_frequencies.dtype), inverse_frequencies)
+        return torch.cat([angles, angles], dim=-1)[:, None, None, :]
 
     def _losses(self, states: Tensor, labels: Tensor) -> Tensor:
         """states [s,b,h], labels [b,s] -> cross entropy in nats [b,s]."""

@@ -23,7 +23,6 @@ from megatron_mimo.rl.logprobs import PolicyHead
 from megatron_mimo.rl.policy_loss import policy_loss
 from megatron_mimo.rl.train_batch import Row
 from megatron_mimo.rl.update_metrics import PolicyReport
-from megatron_mimo.training.batch import packed_documents
 
 
 def reduce_gradients(chunks: list[Any], num_tokens: Tensor | None, *arguments: Any, **named: Any) -> None:
@@ -80,8 +79,7 @@ class PolicyStep:
 
     def _forward(self, loss: Any, with_entropy: bool, rows: Iterator[Row], model: Any) -> tuple[Tensor, partial]:
         row, head = next(rows), PolicyHead(model.module, with_entropy)
-        documents = packed_documents(row.cu_seqlens)
-        output = model(row.tokens, row.position_ids, None, row.labels, documents, main_head=head)
+        output = model(row.tokens, row.position_ids, None, row.labels, row.documents, main_head=head)
         return output, partial(loss, row)
 
     def _scores(self, row: Row, output: Tensor) -> tuple[Tensor, Tensor, Tensor]:

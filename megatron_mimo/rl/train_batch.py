@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from megatron_mimo.config.rl import RLConfig
+from megatron_mimo.model.packed_documents import PackedDocuments, pack_documents
 from megatron_mimo.rl.advantage import group_advantages
 from megatron_mimo.rl.sample import Prompt, Sample, SampleGroup
 
@@ -132,14 +133,18 @@ class Row:
     """fp32 [1, s]"""
     rollout_logprobs: Tensor
     """fp32 [1, s], 0 where the mask is 0."""
-    cu_seqlens: Tensor
-    """int32 [samples + 1], and one more where there is padding."""
+    documents: PackedDocuments
+    """The samples, and one more where there is padding."""
     old_logprobs: Tensor | None = None
     """fp32 [1, s], the trainer's before the step's first update, where they are known."""
 
     def to(self, device: torch.device) -> "Row":
-        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
-        return replace(self, **moved)
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device)
+
+        fields = {name: value for name, value in vars(self).items() if value is not None}
+        documents = fields.pop("documents").to(move)
+        return replace(self, documents=documents, **{name: move(tensor) for name, tensor in fields.items()})
 
 
 def pack_row(samples: Sequence[TrainSample], row_length: int) -> Row:
@@ -151,7 +156,7 @@ def pack_row(samples: Sequence[TrainSample], row_length: int) -> Row:
         loss_mask=torch.zeros(1, row_length),
         advantages=torch.zeros(1, row_length),
         rollout_logprobs=torch.zeros(1, row_length),
-        cu_seqlens=torch.zeros(0, dtype=torch.int32),
+        documents=PackedDocuments([], num_rows=1),
     )
     bounds = [0]
     for sample in samples:
@@ -167,7 +172,7 @@ def pack_row(samples: Sequence[TrainSample], row_length: int) -> Row:
     if bounds[-1] < row_length:
         row.position_ids[0, bounds[-1] :] = torch.arange(row_length - bounds[-1])
         bounds.append(row_length)
-    return replace(row, cu_seqlens=torch.tensor(bounds, dtype=torch.int32))
+    return replace(row, documents=pack_documents(bounds, [(0, row_length)]))
 
 
 def balanced_rows(lengths: Sequence[int], row_tokens: int, multiple: int) -> list[list[int]]:

@@ -17,7 +17,6 @@ from megatron_mimo.model.product_attention import MAX_PRODUCT_LENGTH
 from megatron_mimo.model.spec import choose_backend
 from megatron_mimo.platform.environment import package_versions
 from megatron_mimo.platform.formats import format_seconds
-from megatron_mimo.training.batch import document_attention
 from megatron_mimo.training.callbacks import Callback
 from megatron_mimo.training.checkpoint import Checkpointer, latest_checkpoint
 from megatron_mimo.training.checkpoint_files import CHECKPOINTS
@@ -228,11 +227,10 @@ class Trainer:
     def _check_what_is_left(self) -> None:
         """Find before the first step what a later stage would die of; raises UserError or ConfigError.
 
-        Every stage must have its attention, its sources, and held-out sequences of its length.
+        Every stage must have its sources, and held-out sequences of its length.
         """
         wanted = self.config.evaluation.sequences
         for index, stage in enumerate(self.config.stages[self.progress.stage :], start=self.progress.stage):
-            document_attention(self.config, stage, self.backend)
             notes = self.data.stage_notes(index, self.schedule.stage_samples(index)) + self._skip_notes(index)
             self.data.stage_samples(index, 1)
             held_out = self.data.held_out_samples(stage.seq_length, 1) if wanted else {}

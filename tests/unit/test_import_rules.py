@@ -9,6 +9,8 @@ PACKAGE = Path(__file__).parents[2] / "megatron_mimo"
 MEGATRON_USERS = {
     "data.indexed_writer",
     "model.build",
+    "model.context_parallel",
+    "model.engine_attention",
     "model.fp8_layers",
     "model.gpt",
     "model.initialize",
