@@ -28,6 +28,9 @@ class PretrainConfig(RunConfig):
     stop_after_seconds: float | None = None
     """Save and stop after the step during which the run reaches this age, as on a scheduler's request: with
     guard.requeue_exit_code and the file REQUEUE. A time limit, less what a step and a save take; null sets none."""
+    collect_garbage_every_steps: int = 100
+    """Python's garbage collector runs after every so many steps, on all ranks at once. By itself it runs whenever one
+    rank has made enough objects, for which all others wait; 0 leaves it to itself."""
 
     def __post_init__(self) -> None:
         check_recipe(self.stages, self.mtp_loss)
@@ -41,6 +44,7 @@ class PretrainConfig(RunConfig):
                 f"start.train={self.start.train} trains layers of the last stage alone: set it to 1, cut by TP or CP",
             )
         require_at_least(1, "run", max_steps=self.max_steps)
+        require_at_least(0, "run", collect_garbage_every_steps=self.collect_garbage_every_steps)
         if self.stop_after_seconds is not None and self.stop_after_seconds <= 0:
             raise ConfigError("stop_after_seconds", self.stop_after_seconds, "must be above 0, or null for no limit")
         for skipped in self.skip_data:

@@ -89,6 +89,8 @@ class SFTConfig(RunConfig):
     max_steps: int | None = None
     stop_after_seconds: float | None = None
     """Save and stop after the step during which the run reaches this age, to be started again; null sets no limit."""
+    collect_garbage_every_steps: int = 100
+    """Steps between runs of Python's garbage collector, on all ranks at once; 0 leaves it to Python."""
 
     def __post_init__(self) -> None:
         require_at_least(1, "run", epochs=self.epochs, seq_length=self.seq_length)
@@ -121,4 +123,5 @@ class SFTConfig(RunConfig):
             evaluation=self.evaluation,
             max_steps=self.max_steps,
             stop_after_seconds=self.stop_after_seconds,
+            collect_garbage_every_steps=self.collect_garbage_every_steps,
         )

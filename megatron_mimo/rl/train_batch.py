@@ -9,8 +9,9 @@ Shapes: `s` tokens of a row, `n` tokens of a sample.
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -138,13 +139,9 @@ class Row:
     old_logprobs: Tensor | None = None
     """fp32 [1, s], the trainer's before the step's first update, where they are known."""
 
-    def to(self, device: torch.device) -> "Row":
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device)
-
-        fields = {name: value for name, value in vars(self).items() if value is not None}
-        documents = fields.pop("documents").to(move)
-        return replace(self, documents=documents, **{name: move(tensor) for name, tensor in fields.items()})
+    def to(self, move: Callable[[Any], Any]) -> "Row":
+        """The same row with `move` done to its tensors and documents."""
+        return replace(self, **{name: move(value) for name, value in vars(self).items()})
 
 
 def pack_row(samples: Sequence[TrainSample], row_length: int) -> Row:

@@ -160,14 +160,18 @@ def context_parallel_place() -> tuple[int, int]:
 
 def to_device(batch: Batch) -> Batch:
     """Copy every tensor to the rank's device; nothing to do on the CPU."""
-    if not torch.cuda.is_available():
-        return batch
-    moved: dict[str, Any] = {name: move(value) for name, value in vars(batch).items()}
+    moved: dict[str, Any] = {name: moved_to_device(value) for name, value in vars(batch).items()}
     return Batch(**moved)
 
 
-def move(value: Any) -> Any:
-    """A tensor or documents on the rank's device."""
+def moved_to_device(value: Any) -> Any:
+    """A tensor, or documents, or None, on the rank's device.
+
+    Copied from pinned memory the program need not wait: kernels queued later read what has arrived, and torch keeps the
+    pinned memory until then.
+    """
     if isinstance(value, PackedDocuments):
-        return value.to(move)
-    return value if value is None else value.cuda()
+        return value.to(moved_to_device)
+    if value is None or not torch.cuda.is_available():
+        return value
+    return value.pin_memory().cuda(non_blocking=True)

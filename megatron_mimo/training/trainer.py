@@ -17,6 +17,7 @@ from megatron_mimo.model.product_attention import MAX_PRODUCT_LENGTH
 from megatron_mimo.model.spec import choose_backend
 from megatron_mimo.platform.environment import package_versions
 from megatron_mimo.platform.formats import format_seconds
+from megatron_mimo.platform.garbage import SharedCollection
 from megatron_mimo.training.callbacks import Callback
 from megatron_mimo.training.checkpoint import Checkpointer, latest_checkpoint
 from megatron_mimo.training.checkpoint_files import CHECKPOINTS
@@ -104,9 +105,10 @@ class Trainer:
             profiler = stack.enter_context(step_profiler(self.config, self.progress.step))
             # From here on there is something to save; before, a signal ends the program (platform/signals.py).
             preemption = stack.enter_context(PreemptionHandler(self.config.stop_after_seconds))
+            garbage = stack.enter_context(SharedCollection(self.config.collect_garbage_every_steps))
             reason = FINISHED
             while not self._is_done():
-                if self._train_stage(preemption, watchdog, profiler) == PREEMPTED:
+                if self._train_stage(preemption, watchdog, profiler, garbage) == PREEMPTED:
                     reason = INTERRUPTED if preemption.by_hand else PREEMPTED
                     if preemption.agreed == TIME_LIMIT and dist.get_rank() == 0:
                         limit = self.config.stop_after_seconds or 0
@@ -115,7 +117,9 @@ class Trainer:
             self._finish(reason, watchdog)
         return reason
 
-    def _train_stage(self, preemption: PreemptionHandler, watchdog: Watchdog, profiler: Any) -> str | None:
+    def _train_stage(
+        self, preemption: PreemptionHandler, watchdog: Watchdog, profiler: Any, garbage: SharedCollection
+    ) -> str | None:
         """Steps until the stage ends, the run ends, a rollback moves elsewhere, or the scheduler wants the node."""
         stage_index = self.progress.stage
         stage = self.config.stages[stage_index]
@@ -133,6 +137,7 @@ class Trainer:
                 self._roll_back()
                 return None
             self._after_step(before)
+            garbage.step_done()
             watchdog.beat()
             if preemption.agreed_to_stop():
                 return PREEMPTED

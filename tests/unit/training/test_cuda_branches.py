@@ -48,7 +48,7 @@ FORCED = {
     "platform.number_format.slow_bf16_warning": f"{HERE}::test_a_gpu_says_which_format_it_multiplies",
     "rl.weight_broadcast._process_group": "tests/unit/rl/test_weight_broadcast.py::test_a_group_ends_with_its_transfer",
     "training.batch.choose_document_attention": f"{ENGINE}::test_packed_rows_of_a_micro_batch_learn_as_masked_ones",
-    "training.batch.to_device": f"{HERE}::test_a_batch_is_moved_whole",
+    "training.batch.moved_to_device": f"{HERE}::test_a_batch_is_moved_whole",
     "training.measure.memory_bytes": f"{HERE}::test_memory_is_that_of_the_device",
     "training.optimizer.wrap_data_parallel": f"{OVERLAP}::test_losses_and_gradients_do_not_change",
     "training.trainer.chosen_backends": f"{HERE}::test_the_environment_report_names_the_engine",
@@ -125,12 +125,19 @@ def test_a_batch_is_moved_whole(cuda: None, monkeypatch: pytest.MonkeyPatch) -> 
     pytest.importorskip("megatron.core")
     from megatron_mimo.training.batch import make_batch, to_device
 
+    pinned: list[torch.Tensor] = []
     moved: list[torch.Tensor] = []
 
-    def remember(tensor: torch.Tensor, *_: Any) -> torch.Tensor:
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    def remember(tensor: torch.Tensor, non_blocking: bool) -> torch.Tensor:
+        assert non_blocking and tensor is pinned[-1]
         moved.append(tensor)
         return tensor
 
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
     monkeypatch.setattr(torch.Tensor, "cuda", remember)
     rows = {"tokens": torch.arange(18).view(2, 9), "source": torch.zeros(2, dtype=torch.long)}
     # One row of documents has the bounds of its queries and of its keys.
