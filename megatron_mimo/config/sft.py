@@ -55,8 +55,10 @@ class ChatDataConfig:
     """Folder made by `megatron-mimo decontaminate`; queries with a benchmark's n-gram are dropped."""
     on_bad_record: Literal["skip", "stop"] = "skip"
     """`skip` counts records that cannot be used and lists them in the report; `stop` ends at the first."""
+    loader: Literal["torch", "dali"] = "torch"
+    """Batch loader; both give the same rows in the same order."""
     num_workers: int = 1
-    """Reader processes a rank."""
+    """Reader processes (torch) or threads (dali) a rank."""
 
     def __post_init__(self) -> None:
         require_at_least(1, "data", max_responses_per_query=self.max_responses_per_query)
@@ -119,7 +121,12 @@ class SFTConfig(RunConfig):
             lora=self.lora,
             stages=[stage],
             mtp_loss=[MTPLossWeight(mtp_loss_scaling_factor=self.mtp_loss_scaling_factor)],
-            data=DataConfig(path=self.data.prepared, tokenizer=self.data.tokenizer, num_workers=self.data.num_workers),
+            data=DataConfig(
+                path=self.data.prepared,
+                tokenizer=self.data.tokenizer,
+                loader=self.data.loader,
+                num_workers=self.data.num_workers,
+            ),
             evaluation=self.evaluation,
             max_steps=self.max_steps,
             stop_after_seconds=self.stop_after_seconds,

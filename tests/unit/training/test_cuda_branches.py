@@ -30,9 +30,6 @@ FORCED = {
     ),
     "model.build.transformer_config": f"{OVERLAP}::test_every_saved_byte_is_the_same",
     "model.chunked_cross_entropy._kernel": f"{HERE}::test_a_kernel_is_compiled_once",
-    "model.communication.context_parallel_traffic": (
-        "tests/unit/model/test_communication.py::test_context_parallel_ring_hides_behind_attention_and_gather_does_not"
-    ),
     "model.gpt._losses": (
         "tests/distributed/test_parallel_equality.py::test_every_layout_gives_the_losses_of_one_process"
     ),
@@ -42,6 +39,9 @@ FORCED = {
     ),
     "model.workload.document_attention": (
         "tests/unit/model/test_memory.py::test_documents_are_kept_apart_as_training_does_it"
+    ),
+    "model.workload.gathers_keys": (
+        "tests/unit/model/test_communication.py::test_context_parallel_ring_hides_behind_attention_and_gather_does_not"
     ),
     "platform.number_format.best_format": f"{HERE}::test_a_gpu_says_which_format_it_multiplies",
     "platform.number_format.inference_dtype": f"{HERE}::test_a_gpu_says_which_format_it_multiplies",

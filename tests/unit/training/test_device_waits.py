@@ -33,7 +33,6 @@ ON_THE_HOST = {
     "training.step:by_depth": "numbers that _reduce has copied",
     "training.step:by_source": "the same",
     "training.step:tokens_by_source": "the same",
-    "training.preemption:agreed_to_stop": "a flag that gloo reduces",
     "megatron.core.transformer.attention:custom_forward": "a mask's number that recomputation keeps in a CPU tensor",
 }
 """Places that read tensors which never were on the device."""
