@@ -85,6 +85,9 @@ def training_data(config: Any, job: dict[str, Any]) -> Any:
     from megatron_mimo.training.training_data import PretrainingData
 
     class Segmented(PretrainingData):
+        def stage_notes(self, stage: int, num_samples: int) -> list[str]:
+            return []
+
         def stage_samples(self, stage: int, num_samples: int) -> Any:
             return WithSegments(super().stage_samples(stage, num_samples))
 
