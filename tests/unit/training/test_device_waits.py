@@ -116,7 +116,7 @@ def test_every_way_to_wait_is_seen(wait: Callable[[torch.Tensor], Any], monkeypa
 
 
 def test_ordinary_work_is_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    weight, rows = torch.ones(4, 4, requires_grad=True), torch.arange(8).view(2, 4)
+    weight, rows = torch.ones(8, 4, requires_grad=True), torch.arange(8).view(2, 4)
     with watched(monkeypatch) as seen:
         states = torch.nn.functional.embedding(rows, weight)
         mask = rows > 2
