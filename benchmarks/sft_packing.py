@@ -23,7 +23,7 @@ from megatron_mimo.data.chat.packing import pack_best_fit
 from megatron_mimo.data.chat.template import EncodedSample
 from megatron_mimo.data.loader import collate
 from megatron_mimo.model.build import single_process_group
-from megatron_mimo.training.batch import make_batch, packed_documents
+from megatron_mimo.training.batch import make_batch
 
 BATCH_SAMPLES = 8
 LONG_BATCHES = 4  # of those padded to the row: each takes as long as the other
@@ -106,8 +106,7 @@ def training_step(seq_length: int) -> Callable[[dict[str, torch.Tensor], str], i
 
     def train(rows: dict[str, torch.Tensor], attention: str) -> int:
         batch = make_batch(rows, NANO.mtp_num_layers, 0, attention)  # type: ignore[arg-type]
-        documents = packed_documents(batch.cu_seqlens)
-        losses = chunk(batch.tokens, batch.position_ids, batch.attention_mask, batch.labels, documents)
+        losses = chunk(batch.tokens, batch.position_ids, batch.attention_mask, batch.labels, batch.documents)
         weighted_loss_sum(losses, batch.loss_mask, 0.1).backward()
         chunk.zero_grad(set_to_none=False)
         return batch.tokens.numel()

@@ -31,6 +31,9 @@ class PretrainConfig(RunConfig):
     stop_after_seconds: float | None = None
     """Save and stop after the step during which the run reaches this age, as on a scheduler's request: with
     guard.requeue_exit_code and the file REQUEUE. A time limit, less what a step and a save take; null sets none."""
+    collect_garbage_every_steps: int = 100
+    """Python's garbage collector runs after every so many steps, on all ranks at once. By itself it runs whenever one
+    rank has made enough objects, for which all others wait; 0 leaves it to itself."""
 
     def __post_init__(self) -> None:
         check_recipe(self.stages, self.mtp_loss)
@@ -51,6 +54,7 @@ class PretrainConfig(RunConfig):
             raise ConfigError("mtp_step_decay", self.mtp_step_decay, "must be above 0 and at most 1")
         self._check_recursive_mtp()
         require_at_least(1, "run", max_steps=self.max_steps)
+        require_at_least(0, "run", collect_garbage_every_steps=self.collect_garbage_every_steps)
         if self.stop_after_seconds is not None and self.stop_after_seconds <= 0:
             raise ConfigError("stop_after_seconds", self.stop_after_seconds, "must be above 0, or null for no limit")
         for skipped in self.skip_data:
@@ -64,14 +68,6 @@ class PretrainConfig(RunConfig):
                 scores.timeout_seconds,
                 f"must stay below guard.hang_timeout_seconds ({hang:g}), or the watchdog takes the wait for a hang",
             )
-        if self.parallel.context_parallel_size > 1 and self.data.intra_document_attention:
-            if self.precision.backend == "transformer_engine":
-                raise ConfigError(
-                    "data.intra_document_attention",
-                    True,
-                    "Transformer Engine cannot cut packed documents over context-parallel ranks:"
-                    " set it to false, or parallel.context_parallel_size=1",
-                )
 
     def _check_recursive_mtp(self) -> None:
         """What the draft steps of a recursive MTP layer are not trained with."""

@@ -61,8 +61,10 @@ class ChatDataConfig:
     """Folder made by `megatron-mimo decontaminate`; queries with a benchmark's n-gram are dropped."""
     on_bad_record: Literal["skip", "stop"] = "skip"
     """`skip` counts records that cannot be used and lists them in the report; `stop` ends at the first."""
+    loader: Literal["torch", "dali"] = "torch"
+    """Batch loader; both give the same rows in the same order."""
     num_workers: int = 1
-    """Reader processes a rank."""
+    """Reader processes (torch) or threads (dali) a rank."""
 
     def __post_init__(self) -> None:
         require_at_least(1, "data", max_responses_per_query=self.max_responses_per_query)
@@ -99,6 +101,8 @@ class SFTConfig(RunConfig):
     max_steps: int | None = None
     stop_after_seconds: float | None = None
     """Save and stop after the step during which the run reaches this age, to be started again; null sets no limit."""
+    collect_garbage_every_steps: int = 100
+    """Steps between runs of Python's garbage collector, on all ranks at once; 0 leaves it to Python."""
 
     def __post_init__(self) -> None:
         require_at_least(1, "run", epochs=self.epochs, seq_length=self.seq_length)
@@ -128,8 +132,14 @@ class SFTConfig(RunConfig):
             stages=[stage],
             mtp_loss=[MTPLossWeight(mtp_loss_scaling_factor=self.mtp_loss_scaling_factor)],
             mtp_step_decay=self.mtp_step_decay,
-            data=DataConfig(path=self.data.prepared, tokenizer=self.data.tokenizer, num_workers=self.data.num_workers),
+            data=DataConfig(
+                path=self.data.prepared,
+                tokenizer=self.data.tokenizer,
+                loader=self.data.loader,
+                num_workers=self.data.num_workers,
+            ),
             evaluation=self.evaluation,
             max_steps=self.max_steps,
             stop_after_seconds=self.stop_after_seconds,
+            collect_garbage_every_steps=self.collect_garbage_every_steps,
         )

@@ -1,5 +1,6 @@
 """Batches for one rank: the rank's own sample indices in, tensors out."""
 
+import gc
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -38,6 +39,8 @@ def build_loader(dataset: Any, index_batches: Iterable[list[int]], data: DataCon
 
 
 def _start_worker(worker: int) -> None:
+    # The training loop that forks workers collects by its own steps (platform/garbage.py), which they do not see.
+    gc.enable()
     end_with_parent_process()
     hear_parent_alone()
 

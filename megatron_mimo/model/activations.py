@@ -68,7 +68,7 @@ def final_norm_bytes(work: Workload) -> float:
 def input_bytes(work: Workload) -> float:
     """Bytes of one micro-batch's inputs: token and position ids, labels, rotary angles, the torch backend's mask."""
     ids = 8 * (3 + work.model.mtp_num_layers) * work.rank_tokens
-    angles = FP32_BYTES * work.model.kv_channels * work.rank_tokens / work.micro_batch_size
+    angles = FP32_BYTES * work.model.kv_channels * _angle_places(work)
     return ids + angles + (work.rank_tokens * work.seq_length if work.document_attention == "mask" else 0)
 
 
@@ -80,21 +80,13 @@ def _attention_tensors(work: Workload) -> dict[str, float]:
         "attention output": _query(work) * (work.element_bytes + (1 if work.fp8 else 0)),
     }
     if work.backend == "torch":
-        angles = work.model.kv_channels * work.rank_tokens / work.micro_batch_size
-        tensors["rotary cosines and sines"] = (
-            (4 if work.document_attention == "packed" else 2) * work.element_bytes * angles
-        )
+        tensors["rotary cosines and sines"] = 2 * work.element_bytes * work.model.kv_channels * _angle_places(work)
     return tensors
 
 
 def _attention_core_inputs(work: Workload) -> dict[str, float]:
-    cp = work.parallel.context_parallel_size
-    # With context parallelism torch's backend gathers keys and values of the whole sequence.
-    inputs = _query(work) + 2 * _key(work) * (cp if work.backend == "torch" else 1)
-    if work.backend == "torch" and work.document_attention == "packed":
-        # The value is a view into the joint projection's output, which therefore stays beside the rotated copies.
-        inputs += _query(work) + _key(work)
-    return {"query, key, value": work.element_bytes * inputs}
+    ranks = work.parallel.context_parallel_size if work.gathers_keys else 1
+    return {"query, key, value": work.element_bytes * (_query(work) + 2 * _key(work) * ranks)}
 
 
 def _attention_core_tensors(work: Workload) -> dict[str, float]:
@@ -113,12 +105,22 @@ def _attention_core_tensors(work: Workload) -> dict[str, float]:
         return tensors
     if work.document_attention == "packed":
         tensors["attention output of each document"] = a * _query(work)
+        if parallel.context_parallel_size > 1:
+            # At most, where one document fills the row: each piece of the queries over the keys up to its end.
+            pieces = 2 * parallel.context_parallel_size
+            cut = (pieces + 1) * (work.seq_length / pieces) ** 2
+            tensors["additive mask of documents that are cut"] = a * work.micro_batch_size * cut
         return tensors
     tensors["attention output by heads"] = a * _query(work)
     if parallel.context_parallel_size > 1 or work.document_attention == "mask":
         masks = work.micro_batch_size if work.document_attention == "mask" else 1
         tensors["additive mask"] = a * masks * work.seq_length**2 / parallel.context_parallel_size
     return tensors
+
+
+def _angle_places(work: Workload) -> float:
+    """Places of a rank with rotary angles of their own: those of one row, or where documents restart them, of all."""
+    return work.rank_tokens / (1 if work.document_attention == "packed" else work.micro_batch_size)
 
 
 def _query(work: Workload) -> float:

@@ -61,15 +61,17 @@ def tensor_parallel_traffic(work: Workload, gpu: GPU, pipeline_rank: int) -> Tra
 def context_parallel_traffic(work: Workload, gpu: GPU, pipeline_rank: int, attention_seconds: float) -> Traffic:
     """Keys and values of the other context-parallel ranks, and their gradients.
 
-    Transformer Engine passes them around a ring beside the attention core, whose time in the step is
-    `attention_seconds`: once forward, twice backward (Ring Attention, arXiv:2310.01889). The torch backend all-gathers
-    them before the core and reduce-scatters their gradients after it, both exposed.
+    Of rows without documents Transformer Engine passes them around a ring beside the attention core, whose time in the
+    step is `attention_seconds`: once forward, twice backward (Ring Attention, arXiv:2310.01889). Of packed documents,
+    and with the torch backend, they are all-gathered before the core and their gradients reduce-scattered after it,
+    both exposed; recomputation of the core gathers them again.
     """
     parallel, model = work.parallel, work.model
     others = parallel.context_parallel_size - 1
-    ring = work.backend == "transformer_engine"
+    ring = not work.gathers_keys
     key = model.num_query_groups * model.kv_channels / parallel.tensor_model_parallel_size
-    passes = (3 if ring else 2) + (1 if parallel.recompute == "full" else 0)
+    repeats = parallel.recompute == "full" or (parallel.recompute == "selective" and not ring)
+    passes = (3 if ring else 2) + (1 if repeats else 0)
     layers = work.layers_per_rank + (model.mtp_num_layers if work.is_last(pipeline_rank) else 0)
     sent = work.num_microbatches * layers * passes * others * 2 * work.element_bytes * key * work.rank_tokens
     rate = gpu.group_bytes_per_second(parallel.context_parallel_size, stride=parallel.tensor_model_parallel_size)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from megatron_mimo.model.chunked_cross_entropy import chunked_cross_entropy
 from megatron_mimo.model.mtp import ParallelMTPLayer
+from megatron_mimo.model.packed_documents import PackedDocuments
 from megatron_mimo.model.recursive_mtp import recursive_states
 from megatron_mimo.model.torch_functions import CrossEntropyFunction
 
@@ -78,7 +79,7 @@ class MTPGPTModel(GPTModel):
         position_ids: Tensor,
         attention_mask: Tensor | None,
         labels: Tensor,
-        packed_seq_params: Any = None,
+        packed_seq_params: PackedDocuments | None = None,
         return_logits: bool = False,
         main_head: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Tensor:
@@ -87,12 +88,16 @@ class MTPGPTModel(GPTModel):
         tokens, position_ids: [b, s]. labels: [1+D, b, s], labels[d] = the token d+1 places ahead; MTP layer d is fed
         the embedding of labels[d-1]. Draft steps of a recursive layer: labels as `training.draft_steps` makes them, and
         no packed row. attention_mask: bool [b, 1, s, S] or None;
-        packed_seq_params: megatron-core's PackedSeqParams of a packed row, or None. With `return_logits` the last stage
+        packed_seq_params: the documents of a packed row (b = 1), or None. With `return_logits` the last stage
         returns logits [1+D, b, s, v] instead. With `main_head` it returns what main_head(normed states [s, b, h],
         labels[0]) does, [n, b, s]; labels of D further depths ask for D rows below: the losses of the MTP layers, whose
         gradient reaches nothing but these layers.
         """
-        decoder_input, rotary_pos_emb, *_ = self._preprocess(tokens, position_ids, packed_seq_params=packed_seq_params)
+        if packed_seq_params is None:
+            decoder_input, rotary_pos_emb, *_ = self._preprocess(tokens, position_ids)
+        else:
+            decoder_input = self.embedding(input_ids=tokens, position_ids=position_ids) if self.pre_process else None
+            rotary_pos_emb = self._angles(position_ids)
         context = {"rotary_pos_emb": rotary_pos_emb, "packed_seq_params": packed_seq_params}
         hidden = self.decoder(hidden_states=decoder_input, attention_mask=attention_mask, **context)
         if not self.post_process:
@@ -132,6 +137,12 @@ class MTPGPTModel(GPTModel):
     @torch.no_grad()
     def _fixed_embedding(self, **inputs: Tensor) -> Tensor:
         return self.embedding(**inputs)
+
+    def _angles(self, position_ids: Tensor) -> Tensor:
+        """Rotary angles [s,1,1,d] of a packed row's places [1,s], which are not those of a row that starts at 0."""
+        inverse_frequencies: Tensor = self.rotary_pos_emb.inv_freq
+        angles = torch.outer(position_ids.flatten().to(inverse_frequencies.dtype), inverse_frequencies)
+        return torch.cat([angles, angles], dim=-1)[:, None, None, :]
 
     def _losses(self, states: Tensor, labels: Tensor, fixed_head: bool = False) -> Tensor:
         """states [s,b,h], labels [b,s] -> cross entropy in nats [b,s]. A `fixed_head` gets no gradient."""

@@ -76,7 +76,13 @@ def spec_provider(backend: str, precision: PrecisionConfig) -> BackendSpecProvid
         return TorchSpecProvider()
     from megatron.core.extensions.transformer_engine_spec_provider import TESpecProvider
 
-    return TESpecProvider()
+    from megatron_mimo.model.engine_attention import EngineAttention
+
+    class EngineSpecProvider(TESpecProvider):
+        def core_attention(self) -> type:
+            return EngineAttention
+
+    return EngineSpecProvider()
 
 
 def layer_spec(provider: BackendSpecProvider, core_attention: type | None = None) -> ModuleSpec:

@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from megatron.core.models.backends import LocalSpecProvider
 from megatron.core.process_groups_config import ProcessGroupCollection
-from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
 from megatron.core.transformer.attention import SelfAttention
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
+from megatron_mimo.model.context_parallel import gather_whole_rows, zigzag_positions
+from megatron_mimo.model.packed_documents import PackedDocuments, QueryChunk, attend_by_chunks
 from megatron_mimo.model.product_attention import BLOCKS, MAX_PRODUCT_LENGTH, product_attention
 from megatron_mimo.model.torch_functions import RMSNormFunction, RotaryQKVFunction, SwiGLUFunction
 
@@ -43,10 +44,10 @@ class SwiGLU(MegatronModule):
 
 
 class RotarySelfAttention(SelfAttention):
-    """SelfAttention that splits the joint projection and rotates queries and keys in one step, where rows are whole.
+    """SelfAttention that splits the joint projection and rotates queries and keys in one step.
 
-    megatron-core's own way, which packed rows and more tensor-parallel ranks than key/value heads still go, takes a
-    dozen walks over queries and keys.
+    megatron-core's own way, which more tensor-parallel ranks than key/value heads still go, takes a dozen walks over
+    queries and keys.
     """
 
     def forward(
@@ -54,7 +55,7 @@ class RotarySelfAttention(SelfAttention):
     ) -> tuple[Tensor, Tensor]:
         """hidden_states [s,b,h], rotary_pos_emb the angles [s,1,1,d] -> output [s,b,h] and the bias that it lacks."""
         groups: Any = self.config.num_query_groups
-        if rotary_pos_emb is None or kw.get("packed_seq_params") is not None or groups < self.world_size:
+        if rotary_pos_emb is None or groups < self.world_size:
             return super().forward(hidden_states, attention_mask, *args, rotary_pos_emb=rotary_pos_emb, **kw)  # type: ignore[arg-type]
         project: Any = self.linear_qkv
         mixed, _ = project(hidden_states)
@@ -64,16 +65,19 @@ class RotarySelfAttention(SelfAttention):
         query, key, value = (tensor.permute(2, 0, 1, 3) for tensor in heads)
         recomputes = self.checkpoint_core_attention and self.training
         attend: Any = self._checkpointed_attention_forward if recomputes else self.core_attention
-        return self.linear_proj(attend(query, key, value, attention_mask, attn_mask_type=self.attn_mask_type))
+        documents = kw.get("packed_seq_params")
+        context = attend(
+            query, key, value, attention_mask, attn_mask_type=self.attn_mask_type, packed_seq_params=documents
+        )
+        return self.linear_proj(context)
 
 
 class GroupedQueryAttention(MegatronModule):
     """Causal attention core on `scaled_dot_product_attention`, inside documents when a mask is given.
 
     `attention_mask` is None (causal), or bool [b, 1, s, S], True where a query row may look: `batch.py` builds it from
-    the documents' bounds, or passes the bounds themselves for a packed row. Under context parallelism each rank holds
-    the zig-zag chunks r and 2*CP-1-r of the sequence, gathers all keys and values, and its mask holds the rows of its
-    own queries.
+    the documents' bounds, or passes PackedDocuments for a packed row. Under context parallelism each rank holds its
+    zig-zag share of the sequence and gathers all keys and values, and its mask holds the rows of its own queries.
     """
 
     def __init__(
@@ -101,16 +105,17 @@ class GroupedQueryAttention(MegatronModule):
         attention_mask: Tensor | None,
         attn_mask_type: AttnMaskType | None = None,
         attention_bias: Tensor | None = None,
-        packed_seq_params: Any = None,
+        packed_seq_params: PackedDocuments | None = None,
     ) -> Tensor:
-        """query [s,b,n,d], key and value [s,b,g,d] -> context [s,b,n*d]; without b for a packed row -> [s,n*d]."""
-        if packed_seq_params is not None:
-            return self._attend_documents(query, key, value, packed_seq_params.cu_seqlens_q)
+        """query [s,b,n,d], key and value [s,b,g,d] -> context [s,b,n*d]; b = 1 for PackedDocuments."""
         s, b, n, d = query.shape
         if self.cp_group is not None:
-            key, value = self._gather_sequence(key, value)
-            if attention_mask is None:
-                attention_mask = self._causal_rows(s, query.device)
+            num_rows = 1 if packed_seq_params is None else packed_seq_params.num_rows
+            key, value = gather_whole_rows(key, value, self.cp_group, num_rows)
+        if packed_seq_params is not None:
+            return attend_by_chunks(query, key, value, packed_seq_params, self._attend_segments)
+        if self.cp_group is not None and attention_mask is None:
+            attention_mask = self._causal_rows(s, query.device)
         q, k, v = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
         if q.device.type == "cpu" and q.element_size() in BLOCKS and k.shape[2] <= MAX_PRODUCT_LENGTH:
             context = product_attention(q, k, v, attention_mask, self.softmax_scale or d**-0.5)
@@ -126,45 +131,38 @@ class GroupedQueryAttention(MegatronModule):
         )
         return context.permute(2, 0, 1, 3).reshape(s, b, n * d)
 
-    def _attend_documents(self, query: Tensor, key: Tensor, value: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """Packed row [s,n,d] -> [s,n*d], a document at a time: memory and time grow with the documents' lengths."""
-        lengths = cu_seqlens.diff().tolist()
-        # The fused kernel wants a batch axis.
-        batched = (tensor.transpose(0, 1).unsqueeze(0) for tensor in (query, key, value))
-        parts = zip(*(tensor.split(lengths, dim=2) for tensor in batched), strict=True)
-        contexts = [
-            F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.softmax_scale, enable_gqa=self.grouped)
-            for q, k, v in parts
-        ]
-        return torch.cat(contexts, dim=2).squeeze(0).transpose(0, 1).flatten(1)
+    def _attend_segments(self, query: Tensor, key: Tensor, value: Tensor, chunk: QueryChunk) -> Tensor:
+        """query [q,n,d], key and value [k,g,d] -> [q,n*d]: memory and time grow with the documents' lengths.
 
-    def _gather_sequence(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Local zig-zag chunks [s,b,g,d] -> keys and values of the whole sequence [S,b,g,d] in order."""
-        assert self.cp_group is not None
-        size, d = self.cp_group.size(), key.shape[-1]
-        gathered = gather_from_sequence_parallel_region(
-            torch.cat([key, value], dim=-1), tensor_parallel_output_grad=True, group=self.cp_group
-        )
-        chunks = gathered.chunk(2 * size, dim=0)
-        ordered = [*chunks[0::2], *reversed(chunks[1::2])]
-        key, value = torch.cat(ordered, dim=0).split(d, dim=-1)
-        return key, value
+        Only the first segment may have more keys than queries, and needs a mask.
+        """
+        # The fused kernel wants a batch axis.
+        query, key, value = (tensor.transpose(0, 1).unsqueeze(0) for tensor in (query, key, value))
+        num_queries, num_keys = zip(*chunk.segments, strict=True)
+        contexts = []
+        for q, k, v in zip(query.split(num_queries, 2), key.split(num_keys, 2), value.split(num_keys, 2), strict=True):
+            mask = None if q.shape[2] == k.shape[2] else last_rows_of_causal_mask(q.shape[2], k.shape[2], q.device)
+            contexts.append(
+                F.scaled_dot_product_attention(
+                    q, k, v, mask, is_causal=mask is None, scale=self.softmax_scale, enable_gqa=self.grouped
+                )
+            )
+        return torch.cat(contexts, dim=2).squeeze(0).transpose(0, 1).flatten(1)
 
     def _causal_rows(self, s: int, device: torch.device) -> Tensor:
         """The rows of the causal mask that belong to this context-parallel rank: bool [s, S]."""
         assert self.cp_group is not None
-        rows = zigzag_positions(s, self.cp_group.rank(), self.cp_group.size()).to(device)
-        return rows[:, None] >= torch.arange(s * self.cp_group.size(), device=device)[None, :]
+        size = self.cp_group.size()
+        rows = zigzag_positions(s * size, self.cp_group.rank(), size).to(device)
+        return rows[:, None] >= torch.arange(s * size, device=device)[None, :]
 
     def sharded_state_dict(self, *_: Any, **__: Any) -> dict:
         return {}
 
 
-def zigzag_positions(local_length: int, cp_rank: int, cp_size: int) -> Tensor:
-    """Positions in the whole sequence that a context-parallel rank holds: chunk r, then chunk 2*CP-1-r."""
-    half = local_length // 2
-    first, second = cp_rank * half, (2 * cp_size - 1 - cp_rank) * half
-    return torch.cat([torch.arange(first, first + half), torch.arange(second, second + half)])
+def last_rows_of_causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
+    """bool [num_queries, num_keys] of queries that are the last ones of their keys."""
+    return torch.ones(num_queries, num_keys, dtype=torch.bool, device=device).tril(num_keys - num_queries)
 
 
 class TorchSpecProvider(LocalSpecProvider):

@@ -64,13 +64,12 @@ class Workload:
     ) -> "Workload":
         """The step of `stage` on GPUs: `backend: auto` is taken as Transformer Engine, `dtype: auto` as bf16.
 
-        Raises ConfigError when the stage's batches or sequences do not divide over the ranks, or when the backend
-        cannot keep attention inside documents at this micro-batch size.
+        Raises ConfigError when the stage's batches or sequences do not divide over the ranks.
         """
         parallel = config.parallel
         parallel.check_against(config.model)
         config.check_stage(stage, world_size)
-        work = cls(
+        return cls(
             model=config.model,
             parallel=parallel,
             precision=config.precision,
@@ -84,22 +83,21 @@ class Workload:
             intra_document_attention=config.data.intra_document_attention,
             variant=variant or Variant(),
         )
-        if work.document_attention == "packed" and parallel.context_parallel_size > 1:
-            raise ConfigError(
-                "data.intra_document_attention",
-                True,
-                "Transformer Engine packs documents at parallel.context_parallel_size=1 only",
-            )
-        return work
 
     @property
     def document_attention(self) -> DocumentAttention:
         """How documents that share a row are kept apart, as training/batch.py chooses it."""
         if not self.intra_document_attention:
             return "ignore"
-        single = self.micro_batch_size == 1 and self.parallel.context_parallel_size == 1
-        packed = self.backend == "transformer_engine" or (single and self.seq_length > MAX_MASKED_SEQ_LENGTH)
-        return "packed" if packed else "mask"
+        long = self.seq_length > MAX_MASKED_SEQ_LENGTH
+        return "packed" if self.backend == "transformer_engine" or long else "mask"
+
+    @property
+    def gathers_keys(self) -> bool:
+        """Whether context-parallel ranks gather all keys and values; Transformer Engine passes them around a ring where
+        rows are not packed."""
+        ring = self.backend == "transformer_engine" and self.document_attention != "packed"
+        return self.parallel.context_parallel_size > 1 and not ring
 
     @property
     def attention_by_products(self) -> bool:

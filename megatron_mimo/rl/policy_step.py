@@ -24,7 +24,7 @@ from megatron_mimo.rl.logprobs import PolicyHead
 from megatron_mimo.rl.policy_loss import policy_loss
 from megatron_mimo.rl.train_batch import Row
 from megatron_mimo.rl.update_metrics import PolicyReport
-from megatron_mimo.training.batch import packed_documents
+from megatron_mimo.training.batch import moved_to_device
 
 
 def reduce_gradients(chunks: list[Any], num_tokens: Tensor | None, *arguments: Any, **named: Any) -> None:
@@ -69,10 +69,9 @@ class PolicyStep:
     def _run(self, rows: list[Row], forward_step: Any, forward_only: bool) -> list[Any]:
         """What the loss function reported of each row; empty but on the last pipeline stage."""
         self._chunk.train()
-        device = torch.device(torch.cuda.current_device())
         return self._forward_backward(
             forward_step_func=forward_step,
-            data_iterator=(row.to(device) for row in rows),
+            data_iterator=(row.to(moved_to_device) for row in rows),
             model=self._chunks,
             num_microbatches=len(rows),
             micro_batch_size=1,
@@ -82,8 +81,7 @@ class PolicyStep:
 
     def _forward(self, loss: Any, with_entropy: bool, rows: Iterator[Row], model: Any) -> tuple[Tensor, partial]:
         row, head = next(rows), PolicyHead(model.module, with_entropy)
-        documents = packed_documents(row.cu_seqlens)
-        output = model(row.tokens, row.position_ids, None, row.labels, documents, main_head=head)
+        output = model(row.tokens, row.position_ids, None, row.labels, row.documents, main_head=head)
         return output, partial(loss, row)
 
     def _scores(self, row: Row, output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,11 +123,10 @@ def _no_count(output: Tensor) -> Tensor:
 def _combine(sums: list[dict[str, Tensor]], maxima: list[dict[str, Tensor]]) -> PolicyReport:
     """Over rows and data-parallel ranks, then told to every pipeline stage."""
     group = parallel_state.get_data_parallel_group()
-    report = [None]
+    report: list[Any] = [None]
     if sums:
-        totals = {name: _reduced([part[name] for part in sums], dist.ReduceOp.SUM, group) for name in sums[0]}
-        highest = {name: _reduced([part[name] for part in maxima], dist.ReduceOp.MAX, group) for name in maxima[0]}
-        report: list[Any] = [PolicyReport(totals, highest)]
+        totals = _reduced(sums, dist.ReduceOp.SUM, group)
+        report = [PolicyReport(totals, _reduced(maxima, dist.ReduceOp.MAX, group))]
     if parallel_state.get_pipeline_model_parallel_world_size() > 1:
         pipeline: Any = parallel_state.get_pipeline_model_parallel_group()
         last: Any = parallel_state.get_pipeline_model_parallel_last_rank()
@@ -139,8 +136,12 @@ def _combine(sums: list[dict[str, Tensor]], maxima: list[dict[str, Tensor]]) -> 
     return combined
 
 
-def _reduced(values: list[Tensor], operation: Any, group: Any) -> float:
-    stacked = torch.stack([value.double() for value in values])
-    total = stacked.sum() if operation == dist.ReduceOp.SUM else stacked.max()
+def _reduced(parts: list[dict[str, Tensor]], operation: Any, group: Any) -> dict[str, float]:
+    """Of each name, in one message and one wait for the device."""
+    names = list(parts[0])
+    if not names:
+        return {}
+    stacked = torch.stack([torch.stack([part[name].double() for name in names]) for part in parts])
+    total = stacked.sum(dim=0) if operation == dist.ReduceOp.SUM else stacked.amax(dim=0)
     dist.all_reduce(total, operation, group)
-    return float(total)
+    return dict(zip(names, total.tolist(), strict=True))

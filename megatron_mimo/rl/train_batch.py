@@ -9,13 +9,15 @@ Shapes: `s` tokens of a row, `n` tokens of a sample, `D` MTP layers that are tra
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from megatron_mimo.config.rl import RLConfig
+from megatron_mimo.model.packed_documents import PackedDocuments, pack_documents
 from megatron_mimo.rl.advantage import group_advantages
 from megatron_mimo.rl.sample import Prompt, Sample, SampleGroup
 
@@ -137,14 +139,14 @@ class Row:
     """fp32 [1, s]"""
     rollout_logprobs: Tensor
     """fp32 [1, s], 0 where the mask is 0."""
-    cu_seqlens: Tensor
-    """int32 [samples + 1], and one more where there is padding."""
+    documents: PackedDocuments
+    """The samples, and one more where there is padding."""
     old_logprobs: Tensor | None = None
     """fp32 [1, s], the trainer's before the step's first update, where they are known."""
 
-    def to(self, device: torch.device) -> "Row":
-        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
-        return replace(self, **moved)
+    def to(self, move: Callable[[Any], Any]) -> "Row":
+        """The same row with `move` done to its tensors and documents."""
+        return replace(self, **{name: move(value) for name, value in vars(self).items()})
 
 
 def pack_row(samples: Sequence[TrainSample], row_length: int, mtp_num_layers: int = 0) -> Row:
@@ -157,7 +159,7 @@ def pack_row(samples: Sequence[TrainSample], row_length: int, mtp_num_layers: in
         mtp_loss_mask=torch.zeros(mtp_num_layers, 1, row_length),
         advantages=torch.zeros(1, row_length),
         rollout_logprobs=torch.zeros(1, row_length),
-        cu_seqlens=torch.zeros(0, dtype=torch.int32),
+        documents=PackedDocuments([], num_rows=1),
     )
     bounds = [0]
     for sample in samples:
@@ -176,7 +178,7 @@ def pack_row(samples: Sequence[TrainSample], row_length: int, mtp_num_layers: in
     if bounds[-1] < row_length:
         row.position_ids[0, bounds[-1] :] = torch.arange(row_length - bounds[-1])
         bounds.append(row_length)
-    return replace(row, cu_seqlens=torch.tensor(bounds, dtype=torch.int32))
+    return replace(row, documents=pack_documents(bounds, [(0, row_length)]))
 
 
 def balanced_rows(lengths: Sequence[int], row_tokens: int, multiple: int) -> list[list[int]]:

@@ -3,21 +3,22 @@
 Shapes: `s`equence (whole), `b`atch (micro-batch), `D` MTP layers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from megatron.core import parallel_state
-from megatron.core.packed_seq_params import PackedSeqParams
 from torch import Tensor
 
-from megatron_mimo.config import ConfigError, PretrainConfig, StageConfig
-from megatron_mimo.model.torch_layers import zigzag_positions
+from megatron_mimo.config import PretrainConfig, StageConfig
+from megatron_mimo.model.context_parallel import zigzag_positions, zigzag_ranges
+from megatron_mimo.model.packed_documents import PackedDocuments, pack_documents
 
 
 @dataclass
 class Batch:
-    """One micro-batch on the rank's device, already cut to its context-parallel share of the sequence."""
+    """The context-parallel rank's share of one micro-batch; of each row of the data the same places."""
 
     tokens: Tensor
     """[b, s] input tokens."""
@@ -29,8 +30,8 @@ class Batch:
     """[1+D, b, s] fp32; 0 where labels[d] lies beyond the sample. By rows of the data, packed or not."""
     attention_mask: Tensor | None
     """bool [b, 1, s, S], True where attention may look; None for plain causal or packed attention."""
-    cu_seqlens: Tensor | None
-    """int32 [documents + 1] bounds of a packed row's documents; None otherwise."""
+    documents: PackedDocuments | None
+    """Those of a packed row; None otherwise."""
     source: Tensor
     """[b] index of the data source of each row of the data."""
 
@@ -45,27 +46,15 @@ MAX_MASKED_SEQ_LENGTH = 2048
 """A dense mask grows with the square of the sequence; beyond this length a packed row is cheaper."""
 
 
-def choose_document_attention(
-    intra_document: bool, backend: str, seq_length: int, micro_batch_size: int, context_parallel_size: int
-) -> DocumentAttention:
-    """How to keep attention inside documents; raises ConfigError where the backend cannot."""
+def choose_document_attention(intra_document: bool, backend: str, seq_length: int) -> DocumentAttention:
+    """How to keep attention inside documents."""
     if not intra_document:
         return "ignore"
-    if backend == "transformer_engine" and context_parallel_size > 1:
-        raise ConfigError(
-            "data.intra_document_attention",
-            True,
-            "Transformer Engine cannot cut packed documents over context-parallel ranks: set it to false, or"
-            " parallel.context_parallel_size=1",
-        )
-    single = micro_batch_size == 1 and context_parallel_size == 1
-    if backend == "transformer_engine" or (single and seq_length > MAX_MASKED_SEQ_LENGTH):
-        return "packed"
-    return "mask"
+    return "packed" if backend == "transformer_engine" or seq_length > MAX_MASKED_SEQ_LENGTH else "mask"
 
 
 def model_shape(attention: DocumentAttention, micro_batch_size: int, seq_length: int) -> tuple[int, int]:
-    """(b, s) of what the model sees of a micro-batch."""
+    """(b, s) of what the model sees of a micro-batch, over all context-parallel ranks."""
     return (1, micro_batch_size * seq_length) if attention == "packed" else (micro_batch_size, seq_length)
 
 
@@ -79,35 +68,49 @@ def document_attention(config: PretrainConfig, stage: StageConfig, backend: str)
                 "is trained with torch layers, and Transformer Engine was chosen: set precision.backend=torch",
             )
         return "mask" if config.data.intra_document_attention else "ignore"
-    return choose_document_attention(
-        config.data.intra_document_attention,
-        backend,
-        stage.seq_length,
-        stage.micro_batch_size,
-        config.parallel.context_parallel_size,
-    )
+    return choose_document_attention(config.data.intra_document_attention, backend, stage.seq_length)
 
 
-def make_batch(rows: dict[str, Tensor], mtp_num_layers: int, eod_token_id: int, attention: DocumentAttention) -> Batch:
-    """The loader's rows -> the whole-sequence Batch; positions restart with each document unless ignored.
+def make_batch(
+    rows: dict[str, Tensor],
+    mtp_num_layers: int,
+    eod_token_id: int,
+    attention: DocumentAttention,
+    cp_rank: int = 0,
+    cp_size: int = 1,
+) -> Batch:
+    """The loader's rows -> the rank's share of them; positions restart with each document unless ignored.
 
     rows: `tokens` [b, s+1], `source` [b]; packed samples bring `segments` [b, s+1], which take the documents' place and
-    end what is predicted, and `loss_mask` [b, s+1].
+    end what is predicted, and `loss_mask` [b, s+1]. Labels are shifted before rows are cut: what a rank predicts at its
+    last place may be another rank's first token. Masks keep all their columns, for every key is gathered.
     """
-    tokens = rows["tokens"][:, :-1].contiguous()
+    tokens = rows["tokens"][:, :-1]
     b, s = tokens.shape
     labels, loss_mask = shifted_labels(rows["tokens"], 1 + mtp_num_layers)
     if "segments" in rows:
         loss_mask *= sample_loss_mask(rows["segments"], rows["loss_mask"], 1 + mtp_num_layers)
-    position_ids, attention_mask, cu_seqlens = torch.arange(s).expand(b, s).contiguous(), None, None
+    position_ids, attention_mask, packed = torch.arange(s).expand(b, s), None, None
     if attention != "ignore":
         document_ids = rows["segments"][:, :-1] if "segments" in rows else documents(tokens, eod_token_id)
         position_ids = document_positions(document_ids)
         attention_mask = document_mask(document_ids) if attention == "mask" else None
-        if attention == "packed":
-            cu_seqlens = document_bounds(position_ids)
-            tokens, position_ids, labels = tokens.view(1, -1), position_ids.view(1, -1), labels.flatten(1).unsqueeze(1)
-    return Batch(tokens, position_ids, labels, loss_mask, attention_mask, cu_seqlens, rows["source"])
+    if attention == "packed":
+        ranges = [
+            (row * s + start, row * s + end) for row in range(b) for start, end in zigzag_ranges(s, cp_rank, cp_size)
+        ]
+        packed = pack_documents(document_bounds(position_ids), ranges, num_rows=b)
+    share = slice(None) if cp_size == 1 else zigzag_positions(s, cp_rank, cp_size)
+    one_row: Callable[[Tensor], Tensor] = (lambda x: x.flatten(-2).unsqueeze(-2)) if packed else lambda x: x
+    return Batch(
+        tokens=one_row(tokens[:, share]).contiguous(),
+        position_ids=one_row(position_ids[:, share]).contiguous(),
+        labels=one_row(labels[:, :, share]).contiguous(),
+        loss_mask=loss_mask[:, :, share].contiguous(),
+        attention_mask=None if attention_mask is None else attention_mask[:, :, share],
+        documents=packed,
+        source=rows["source"],
+    )
 
 
 def shifted_labels(rows: Tensor, depths: int) -> tuple[Tensor, Tensor]:
@@ -153,48 +156,30 @@ def document_mask(document_ids: Tensor) -> Tensor:
     return (causal & (document_ids[:, :, None] == document_ids[:, None, :])).unsqueeze(1)
 
 
-def document_bounds(position_ids: Tensor) -> Tensor:
-    """[b, s] positions -> int32 [documents + 1] cumulative document lengths, the rows one after another."""
-    starts = (position_ids.flatten() == 0).nonzero().flatten()
-    return torch.cat([starts, starts.new_tensor([position_ids.numel()])]).int()
+def document_bounds(position_ids: Tensor) -> list[int]:
+    """[b, s] positions -> starts of the documents, the rows one after another, and the number of all places."""
+    return [*(position_ids.flatten() == 0).nonzero().flatten().tolist(), position_ids.numel()]
 
 
-def packed_documents(cu_seqlens: Tensor | None) -> PackedSeqParams | None:
-    """megatron-core's form of a packed row's bounds."""
-    if cu_seqlens is None:
-        return None
-    longest = int(cu_seqlens.diff().max())
-    return PackedSeqParams(
-        qkv_format="thd",
-        cu_seqlens_q=cu_seqlens,
-        cu_seqlens_kv=cu_seqlens,
-        max_seqlen_q=longest,
-        max_seqlen_kv=longest,
-    )
-
-
-def cut_for_context_parallel(batch: Batch) -> Batch:
-    """The rank's zig-zag share of the sequence; masks keep all their columns, for every key is gathered."""
-    size = parallel_state.get_context_parallel_world_size()
-    if size == 1:
-        return batch
-    rank = parallel_state.get_context_parallel_rank()
-    keep = zigzag_positions(batch.tokens.shape[1] // size, rank, size)
-    mask = batch.attention_mask
-    return Batch(
-        tokens=batch.tokens[:, keep],
-        position_ids=batch.position_ids[:, keep],
-        labels=batch.labels[:, :, keep],
-        loss_mask=batch.loss_mask[:, :, keep],
-        attention_mask=None if mask is None else mask[:, :, keep],
-        cu_seqlens=batch.cu_seqlens,
-        source=batch.source,
-    )
+def context_parallel_place() -> tuple[int, int]:
+    """This rank's number among those that share a sequence, and their number."""
+    return parallel_state.get_context_parallel_rank(), parallel_state.get_context_parallel_world_size()
 
 
 def to_device(batch: Batch) -> Batch:
     """Copy every tensor to the rank's device; nothing to do on the CPU."""
-    if not torch.cuda.is_available():
-        return batch
-    moved: dict[str, Any] = {name: value if value is None else value.cuda() for name, value in vars(batch).items()}
+    moved: dict[str, Any] = {name: moved_to_device(value) for name, value in vars(batch).items()}
     return Batch(**moved)
+
+
+def moved_to_device(value: Any) -> Any:
+    """A tensor, or documents, or None, on the rank's device.
+
+    Copied from pinned memory the program need not wait: kernels queued later read what has arrived, and torch keeps the
+    pinned memory until then.
+    """
+    if isinstance(value, PackedDocuments):
+        return value.to(moved_to_device)
+    if value is None or not torch.cuda.is_available():
+        return value
+    return value.pin_memory().cuda(non_blocking=True)

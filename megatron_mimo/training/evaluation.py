@@ -10,7 +10,7 @@ from megatron_mimo.data.loader import collate
 from megatron_mimo.training.batch import (
     Batch,
     DocumentAttention,
-    cut_for_context_parallel,
+    context_parallel_place,
     document_attention,
     make_batch,
     model_shape,
@@ -71,7 +71,8 @@ class Evaluator:
         for number in range(count):
             places = [(number * ranks + rank) * size + offset for offset in range(size)]
             rows = collate([samples[place % len(samples)] for place in places])
-            batch = make_batch(rows, self.config.model.mtp_num_layers, self.data.eod_token_id, attention)
+            depths, place = self.config.model.mtp_num_layers, context_parallel_place()
+            batch = make_batch(rows, depths, self.data.eod_token_id, attention, *place)
             batch = with_draft_steps(batch, self.config.model.mtp_recursive_steps)
             batch.loss_mask *= torch.tensor([float(place < len(samples)) for place in places])[None, :, None]
-            yield to_device(cut_for_context_parallel(batch))
+            yield to_device(batch)

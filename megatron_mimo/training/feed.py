@@ -10,7 +10,7 @@ from megatron_mimo.data.loader import build_loader
 from megatron_mimo.training.batch import (
     Batch,
     DocumentAttention,
-    cut_for_context_parallel,
+    context_parallel_place,
     document_attention,
     make_batch,
     model_shape,
@@ -54,9 +54,10 @@ class StageFeed:
             timer.data_seconds += time.perf_counter() - start
             numbers = [self._source_numbers[number] for number in rows["source"].tolist()]
             rows |= {"source": rows["source"].new_tensor(numbers)}
-            batch = make_batch(rows, self._config.model.mtp_num_layers, self._eod_token_id, self._attention)
+            depths, place = self._config.model.mtp_num_layers, context_parallel_place()
+            batch = make_batch(rows, depths, self._eod_token_id, self._attention, *place)
             batch = with_draft_steps(batch, self._config.model.mtp_recursive_steps)
-            yield to_device(cut_for_context_parallel(batch))
+            yield to_device(batch)
 
 
 def micro_batches_of_step(stage: StageConfig, global_batch_size: int) -> int:

@@ -25,6 +25,7 @@ UNSAID = (
     "num_threads",
     "max_steps",
     "stop_after_seconds",
+    "collect_garbage_every_steps",
     "start",
     "checkpoint",
     "resume",

@@ -15,7 +15,7 @@ from megatron.core.distributed import finalize_model_grads
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
-from megatron_mimo.training.batch import Batch, packed_documents
+from megatron_mimo.training.batch import Batch
 from megatron_mimo.training.loss import loss_statistics, weighted_loss_sum
 from megatron_mimo.training.optimizer import gather_parameters, synchronize_once_per_step
 
@@ -94,9 +94,7 @@ class TrainStep:
 
     def _forward_step(self, micro_batches: Iterator[Batch], model: Any) -> tuple[Tensor, partial]:
         batch = next(micro_batches)
-        output = model(
-            batch.tokens, batch.position_ids, batch.attention_mask, batch.labels, packed_documents(batch.cu_seqlens)
-        )
+        output = model(batch.tokens, batch.position_ids, batch.attention_mask, batch.labels, batch.documents)
         return output, partial(self._loss, batch)
 
     def _loss(self, batch: Batch, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:

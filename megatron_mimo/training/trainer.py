@@ -18,7 +18,7 @@ from megatron_mimo.model.product_attention import MAX_PRODUCT_LENGTH
 from megatron_mimo.model.spec import choose_backend
 from megatron_mimo.platform.environment import package_versions
 from megatron_mimo.platform.formats import format_seconds
-from megatron_mimo.training.batch import document_attention
+from megatron_mimo.platform.garbage import SharedCollection
 from megatron_mimo.training.callbacks import Callback
 from megatron_mimo.training.checkpoint import Checkpointer, latest_checkpoint
 from megatron_mimo.training.checkpoint_files import CHECKPOINTS
@@ -115,9 +115,10 @@ class Trainer:
             profiler = stack.enter_context(step_profiler(self.config, self.progress.step))
             # From here on there is something to save; before, a signal ends the program (platform/signals.py).
             preemption = stack.enter_context(PreemptionHandler(self.config.stop_after_seconds))
+            garbage = stack.enter_context(SharedCollection(self.config.collect_garbage_every_steps))
             reason = FINISHED
             while not self._is_done():
-                if self._train_stage(preemption, watchdog, profiler) == PREEMPTED:
+                if self._train_stage(preemption, watchdog, profiler, garbage) == PREEMPTED:
                     reason = INTERRUPTED if preemption.by_hand else PREEMPTED
                     if preemption.agreed == TIME_LIMIT and dist.get_rank() == 0:
                         limit = self.config.stop_after_seconds or 0
@@ -126,7 +127,9 @@ class Trainer:
             self._finish(reason, watchdog)
         return reason
 
-    def _train_stage(self, preemption: PreemptionHandler, watchdog: Watchdog, profiler: Any) -> str | None:
+    def _train_stage(
+        self, preemption: PreemptionHandler, watchdog: Watchdog, profiler: Any, garbage: SharedCollection
+    ) -> str | None:
         """Steps until the stage ends, the run ends, a rollback moves elsewhere, or the scheduler wants the node."""
         stage_index = self.progress.stage
         stage = self.config.stages[stage_index]
@@ -144,6 +147,7 @@ class Trainer:
                 self._roll_back()
                 return None
             self._after_step(before)
+            garbage.step_done()
             watchdog.beat()
             if preemption.agreed_to_stop():
                 return PREEMPTED
@@ -239,11 +243,10 @@ class Trainer:
     def _check_what_is_left(self) -> None:
         """Find before the first step what a later stage would die of; raises UserError or ConfigError.
 
-        Every stage must have its attention, its sources, and held-out sequences of its length.
+        Every stage must have its sources, and held-out sequences of its length.
         """
         wanted = self.config.evaluation.sequences
         for index, stage in enumerate(self.config.stages[self.progress.stage :], start=self.progress.stage):
-            document_attention(self.config, stage, self.backend)
             notes = self.data.stage_notes(index, self.schedule.stage_samples(index)) + self._skip_notes(index)
             self.data.stage_samples(index, 1)
             held_out = self.data.held_out_samples(stage.seq_length, 1) if wanted else {}

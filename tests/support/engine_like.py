@@ -102,3 +102,46 @@ def use_norms(chunks: list[Any], norm: type[RMSNorm]) -> list[Any]:
                 module.scale = torch.ones(3)
                 found.append(module)
     return found
+
+
+class EngineCore(torch.nn.Module):
+    """megatron-core's wrapper of Transformer Engine's attention, for packed rows: the segments of one rank.
+
+    Causal masks of queries and keys of different lengths are aligned as pytorch/attention/dot_product_attention does:
+    at the first query and key, or at the last ones with `bottom_right`.
+    """
+
+    def __init__(self, config: Any, pg_collection: Any, **_: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        attn_mask_type: Any,
+        attention_bias: Tensor | None = None,
+        packed_seq_params: Any = None,
+    ) -> Tensor:
+        """query [q,n,d], key and value [k,g,d] -> context [q,n*d]."""
+        packed = packed_seq_params
+        assert attention_mask is None and attention_bias is None and packed.qkv_format == "thd"
+        assert packed.cp_group is None and (self.config.context_parallel_size == 1 or packed.local_cp_size == 1), "ring"
+        alignment = {"causal": 0, "padding_causal_bottom_right": 1}[attn_mask_type.name]
+        bounds = [packed.cu_seqlens_q, packed.cu_seqlens_kv]
+        assert all(each.dtype == torch.int32 and int(each[0]) == 0 for each in bounds)
+        assert [int(each[-1]) for each in bounds] == [len(query), len(key)] and len(key) == len(value)
+        assert [int(each.diff().max()) for each in bounds] == [packed.max_seqlen_q, packed.max_seqlen_kv]
+        lengths = [each.diff().tolist() for each in bounds]
+        parts = zip(query.split(lengths[0]), key.split(lengths[1]), value.split(lengths[1]), strict=True)
+        return torch.cat([self._attend(*part, alignment) for part in parts])
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, alignment: int) -> Tensor:
+        shared = query.shape[1] // key.shape[1]
+        key, value = (tensor.repeat_interleave(shared, dim=1) for tensor in (key, value))
+        scores = torch.einsum("qnd,knd->nqk", query, key) / query.shape[-1] ** 0.5
+        hidden = torch.ones(scores.shape[1:], dtype=torch.bool).triu(1 + alignment * (len(key) - len(query)))
+        weights = scores.masked_fill(hidden, float("-inf")).softmax(dim=-1)
+        return torch.einsum("nqk,knd->qnd", weights, value).flatten(1)

@@ -8,6 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "megatron_mimo"
 MEGATRON_USERS = {
     "model.build",
+    "model.context_parallel",
+    "model.engine_attention",
     "model.fp8_layers",
     "model.gpt",
     "model.initialize",

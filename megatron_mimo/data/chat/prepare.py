@@ -162,7 +162,7 @@ def _recipe_sha256(config: ChatDataConfig, seq_length: int, epochs: int, seed: i
     if missing:
         raise UserError(f"data.sources: there is no file {', '.join(missing)}")
     inputs = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    settings = dataclasses.asdict(config) | {"prepared": None, "num_workers": None}
+    settings = dataclasses.asdict(config) | {"prepared": None, "loader": None, "num_workers": None}
     tokenizer = [path for path in sorted(Path(config.tokenizer).glob("*")) if path.suffix in (".json", ".jinja")]
     code = sorted(Path(__file__).parent.glob("*.py"))
     hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in [*tokenizer, *code]]

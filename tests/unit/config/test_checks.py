@@ -115,14 +115,6 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
         "model.num_layers = 4: is not divisible by the 3",
     ),
     (run, {"model": model(num_layers=6), "parallel": ParallelConfig(**INTERLEAVED)}, "by the 4 pipeline chunks"),
-    (
-        run,
-        {
-            "parallel": ParallelConfig(context_parallel_size=2),
-            "precision": PrecisionConfig(backend="transformer_engine"),
-        },
-        "data.intra_document_attention = True: Transformer Engine cannot cut packed documents",
-    ),
 ]
 
 

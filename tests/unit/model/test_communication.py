@@ -1,6 +1,7 @@
 """Communication volumes against the collectives that the built model really issues, and closed forms."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -143,6 +144,10 @@ def test_context_parallel_ring_hides_behind_attention_and_gather_does_not() -> N
     ring = communication.context_parallel_traffic(ring_work, H100, 0, 1.0)
     assert ring.sent_bytes == 3 * key_value and ring.exposed_seconds == 0
     assert communication.context_parallel_traffic(ring_work, H100, 0, 0.0).exposed_seconds == ring.seconds
+    documents = replace(ring_work, intra_document_attention=True)
+    assert communication.context_parallel_traffic(documents, H100, 0, 1.0) == gather
+    repeated = replace(documents, parallel=replace(documents.parallel, recompute="selective"))
+    assert communication.context_parallel_traffic(repeated, H100, 0, 1.0).sent_bytes == 3 * key_value
 
 
 def test_rings_over_nodes_share_the_ports_of_their_members() -> None:

@@ -146,11 +146,7 @@ def test_search_beats_the_configured_layout_where_that_fits(config: PretrainConf
 
 
 def test_long_context_needs_context_parallelism_or_more_tensor_parallelism(config: PretrainConfig) -> None:
-    long = replace(
-        config,
-        stages=config.stages[2:],
-        data=replace(config.data, intra_document_attention=False),
-    )
+    long = replace(config, stages=config.stages[2:])
     plans = search_layouts(long, 256, H100, 0.45, count=50).plans
     assert {sizes(plan.parallel)[2] for plan in plans} > {1}
     for plan in plans:

@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 from megatron_mimo.config import ModelConfig, ParallelConfig, PrecisionConfig
 from megatron_mimo.model import activations, memory
+from megatron_mimo.model.packed_documents import pack_documents
 from megatron_mimo.model.workload import Variant, Workload
 from support.models import MIMO_7B
 
@@ -112,9 +113,15 @@ def _kept_by_autograd(build, model: ModelConfig, work: Workload) -> int:
 
         tokens = torch.randint(0, model.vocab_size, (b, s))
         labels = torch.randint(0, model.vocab_size, (heads, b, s))
-        mask = torch.ones(b, 1, s, s, dtype=torch.bool).tril() if work.intra_document_attention else None
+        positions = torch.arange(s).expand(b, s).contiguous()
+        mask, packed = None, None
+        if work.document_attention == "mask":
+            mask = torch.ones(b, 1, s, s, dtype=torch.bool).tril()
+        elif work.document_attention == "packed":
+            packed = pack_documents([row * s for row in range(b + 1)], [(0, b * s)], num_rows=b)
+            tokens, labels, positions = tokens.view(1, -1), labels.view(heads, 1, -1), positions.view(1, -1)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            losses = chunk(tokens, torch.arange(s).expand(b, s).contiguous(), mask, labels)
+            losses = chunk(tokens, positions, mask, labels, packed)
         assert losses.requires_grad
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
@@ -293,7 +300,7 @@ def test_documents_are_kept_apart_as_training_does_it(backend, seq_length, micro
         micro_batch_size=micro_batch_size,
         intra_document_attention=intra_document,
     )
-    chosen = choose_document_attention(intra_document, backend, seq_length, micro_batch_size, 1)
+    chosen = choose_document_attention(intra_document, backend, seq_length)
     assert work.document_attention == chosen
 
 

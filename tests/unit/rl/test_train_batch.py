@@ -132,7 +132,9 @@ def test_frozen_mtp_layers_have_no_labels() -> None:
 def test_attention_stays_inside_samples() -> None:
     (mini_batch, _) = TrainBatch.from_groups(groups(), config()).mini_batches
     for row in mini_batch.rows(64, 0, 1):
-        bounds = row.cu_seqlens.tolist()
+        (chunk,) = row.documents.chunks
+        bounds = chunk.cu_seqlens_q.tolist()
+        assert bounds == chunk.cu_seqlens_kv.tolist()
         assert bounds[0] == 0 and bounds[-1] == row.tokens.shape[1]
         for start, end in itertools.pairwise(bounds):
             assert row.position_ids[0, start:end].tolist() == list(range(end - start))

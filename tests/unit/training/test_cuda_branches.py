@@ -22,7 +22,6 @@ OVERLAP = "tests/distributed/test_overlap.py"
 ENGINE = "tests/unit/training/test_engine_like.py"
 HERE = "tests/unit/training/test_cuda_branches.py"
 FORCED = {
-    "config.pretrain.__post_init__": f"{HERE}::test_packed_documents_over_context_parallel_ranks_are_refused",
     "config.precision.__post_init__": (
         "tests/unit/config/test_impossible_settings.py::test_emulated_fp8_needs_torch_layers"
     ),
@@ -31,9 +30,6 @@ FORCED = {
     ),
     "model.build.transformer_config": f"{OVERLAP}::test_every_saved_byte_is_the_same",
     "model.chunked_cross_entropy._kernel": f"{HERE}::test_a_kernel_is_compiled_once",
-    "model.communication.context_parallel_traffic": (
-        "tests/unit/model/test_communication.py::test_context_parallel_ring_hides_behind_attention_and_gather_does_not"
-    ),
     "model.gpt._losses": (
         "tests/distributed/test_parallel_equality.py::test_every_layout_gives_the_losses_of_one_process"
     ),
@@ -44,13 +40,16 @@ FORCED = {
     "model.workload.document_attention": (
         "tests/unit/model/test_memory.py::test_documents_are_kept_apart_as_training_does_it"
     ),
+    "model.workload.gathers_keys": (
+        "tests/unit/model/test_communication.py::test_context_parallel_ring_hides_behind_attention_and_gather_does_not"
+    ),
     "platform.number_format.best_format": f"{HERE}::test_a_gpu_says_which_format_it_multiplies",
     "platform.number_format.inference_dtype": f"{HERE}::test_a_gpu_says_which_format_it_multiplies",
     "platform.number_format.slow_bf16_warning": f"{HERE}::test_a_gpu_says_which_format_it_multiplies",
     "rl.weight_broadcast._process_group": "tests/unit/rl/test_weight_broadcast.py::test_a_group_ends_with_its_transfer",
     "training.batch.choose_document_attention": f"{ENGINE}::test_packed_rows_of_a_micro_batch_learn_as_masked_ones",
     "training.batch.document_attention": f"{HERE}::test_a_recursive_layer_is_refused_with_the_engine",
-    "training.batch.to_device": f"{HERE}::test_a_batch_is_moved_whole",
+    "training.batch.moved_to_device": f"{HERE}::test_a_batch_is_moved_whole",
     "training.measure.memory_bytes": f"{HERE}::test_memory_is_that_of_the_device",
     "training.optimizer.wrap_data_parallel": f"{OVERLAP}::test_losses_and_gradients_do_not_change",
     "training.trainer.chosen_backends": f"{HERE}::test_the_environment_report_names_the_engine",
@@ -140,18 +139,26 @@ def test_a_batch_is_moved_whole(cuda: None, monkeypatch: pytest.MonkeyPatch) -> 
     pytest.importorskip("megatron.core")
     from megatron_mimo.training.batch import make_batch, to_device
 
+    pinned: list[torch.Tensor] = []
     moved: list[torch.Tensor] = []
 
-    def remember(tensor: torch.Tensor, *_: Any) -> torch.Tensor:
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    def remember(tensor: torch.Tensor, non_blocking: bool) -> torch.Tensor:
+        assert non_blocking and tensor is pinned[-1]
         moved.append(tensor)
         return tensor
 
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
     monkeypatch.setattr(torch.Tensor, "cuda", remember)
     rows = {"tokens": torch.arange(18).view(2, 9), "source": torch.zeros(2, dtype=torch.long)}
-    for attention, absent in (("ignore", 2), ("mask", 1), ("packed", 1)):
+    # One row of documents has the bounds of its queries and of its keys.
+    for attention, tensors in (("ignore", 5), ("mask", 6), ("packed", 5 + 2)):
         moved.clear()
-        batch = to_device(make_batch(dict(rows), 1, 3, attention))
-        assert len(moved) == len(vars(batch)) - absent
+        to_device(make_batch(dict(rows), 1, 3, attention))
+        assert len(moved) == tensors
 
 
 def test_memory_is_that_of_the_device(cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,16 +194,6 @@ def test_backends_are_chosen_by_what_is_there(
             spec.choose_backend(PrecisionConfig(backend=wanted))
     else:
         assert spec.choose_backend(PrecisionConfig(backend=wanted))[0] == chosen
-
-
-def test_packed_documents_over_context_parallel_ranks_are_refused() -> None:
-    from megatron_mimo.config import UserError
-    from support.tiny import tiny_config, tiny_tree
-
-    tree = tiny_tree(Path("data"), Path("run"))
-    tree |= {"parallel": {"context_parallel_size": 2}, "precision": {"backend": "transformer_engine"}}
-    with pytest.raises(UserError, match="cannot cut packed documents"):
-        tiny_config(tree)
 
 
 def test_a_kernel_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from megatron_mimo.config import ConfigError, PretrainConfig, UserError
+from megatron_mimo.config import PretrainConfig, UserError
 from support.bare_run import BATCH, Run, make_config, random_batch
 from support.engine_like import DelayedScalingNorm, EngineNorm, use_fused_adam
 from support.tiny import SEQ_LENGTH
@@ -169,13 +169,11 @@ def test_packed_rows_of_a_micro_batch_learn_as_masked_ones(group: None, tmp_path
 
 def test_the_quick_start_suits_transformer_engine() -> None:
     from megatron_mimo.config import load
-    from megatron_mimo.training.batch import choose_document_attention, document_attention
+    from megatron_mimo.training.batch import document_attention
 
     config = load(PretrainConfig, ["examples/nano/pretrain.yaml"])
     for stage in config.stages:
         assert document_attention(config, stage, "transformer_engine") == "packed"
-    with pytest.raises(ConfigError, match="context_parallel_size=1"):
-        choose_document_attention(True, "transformer_engine", 128, 1, 2)
 
 
 def test_every_module_with_trained_weights_is_called(group: None, tmp_path: Path) -> None:
