@@ -64,6 +64,6 @@ is_current() { # FILE MODEL_FOLDER: whether the file was made after the model
 
 fine_tune() { # RUN BASE [key=value ...]: BASE/pretrain on RUN/chat -> RUN/sft
     mimo sft examples/nano/sft.yaml output_dir="$1/sft" start.checkpoint="$2/pretrain/checkpoints" \
-        data.sources.0.path="$1/chat/train.jsonl#5000" data.tokenizer="$2/data/tokenizer" \
+        data.sources.0.path="$1/chat/train.jsonl#4000" data.tokenizer="$2/data/tokenizer" \
         data.prepared="$1/chat/prepared" "${@:3}" --nproc 2
 }

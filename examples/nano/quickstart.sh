@@ -39,7 +39,7 @@ mimo data examples/nano/data.yaml output_dir="$data"
 
 # Beside pre-training, roughly: fine-tuning takes FINE_TUNING_PERCENT of its time (the ratio of their tokens); export,
 # evaluation and serving, mostly starts of programs, take REST_SECONDS where the forecast's takes START_SECONDS to start.
-FINE_TUNING_PERCENT=24 REST_SECONDS=170 START_SECONDS=12
+FINE_TUNING_PERCENT=20 REST_SECONDS=170 START_SECONDS=12
 
 forecast_rest() { # FILE: what `pretrain --forecast` said
     awk -v share=$FINE_TUNING_PERCENT -v rest=$REST_SECONDS -v start=$START_SECONDS '

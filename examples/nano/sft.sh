@@ -18,7 +18,7 @@ evaluate() { # NAME MODEL QUESTIONS [key=value ...]
 step "1/5 conversations: arithmetic in many wordings, worked in a think block; held-out problems apart"
 mimo nano-chat "$run/chat"
 
-step "2/5 fine-tuning: one epoch over 5,000 conversations, two processes"
+step "2/5 fine-tuning: one epoch over 4,000 conversations, two processes"
 fine_tune "$run" "$base"
 
 step "3/5 export of base and tuned model to Hugging Face format"

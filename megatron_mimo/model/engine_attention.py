@@ -63,11 +63,12 @@ class EngineAttention(TEDotProductAttention):
 
 def chunk_bounds(chunk: QueryChunk, cut: bool) -> PackedSeqParams:
     """megatron-core's form of a chunk's segments; `cut`: switch Transformer Engine's context parallelism off."""
+    own_size: dict[str, Any] = {"local_cp_size": 1} if cut else {}
     return PackedSeqParams(
         qkv_format="thd",
         cu_seqlens_q=chunk.cu_seqlens_q,
         cu_seqlens_kv=chunk.cu_seqlens_kv,
         max_seqlen_q=chunk.max_seqlen_q,
         max_seqlen_kv=chunk.max_seqlen_kv,
-        local_cp_size=1 if cut else None,
+        **own_size,
     )

@@ -11,7 +11,7 @@ import torch
 from megatron.core import parallel_state
 from torch import Tensor
 
-from megatron_mimo.config import PretrainConfig, StageConfig
+from megatron_mimo.config import ConfigError, PretrainConfig, StageConfig
 from megatron_mimo.model.context_parallel import zigzag_positions, zigzag_ranges
 from megatron_mimo.model.packed_documents import PackedDocuments, pack_documents
 

@@ -121,7 +121,7 @@ def test_a_checkpoint_of_a_later_version_is_not_passed_over(tmp_path: Path) -> N
     (newer / "checksums.json").unlink()
     (newer / "checksums.json").write_text(json.dumps(file_hashes(newer, 0, 1)))
     for find in (newest_checkpoint, complete_checkpoints):
-        with pytest.raises(NewerRecord, match=r"version 99, this program reads up to 2: .* choose a new output_dir"):
+        with pytest.raises(NewerRecord, match=r"version 99, this program reads up to 3: .* choose a new output_dir"):
             find(tmp_path, hash_files=True)
 
 
