@@ -191,7 +191,7 @@ def test_a_task_that_dies_for_no_document_fails_with_the_resume_command(raw: Pat
     config = write_config(tmp_path, raw, stages=stages, num_tasks=1)
     output = run(config, expected=2)
     assert "ended with exit code 9" in output
-    assert f"-m megatron_mimo preprocess {config}" in output
+    assert f"-m megatron_mimo data {config}" in output
 
 
 def test_executors_give_the_same_bytes(raw: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
