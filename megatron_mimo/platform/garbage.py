@@ -10,7 +10,8 @@ class SharedCollection:
 
     By itself Python collects whenever a process has made enough objects, each rank at moments of its own, and every
     other rank waits for it in the next collective. Here all ranks collect after the same steps. What exists at the
-    start (modules, the model) is not walked over again. With 0 steps everything stays as Python does it.
+    start (modules, the model) is not walked over again, nor at the collections that megatron-core asks for when it
+    saves. With 0 steps everything stays as Python does it.
     """
 
     def __init__(self, every_steps: int) -> None:

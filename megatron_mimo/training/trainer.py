@@ -1,6 +1,5 @@
 """The pre-training loop, which reads like the recipe: stages, steps, evaluation, checkpoints, guards."""
 
-import gc
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -105,9 +104,6 @@ class Trainer:
             watchdog = stack.enter_context(
                 Watchdog(guard.hang_timeout_seconds, stacks, dist.get_rank(), guard.startup_timeout_seconds)
             )
-            # megatron-core collects garbage at every save: what stays to the end need not be searched each time.
-            gc.freeze()
-            stack.callback(gc.unfreeze)
             if self._latest is not None:
                 self._restore(self._latest)
             self._check_what_is_left()
