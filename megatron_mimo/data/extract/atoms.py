@@ -19,6 +19,7 @@ _NEVER_TEXT = words(
 _MAX_NAME_CHARACTERS = 2000
 _LARGE_CHARACTERS = 500
 _DONE = frozenset((FORMULA, CODE, DROPPED))
+_STRUCK_BY_STYLE = etree.XPath("descendant::*[self::span or self::font or self::em][contains(@style, 'line-through')]")
 
 
 def mark_atoms(root: etree._Element) -> None:
@@ -35,7 +36,7 @@ def mark_atoms(root: etree._Element) -> None:
         if len(names) > _MAX_NAME_CHARACTERS:
             names = names[:_MAX_NAME_CHARACTERS]
             element.set("class", names)
-        if names and mark_equations(element, tag, names):
+        if tag == "table" and names and mark_equations(element, tag, names):
             continue
         if mark_formula(element, tag, names):
             continue
@@ -47,6 +48,8 @@ def mark_atoms(root: etree._Element) -> None:
             drop(element)
         else:
             pending.extend(reversed(element))
+    for struck in _STRUCK_BY_STYLE(root):  # type: ignore[union-attr]
+        struck.tag = "s"
     _drop_repeated_code(root)
     for code in list(root.iter(CODE)):
         drop_labels(code)

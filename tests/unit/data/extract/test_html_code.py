@@ -173,6 +173,8 @@ BARE_FORMS = {
     "a code element a word": '<div class="lines"><div><code>for</code> <code>x</code> <code>in</code> <code>y:</code></div><div><code>&nbsp;&nbsp;&nbsp;&nbsp;</code><code>print(x)</code></div></div>',
     "the same with line breaks": "<p><code>for</code> <code>x</code> <code>in</code> <code>y:</code><br><code>&nbsp;&nbsp;&nbsp;&nbsp;</code><code>print(x)</code></p>",
     "code without pre": "<p><code>for x in y:\n    print(x)</code></p>",
+    "code without pre between blocks": "<code>for x in y:\n    print(x)</code>",
+    "typewriter text with line breaks": "<div><tt>for x in y:<br>&nbsp;&nbsp;&nbsp; print(x)</tt></div>",
 }  # fmt: skip
 
 
