@@ -46,7 +46,7 @@ _EPOCHS = 14
 _BATCH_PAGES = 24
 _RATE = 4e-3
 _DECAY = 0.02
-_NETWORKS = 4
+_NETWORKS = 8
 """Networks of a model, trained from different random starts."""
 _NAMELESS = 0.1
 """Share of the pages of a batch whose names are hidden: on many sites they say nothing."""

@@ -28,7 +28,7 @@ FAVORS = tuple(_BARS)
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _FRAME_TAGS = frozenset(("nav", "footer", "aside", "address"))
 _FRAME_ROLES = words(
-    "navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist status alert"
+    "navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist tree status alert"
 )
 _NOT_PRINTED = words(
     "noprint no-print d-print-none hidden-print print-hidden navigation-not-searchable ambox md-source-file"
@@ -60,6 +60,7 @@ _MANUALS = words(
     """
 )
 """Classes of the body of a document, as generators write them."""
+_FOLLOWING = etree.XPath("following::*")
 _LEAST_SHARE = 0.2
 _LEAST_CHARACTERS = 200
 _STEPS = (-1.5, -3.0, -5.0)
@@ -135,18 +136,34 @@ def _small_page(found: Blocks, base: list[float], names: NameWeights) -> list[fl
         own = _lowest(box.element, names) if characters <= most else 0.0
         lowest.append(min(above, own))
     gains = []
-    for block, trust in zip(found.blocks, base, strict=True):
+    last = _first_below_rule(found)
+    for at, (block, trust) in enumerate(zip(found.blocks, base, strict=True)):
         own = _lowest(block.element, names) if block.element.tag != RUN else 0.0
-        is_frame = trust < 0 or (trust == 0 and min(own, lowest[block.box]) < _LOW_NAME)
+        is_data = block.element.tag == "table" and not block.num_links
+        is_frame = trust < 0 or (trust == 0 and not is_data and min(own, lowest[block.box]) < _LOW_NAME)
         is_links = block.link_characters > 0.5 * len(block.text)
         gain = _SMALL_PAGE_GAIN * max(0.0, 1 - size / _FEW_BLOCKS)
         cost = _SMALL_PAGE_COST * (1 - size / _SOME_BLOCKS)
         if not (is_frame or is_links or _is_beside_field(block.element)):
-            gains.append(gain)
+            gains.append(gain if at < last else 0.0)
         else:
             gains.append(-cost if len(block.text) < _SHORT_CHARACTERS and not _has_atoms(block) else 0.0)
     return gains
 
+
+def _first_below_rule(found: Blocks) -> int:
+    """The first of the page's last blocks, if short lines alone stand below its last `<hr>`; else their number."""
+    size = len(found.blocks)
+    rules = list(found.boxes[0].element.iter("hr"))
+    if not rules:
+        return size
+    below = set(_FOLLOWING(rules[-1]))  # type: ignore[arg-type]
+    first = next((at for at, block in enumerate(found.blocks) if block.element in below), size)
+    are_lines = all(
+        len(block.text) < _SHORT_CHARACTERS and not _has_atoms(block) and block.element.tag not in _HEADINGS
+        for block in found.blocks[first:]
+    )
+    return first if are_lines else size
 
 def _has_atoms(block: Block) -> bool:
     """Whether a block holds code or formulas, TeX in its text included."""
@@ -201,12 +218,17 @@ def _names_frame(tag: str, role: str, classes: str, identifier: str) -> bool:
 
 
 def _is_main(element: etree._Element) -> bool:
-    return element.tag == "main" or element.get("role") == "main"
+    """Whether an element of a generator's page is its main part, in Javadoc before version 16 by its class."""
+    names = (element.get("class") or "").split()
+    return element.tag == "main" or element.get("role") == "main" or "contentContainer" in names
 
 
 def _is_manual(element: etree._Element) -> bool:
     names = element.get("class")
-    return bool(names) and not _MANUALS.isdisjoint(names.split())
+    if names and not _MANUALS.isdisjoint(names.split()):
+        return True
+    term = next(element.iterchildren("dt"), None) if element.tag == "dl" else None
+    return term is not None and "sig" in (term.get("class") or "").split()
 
 
 def _is_too_little(blocks: list[Block], kept: np.ndarray) -> bool:

@@ -190,10 +190,18 @@ def _viewer(element: etree._Element) -> bool:
         if box == "syntaxhighlighter":
             inner = first(element, "container") if first(element, "container") is not None else element
         language = language_of(element)
-        lines = [code_text(child).removesuffix("\n") for child in descendants(inner, line)]
+        lines = [code_text(child).removesuffix("\n") for child in descendants(inner, line) if not _in_line(child, line)]
         if lines and any(text.strip() for text in lines):
             return _put(element, "\n".join(lines), language)
     return False
+
+
+def _in_line(element: etree._Element, line: str) -> bool:
+    """Whether the element stands inside a line: Doxygen's numbers are links of that class."""
+    parent = element.getparent()
+    return element.tag != "div" and parent is not None and any(
+        has_class(node, frozenset((line,))) for node in (parent, *parent.iterancestors("div"))
+    )  # fmt: skip
 
 
 def _styled(element: etree._Element) -> bool:

@@ -22,6 +22,9 @@ from megatron_mimo.data.extract.markdown import inline_markdown, to_markdown
 from megatron_mimo.data.extract.notebooks import is_notebook, mark_cells
 
 _TITLE_SEPARATORS = re.compile(r"\s+[|·•–—»:-]\s+|\s*[_|]\s*")
+_SIGNATURE = re.compile(r"<!--[^>]{0,80}(?:generated|created)\s+(?:by|with|using)\s+([^>]{3,80}?)\s*-->", re.IGNORECASE)
+_SIGNATURE_CHARACTERS = 3000
+"""So far from the start a comment may name the program that wrote the page, as Javadoc's and Texinfo's do."""
 _DEEPEST_HEADING = 6
 _LEAST_SHARE_OF_COMMENTS = 0.6
 _SHORT_ARTICLE_CHARACTERS = 1000
@@ -152,6 +155,9 @@ def read_page(html: str, page: Page) -> Page:
     if root is None:
         return page
     page.head = read_head(root)
+    signature = _SIGNATURE.search(html, 0, _SIGNATURE_CHARACTERS)
+    if signature is not None:
+        page.head.names.setdefault("generator", signature.group(1))
     body = root.find("body")
     body = root if body is None else body
     mark_atoms(body)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import Qwen2Config, Qwen2Model
 
 from megatron_mimo.config import UserError
 from megatron_mimo.data.document import Document
@@ -16,13 +15,14 @@ from megatron_mimo.data.extract.block_labeller import (
     windows_of,
 )
 from megatron_mimo.data.extract.block_training import blocks_of
+from megatron_mimo.data.extract.blocks import Blocks
 from megatron_mimo.data.extract.extract_step import Extract
+from megatron_mimo.data.extract.head import Head
 from megatron_mimo.data.extract.labeller_training import labelled_lines, main, train
 from megatron_mimo.data.pipeline.step import Task
-from megatron_mimo.data.tokenizer import train_tokenizer
 
 SETTINGS = LabellerSettings(
-    vocab_size=320, hidden_size=32, ffn_hidden_size=64, num_layers=1, max_tokens=96, block_tokens=24, epochs=12,
+    vocab_size=300, hidden_size=32, ffn_hidden_size=64, num_layers=1, max_tokens=96, block_tokens=24, epochs=12,
     batch_size=8, learning_rate=1e-2, token_dropout=0.0,
 )  # fmt: skip
 WORDS = "tide moon water wave shore sand boat wind salt gull".split()  # noqa: SIM905
@@ -63,14 +63,11 @@ def test_a_line_names_the_block_its_boxes_and_its_links() -> None:
     assert title == "T" and line.startswith("\n<ul menu <main .main-box main box") and line.endswith("9: Go there")
 
 
-def test_windows_side_by_side_change_no_verdict() -> None:
-    body = Qwen2Model(
-        Qwen2Config(vocab_size=320, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2)
-    )
-    alone = BlockLabeller(SETTINGS, train_tokenizer(["a tide"], 300), body)
+def test_windows_side_by_side_change_no_verdict(labeller: BlockLabeller) -> None:
+    model = labeller.model.eval()
     windows = windows_of([[7], *([at] * (at % 9 + 1) for at in range(1, 60))], 32)
-    expected = [alone.model([window]).detach().numpy() for window in windows]
-    assert np.allclose(alone.model(windows).detach().numpy(), np.concatenate(expected), atol=1e-5)
+    expected = [model([window]).detach().numpy() for window in windows]
+    assert np.allclose(model(windows).detach().numpy(), np.concatenate(expected), atol=1e-5)
 
 
 def test_it_learns_and_comes_back(labeller: BlockLabeller, tmp_path: Path) -> None:
@@ -87,8 +84,8 @@ def test_it_decides_with_the_block_model(labeller: BlockLabeller, tmp_path: Path
     class Loud:
         """The same verdicts, surer of them."""
 
-        def logits(self, *page: object) -> np.ndarray:
-            return 20 * labeller.logits(*page)  # type: ignore[arg-type]
+        def logits(self, found: Blocks, head: Head) -> np.ndarray:
+            return 20 * labeller.logits(found, head)
 
     new = record(1001)
     text = extract(new["html"], labeller=Loud()).text

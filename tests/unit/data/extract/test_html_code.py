@@ -92,6 +92,7 @@ WITHOUT_LANGUAGE = {
     "numbers in a box": f'<div class="wrap"><div class="gutter"><pre>{NUMBERS}</pre></div><pre>{CODE}</pre></div>',
     "style alone": f'<div style="font-family: Consolas, monospace; white-space: pre;">{CODE}</div>',
     "Doxygen": '<div class="fragment">' + each('<div class="line"><a id="lN"></a><span class="lineno">    N</span>CODE</div>') + "</div>",
+    "Doxygen, linked numbers": '<div class="fragment">' + each('<div class="line"><a id="lN"></a><span class="lineno"><a class="line" href="x.html">    N</a></span>CODE</div>') + "</div>",
     "WeChat": '<section class="code-snippet__fix"><ul class="code-snippet__line-index"><li></li><li></li></ul><pre class="code-snippet__js">'
     + each('<code><span class="code-snippet_outer">CODE</span></code>') + "</pre></section>",
     "phpBB 2": f'<table><tr><td><span class="genmed"><b>Code:</b></span></td></tr><tr><td class="code">{"<br />".join(hard(line) for line in LINES)}</td></tr></table>',
