@@ -4,8 +4,8 @@
 
 "Words kept" is the share of the words of pdfium's own text that stand in the output unbroken and unglued (words that
 a hyphen breaks at a line end are left out; Chinese, Japanese and Korean count by character). Running headers and page
-numbers, which the extractor drops, count as lost. pdfminer.six and docling-parse (its words) are measured where they are
-installed; pdfium itself, whose characters ours reads, is the reference. Every reader runs over the folder in its turn.
+numbers, which the extractor drops, count as lost. pdfminer.six and docling-parse (its words) are measured where
+they are installed; pdfium itself, whose characters ours reads, is the reference.
 """
 
 import argparse

@@ -70,9 +70,19 @@ def _open_noscript(root: etree._Element) -> None:
 
 def _drop_repeated_code(root: etree._Element) -> None:
     """A viewer may hold the same file twice in a row: for the reader and for the cursor."""
-    last = ""
-    for element in root.iter(CODE):
-        if element.text == last and "\n" in last:
+    last: etree._Element | None = None
+    for element in list(root.iter(CODE)):
+        text = element.text or ""
+        if last is not None and text == last.text and "\n" in text and _are_side_by_side(last, element):
             drop(element)
         else:
-            last = element.text or ""
+            last = element
+
+
+def _are_side_by_side(code: etree._Element, other: etree._Element) -> bool:
+    """Whether no text stands between two elements that hold the same text."""
+    around = set(code.iterancestors())
+    shared = next(node for node in other.iterancestors() if node in around)
+    text = "".join("".join(shared.itertext()).split())
+    own = "".join((code.text or "").split())
+    return own + own in text

@@ -69,9 +69,12 @@ COLUMNS = [*OWN, *(f"{name}_{shift:+d}" for shift in (-2, -1, 1, 2) for name in 
 )]  # fmt: skip
 
 
-_COUNTS = [OWN.index(name) for name in word_list(
-    "length num_links items images code formulas atoms mean_item from_end repeated same_shape h_before siblings"
-)] + [at for at, name in enumerate(OWN) if name in BOX and name.endswith(("_length", "_blocks", "_images"))]  # fmt: skip
+_COUNTS = [
+    OWN.index(name)
+    for name in word_list(
+        "length num_links items images code formulas atoms mean_item from_end repeated same_shape h_before siblings"
+    )
+] + [at for at, name in enumerate(OWN) if name in BOX and name.endswith(("_length", "_blocks", "_images"))]
 """Columns that are counts: the model sees log(1 + count)."""
 _SIGNED_COUNT = OWN.index("title_distance")
 

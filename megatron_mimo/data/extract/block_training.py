@@ -33,10 +33,10 @@ from megatron_mimo.data.extract.block_model import LIMIT, MODEL_FILE, WINDOW, Bl
 from megatron_mimo.data.extract.block_names import NameWeights, PageNames, name_rows
 from megatron_mimo.data.extract.blocks import Block, Blocks, find_blocks
 from megatron_mimo.data.extract.dom import parse
+from megatron_mimo.data.extract.frame_names import FRAME_NAMES
 from megatron_mimo.data.extract.head import Head, read_head
 from megatron_mimo.data.extract.page import Options, Page, read_page
 from megatron_mimo.data.extract.text_scores import Score, read_records, score_text, summary
-from megatron_mimo.data.extract.words import words
 
 _HIDDEN = 40
 _SHARED = 8
@@ -46,7 +46,7 @@ _EPOCHS = 14
 _BATCH_PAGES = 24
 _RATE = 4e-3
 _DECAY = 0.02
-_NETWORKS = 8
+_NETWORKS = 4
 """Networks of a model, trained from different random starts."""
 _NAMELESS = 0.1
 """Share of the pages of a batch whose names are hidden: on many sites they say nothing."""
@@ -56,18 +56,8 @@ _PRIOR_PAGES = 2.0
 _LEAST_SITES = 3
 _LARGEST_NAME_WEIGHT = 4.0
 _LEAST_NAME_WEIGHT = 0.3
-_KNOWN_FRAME = words(
-    """
-    ad ads advert advertisement advertising adsbygoogle banner breadcrumb breadcrumbs byline consent cookie cookies cta
-    disclaimer footer gdpr login masthead menu menubar nav navbar navigation newsletter outbrain pager pagination
-    paywall popular popup promo promotion promoted recommend recommendation recommendations recommended related respond
-    share sharing sidebar signin signup similar skip social socials sponsor sponsored subscribe subscription taboola
-    tagcloud tags toc toolbar trending .about-author .author-bio .author-box .author-card .post-meta .entry-meta
-    .back-to-top .read-more .see-also .you-may-like
-    """
-)
-"""What style sheets in every language call frame: taken where too few training sites use the word."""
 _KNOWN_WEIGHT = -1.5
+"""Of a name that style sheets in every language call frame, where too few training sites use it."""
 _SECOND_LEVELS = frozenset(("co", "com", "org", "net", "ac", "gov", "edu"))
 
 
@@ -141,7 +131,7 @@ def learn_names(examples: list[Example]) -> NameWeights:
             frame[name] += 1 - share  # type: ignore[assignment]
             sites[name].add(example.site)
     prior = np.log(_PRIOR_SHARE / (1 - _PRIOR_SHARE))
-    found = dict.fromkeys(_KNOWN_FRAME, _KNOWN_WEIGHT)
+    found = dict.fromkeys(FRAME_NAMES, _KNOWN_WEIGHT)
     for name in sites:
         if len(sites[name]) < _LEAST_SITES:
             continue

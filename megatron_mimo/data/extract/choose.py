@@ -16,6 +16,7 @@ import numpy as np
 from megatron_mimo.data.extract.block_names import NameWeights
 from megatron_mimo.data.extract.blocks import RUN, Block, Blocks
 from megatron_mimo.data.extract.dom import CODE, FORMULA
+from megatron_mimo.data.extract.frame_names import FRAME_NAMES
 from megatron_mimo.data.extract.head import Head
 from megatron_mimo.data.extract.names import names_of
 from megatron_mimo.data.extract.sentences import SENTENCE_END
@@ -28,7 +29,8 @@ FAVORS = tuple(_BARS)
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _FRAME_TAGS = frozenset(("nav", "footer", "aside", "address"))
 _FRAME_ROLES = words(
-    "navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist tree status alert"
+    "navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist tree status"
+    " alert"
 )
 _NOT_PRINTED = words(
     "noprint no-print d-print-none hidden-print print-hidden navigation-not-searchable ambox md-source-file"
@@ -47,7 +49,9 @@ _MOST_SHARE_OF_FRAME = 0.3
 _COPYRIGHT = re.compile(r"\W{0,3}(?:©|\(c\)\s*\d{4})")
 _COPYRIGHT_COST = 12.0
 _LOW_NAME = -0.95
-"""A box in generated documentation whose names weigh less than this is its frame."""
+"""A box in generated documentation, or on a small page, whose names weigh less than this is its frame."""
+_DOUBTED_NAME = -0.5
+"""A name of `FRAME_NAMES` is taken at its word unless the training pages gave it more than this."""
 _GENERATORS = re.compile(
     r"(?i)\b(?:sphinx|docutils|docbook|asciidoc(?:tor)?|doxygen|javadoc|rustdoc|gi-docgen|gtk-doc|makeinfo|texi2html|pandoc|latexml"
     r"|latex2html|tex4ht|mkdocs|docusaurus|vitepress|mdbook|bookdown|quarto|jsdoc|typedoc|yard|pdoc|ex_doc|haddock|docfx|groff|man2html)"
@@ -165,6 +169,7 @@ def _first_below_rule(found: Blocks) -> int:
     )
     return first if are_lines else size
 
+
 def _has_atoms(block: Block) -> bool:
     """Whether a block holds code or formulas, TeX in its text included."""
     return bool(block.atom_characters) or "\\(" in block.text or "\\[" in block.text
@@ -199,7 +204,12 @@ def _is_copyright(at: int, blocks: list[Block]) -> bool:
 
 def _lowest(element: etree._Element, names: NameWeights) -> float:
     """The lowest weight of the element's classes, id and role; tags do not count."""
-    return names.of(tuple(name for name in names_of(element) if not name.startswith("<")))[0]
+    own = tuple(name for name in names_of(element) if not name.startswith("<"))
+    lowest = names.of(own)[0]
+    if lowest > _DOUBTED_NAME or lowest < _LOW_NAME:
+        return lowest
+    is_sure = any(name in FRAME_NAMES and names.weights.get(name, 0.0) < _DOUBTED_NAME for name in own)
+    return 2 * _LOW_NAME if is_sure else lowest
 
 
 def _is_frame(element: etree._Element) -> bool:

@@ -1,4 +1,4 @@
-"""A language model that labels blocks: what it reads, that batches change nothing, that it learns, saves and decides."""
+"""A language model that labels blocks: what it reads, that batches change nothing, that it learns and decides."""
 
 from pathlib import Path
 
@@ -101,4 +101,3 @@ def test_a_folder_without_a_labeller_is_refused(tmp_path: Path) -> None:
         BlockLabeller.load(tmp_path)
     with pytest.raises(UserError, match="no pages"):
         main([str(tmp_path), "--output", str(tmp_path / "out")])
-

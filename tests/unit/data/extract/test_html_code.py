@@ -133,6 +133,12 @@ def test_code_in_a_list_starts_in_the_first_column() -> None:
     assert text == f"- First do this:\n\n```\n{CODE}\n```\n\n- Then rest."
 
 
+def test_the_same_code_twice_stays_where_words_stand_between() -> None:
+    twice = f"<pre>{CODE}</pre><h3>Other</h3><pre>{CODE}</pre>"
+    assert extract_html(f"<p>Words.</p><h3>One</h3>{twice}", "").count(CODE) == 2
+    assert extract_html(f"<p>Words.</p><div><pre>{CODE}</pre></div><div><pre>{CODE}</pre></div>", "").count(CODE) == 1
+
+
 def test_blank_lines_in_code_stay() -> None:
     assert "a\n\n\n\nb" in extract_html("<p>Words.</p><pre>\n\na\n\n\n\nb\n\n</pre>", "")
 
