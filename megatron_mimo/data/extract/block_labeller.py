@@ -48,7 +48,7 @@ class LabellerSettings(LanguageModelSettings):
 
 
 @dataclass(frozen=True)
-class Window:
+class BlockWindow:
     """A part of a page: its tokens, and for each block in it the place of its last token."""
 
     tokens: list[int]
@@ -71,20 +71,20 @@ def _line(block: Block, found: Blocks) -> str:
     return f"\n{' '.join(names)} {links}: {text}"
 
 
-def windows_of(rows: Sequence[list[int]], most_tokens: int) -> list[Window]:
+def windows_of(rows: Sequence[list[int]], most_tokens: int) -> list[BlockWindow]:
     """The page's lines (the title's first) in windows of at most `most_tokens`, each beginning with the title."""
     title = rows[0][: most_tokens // 4]
-    found = [Window(list(title), [])]
+    found = [BlockWindow(list(title), [])]
     for row in rows[1:]:
         row = row[: most_tokens - len(title)]
         if len(found[-1].tokens) + len(row) > most_tokens:
-            found.append(Window(list(title), []))
+            found.append(BlockWindow(list(title), []))
         found[-1].tokens.extend(row)
         found[-1].ends.append(len(found[-1].tokens) - 1)
     return found
 
 
-class Labeller(nn.Module):
+class BlockLabellerModel(nn.Module):
     """Body and head: `tokens` [windows, tokens] -> a logit for every block of the windows, in order."""
 
     def __init__(self, body: Qwen2Model) -> None:
@@ -92,7 +92,7 @@ class Labeller(nn.Module):
         self.body = body
         self.head = nn.Linear(body.config.hidden_size, 1)
 
-    def forward(self, windows: Sequence[Window]) -> Tensor:
+    def forward(self, windows: Sequence[BlockWindow]) -> Tensor:
         """[num_blocks] over all windows. Windows are padded on the right: attention is causal, so nothing sees it."""
         device = self.head.weight.device
         longest = max(len(window.tokens) for window in windows)
@@ -109,14 +109,14 @@ class BlockLabeller:
 
     def __init__(self, settings: LabellerSettings, tokenizer: Tokenizer, body: Qwen2Model) -> None:
         self.settings, self.tokenizer = settings, tokenizer
-        self.model = Labeller(body)
+        self.model = BlockLabellerModel(body)
 
     def to(self, device: str) -> Self:
         """Move the model."""
         self.model.to(device)
         return self
 
-    def windows_of_lines(self, lines: Sequence[str]) -> list[Window]:
+    def windows_of_lines(self, lines: Sequence[str]) -> list[BlockWindow]:
         """The page as the model reads it; `lines` are those of `block_lines`."""
         encodings = self.tokenizer.encode_batch(list(lines), add_special_tokens=False)
         rows = [encoding.ids[: self.settings.block_tokens] or [0] for encoding in encodings]

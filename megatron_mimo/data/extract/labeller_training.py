@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data.extract.block_labeller import BlockLabeller, LabellerSettings, Window, block_lines
+from megatron_mimo.data.extract.block_labeller import BlockLabeller, LabellerSettings, BlockWindow, block_lines
 from megatron_mimo.data.extract.block_training import blocks_of, fold_of, labels_of, site_of
 from megatron_mimo.data.extract.page import Options, Page, read_page
 from megatron_mimo.data.extract.text_scores import Score, read_records, score_text, summary
@@ -40,10 +40,10 @@ class LabelledLines:
 
 
 @dataclass
-class Example:
+class LabelledWindow:
     """A window with labels (NaN where none is known) and weights of its blocks."""
 
-    window: Window
+    window: BlockWindow
     labels: np.ndarray
     weights: np.ndarray
 
@@ -57,7 +57,7 @@ def labelled_lines(record: dict[str, Any]) -> LabelledLines | None:
     return LabelledLines(record, block_lines(found, head), *labels_of(record, found.blocks))
 
 
-def examples_of(labeller: BlockLabeller, pages: list[LabelledLines]) -> list[Example]:
+def examples_of(labeller: BlockLabeller, pages: list[LabelledLines]) -> list[LabelledWindow]:
     """The pages' windows in which something is known."""
     examples = []
     for page in pages:
@@ -66,7 +66,7 @@ def examples_of(labeller: BlockLabeller, pages: list[LabelledLines]) -> list[Exa
             part = slice(start, start + len(window.ends))
             start = part.stop
             if window.ends and not np.isnan(page.labels[part]).all():
-                examples.append(Example(window, page.labels[part], page.weights[part]))
+                examples.append(LabelledWindow(window, page.labels[part], page.weights[part]))
     return examples
 
 
@@ -105,7 +105,7 @@ def _new(pages: list[LabelledLines], settings: LabellerSettings, initial: Path |
     return BlockLabeller(settings, tokenizer, Qwen2Model(body_config(settings)))
 
 
-def _loss(labeller: BlockLabeller, batch: list[Example], generator: np.random.Generator) -> torch.Tensor:
+def _loss(labeller: BlockLabeller, batch: list[LabelledWindow], generator: np.random.Generator) -> torch.Tensor:
     """Weighted cross-entropy of the known blocks; a share of the tokens is replaced by random ones."""
     windows = [_noisy(example.window, labeller, generator) for example in batch]
     logits = labeller.model(windows)
@@ -117,11 +117,11 @@ def _loss(labeller: BlockLabeller, batch: list[Example], generator: np.random.Ge
     return loss / weight.sum().clamp(min=1e-6)
 
 
-def _noisy(window: Window, labeller: BlockLabeller, generator: np.random.Generator) -> Window:
+def _noisy(window: BlockWindow, labeller: BlockLabeller, generator: np.random.Generator) -> BlockWindow:
     tokens = np.array(window.tokens)
     is_hidden = generator.random(len(tokens)) < labeller.settings.token_dropout
     tokens[is_hidden] = generator.integers(labeller.tokenizer.get_vocab_size(), size=int(is_hidden.sum()))
-    return Window(tokens.tolist(), window.ends)
+    return BlockWindow(tokens.tolist(), window.ends)
 
 
 def report(pages: list[LabelledLines], labeller: BlockLabeller) -> None:
