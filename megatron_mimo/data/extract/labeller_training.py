@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data.extract.block_labeller import BlockLabeller, LabellerSettings, BlockWindow, block_lines
+from megatron_mimo.data.extract.block_labeller import BlockLabeller, BlockWindow, LabellerSettings, block_lines
 from megatron_mimo.data.extract.block_training import blocks_of, fold_of, labels_of, site_of
 from megatron_mimo.data.extract.page import Options, Page, read_page
 from megatron_mimo.data.extract.text_scores import Score, read_records, score_text, summary
