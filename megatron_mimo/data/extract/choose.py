@@ -60,7 +60,7 @@ _ATOM_GAIN = 2.0
 _MANUALS = words(
     """
     sphinx-content rst-content bodywrapper bd-article furo-container theme-doc-markdown md-content__inner
-    ltx_document ltx_page_content mw-parser-output docblock rustdoc-main jp-Notebook border-box-sizing
+    ltx_document ltx_page_content mw-parser-output docblock rustdoc-main jp-Notebook border-box-sizing refentry sect1
     """
 )
 """Classes of the body of a document, as generators write them."""
@@ -108,7 +108,7 @@ def choose(
     ]
     _keep_atoms(found.blocks, verdicts)
     _join_terms(found.blocks, verdicts)
-    _judge_headings(found.blocks, verdicts)
+    _judge_headings(found.blocks, verdicts, [gain == _MANUAL_GAIN for gain in base])
     return verdicts
 
 
@@ -272,8 +272,8 @@ def _join_terms(blocks: list[Block], verdicts: list[Verdict]) -> None:
                 verdicts[at].is_kept, verdicts[at].reason = True, "term of a kept description"
 
 
-def _judge_headings(blocks: list[Block], verdicts: list[Verdict]) -> None:
-    """From the end: a heading goes when nothing below it stays, and stays when what it heads surely does."""
+def _judge_headings(blocks: list[Block], verdicts: list[Verdict], in_document: list[bool]) -> None:
+    """From the end: a heading goes when nothing below it stays, but in documents, whose sections may be empty."""
     below: dict[int, bool] = {}
     first = next((at for at, verdict in enumerate(verdicts) if verdict.is_kept), 0)
     has_text = any(v.is_kept and b.element.tag not in _HEADINGS for b, v in zip(blocks, verdicts, strict=True))
@@ -283,7 +283,8 @@ def _judge_headings(blocks: list[Block], verdicts: list[Verdict]) -> None:
             if verdicts[at].is_kept:
                 below = dict.fromkeys(range(1, 7), True)
             continue
-        if verdicts[at].is_kept and has_text and not below.get(level) and at > first:
+        is_empty = not below.get(level) and not in_document[at]
+        if verdicts[at].is_kept and has_text and is_empty and at > first:
             verdicts[at].is_kept, verdicts[at].reason = False, "heading of nothing"
         for deeper in range(level, 7):
             below[deeper] = False

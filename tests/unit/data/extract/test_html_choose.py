@@ -44,6 +44,13 @@ def test_a_heading_goes_with_what_it_heads() -> None:
     assert kept(html, {}) == ["Title", SENTENCE[:12], "Tags", "a, b, c", "Parts", "First", SENTENCE[:12]]
 
 
+def test_an_empty_section_of_a_document_keeps_its_heading() -> None:
+    html = f"<p>{SENTENCE}</p><h2>bdist</h2><h2>sdist</h2><p>{SENTENCE}</p><h2>config</h2>"
+    assert kept(f"<div class=bodywrapper>{html}</div>", {}).count("bdist") == 1
+    assert kept(f"<div class=bodywrapper>{html}</div>", {})[-1] == "config"
+    assert kept(f"<div>{html}</div>", {}) == [SENTENCE[:12], "sdist", SENTENCE[:12]]
+
+
 def test_a_page_of_headings_keeps_them() -> None:
     assert kept("<h1>One</h1><h2>Two</h2><h2>Three</h2>", {}) == ["One", "Two", "Three"]
 
