@@ -33,9 +33,13 @@ _FRAME_ROLES = words(
     " alert"
 )
 _NOT_PRINTED = words(
-    "noprint no-print d-print-none hidden-print print-hidden navigation-not-searchable ambox md-source-file"
+    """
+    noprint no-print d-print-none hidden-print print-hidden navigation-not-searchable ambox md-source-file
+    navheader navfooter navpath nav-panel
+    """
 )
-"""Classes by which programs say themselves that something is no part of the document: it is not printed or indexed."""
+"""Classes by which programs say themselves that something is no part of the document: not printed, not indexed, or the
+way to its neighbours (DocBook, Doxygen, Texinfo)."""
 _FRAME_COST = 2.5
 _MANUAL_GAIN = 8.0
 _GENERATED_GAIN = 4.0
@@ -119,7 +123,7 @@ def _trust(found: Blocks, is_generated: bool, names: NameWeights) -> list[float]
         above = result[box.parent] if box.parent >= 0 else (_GENERATED_GAIN if is_generated else 0.0)
         if _is_frame(box.element) or (above == _MANUAL_GAIN and box.element.tag == "form"):
             above = -_FRAME_COST
-        elif (above == 0 and _is_manual(box.element)) or (is_generated and _is_main(box.element)):
+        elif (0 <= above < _MANUAL_GAIN and _is_manual(box.element)) or (is_generated and _is_main(box.element)):
             above = _MANUAL_GAIN
         elif above == _GENERATED_GAIN and _lowest(box.element, names) < _LOW_NAME:
             above = 0.0

@@ -14,7 +14,7 @@ from megatron_mimo.data.extract.dom import parse
 from megatron_mimo.data.extract.head import read_head
 
 SENTENCE = "The tide turns twice a day because the moon passes overhead and underfoot, as every fisher knows."
-NAMES = NameWeights({"navheader": -3.0})
+NAMES = NameWeights({"navheader": -3.0, "gnarf": -3.0})
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +75,8 @@ def test_documents_of_generators_stay_whole() -> None:
     assert kept(html, {"Up": -2, "Delete": -2}) == [SENTENCE[:12]]
     generator = '<meta name="generator" content="DocBook XSL Stylesheets V1.79.1">'
     assert kept(html, {"Up": -2, "Delete": -2}, head=generator) == [SENTENCE[:12], "Delete"]
+    nested = f"<div class=sect1><p>{SENTENCE}</p><div class=gnarf><p>Delete</p></div></div><div class=navfooter><p>Up</p></div>"
+    assert kept(nested, {"Up": -2, "Delete": -2}, head=generator) == [SENTENCE[:12], "Delete"]
     sphinx = f"<div class=bodywrapper><div class=body role=main><p>{SENTENCE}</p><p>Delete</p><nav><p>Up</p></nav></div></div>"
     assert kept(sphinx, {"Up": -2, "Delete": -6}) == [SENTENCE[:12], "Delete"]
 
@@ -87,7 +89,7 @@ def test_a_comment_may_name_the_generator() -> None:
 
 
 def test_documented_functions_stay_whole() -> None:
-    html = f"<p>{SENTENCE}</p><dl class=navheader><dt class='sig sig-object py'>close()</dt><dd><p>Delete</p></dd></dl>"
+    html = f"<p>{SENTENCE}</p><dl class=gnarf><dt class='sig sig-object py'>close()</dt><dd><p>Delete</p></dd></dl>"
     assert kept(html, {"close": -2, "Delete": -2}) == [SENTENCE[:12], "close()", "Delete"]
 
 
@@ -127,6 +129,6 @@ def test_lines_below_the_last_rule_of_a_small_page_are_no_surer_than_the_model_s
 
 
 def test_a_table_of_data_on_a_small_page_is_no_frame_by_its_name() -> None:
-    table = "<table class=navheader><tr><th>Part<th>Use<tr><td>Keel<td>{}</table>"
+    table = "<table class=gnarf><tr><th>Part<th>Use<tr><td>Keel<td>{}</table>"
     assert kept(f"<p>{SENTENCE}</p>{table.format('course')}", {"Part": 0.5}) == [SENTENCE[:12], "Part Use Keel"[:12]]
     assert kept(f"<p>{SENTENCE}</p>{table.format('<a href=x>course</a>')}", {"Part": 0.5}) == [SENTENCE[:12]]
