@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-pytest.importorskip("vllm")
+from support.needs import needs
+
+needs("vllm")
 
 
 @pytest.fixture(scope="module")
