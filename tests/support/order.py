@@ -1,0 +1,47 @@
+"""A pytest plugin: which file a test process takes next, where there are several processes.
+
+The longest first, so that none works alone at the end; and files that share what a process makes once (the import of
+vLLM, see `support.warm_vllm`) by the same process.
+"""
+
+from typing import Any
+
+import pytest
+
+VLLM = (
+    "tests/integration/test_mtp_plugin.py",
+    "tests/integration/test_serve.py",
+    "tests/integration/test_serve_features.py",
+    "tests/integration/test_evaluate.py",
+    "tests/integration/test_task_scores_in_training.py",
+    "tests/integration/test_export_vllm.py",
+    "tests/unit/serve/test_vllm_drafts.py",
+)
+LONGEST = (
+    "tests/integration/test_rl_run.py",
+    *VLLM,
+    "tests/integration/test_rollout_engine.py",
+    "tests/integration/test_storm.py",
+)
+"""The longest first; what is not here follows in its usual order. Every run ends with a list of the most expensive."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.split("::")[0], len(LONGEST)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """As --dist=loadfile and --no-loadscope-reorder, but for the files that stay together."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class FileScheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "vLLM" if file in VLLM else file
+
+    if config.getoption("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False
+    return FileScheduling(config, log)
