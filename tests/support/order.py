@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 
 VLLM = (
+    "tests/integration/test_rl_run.py",
     "tests/integration/test_mtp_plugin.py",
     "tests/integration/test_serve.py",
     "tests/integration/test_serve_features.py",
     "tests/integration/test_evaluate.py",
     "tests/integration/test_task_scores_in_training.py",
+    "tests/integration/test_rollout_engine.py",
     "tests/integration/test_export_vllm.py",
     "tests/unit/serve/test_vllm_drafts.py",
 )
 LONGEST = (
-    "tests/integration/test_rl_run.py",
     *VLLM,
-    "tests/integration/test_rollout_engine.py",
     "tests/integration/test_storm.py",
 )
 """The longest first; what is not here follows in its usual order. Every run ends with a list of the most expensive."""

@@ -59,8 +59,10 @@ def import_all() -> None:
 
 
 def fork_what_spawns() -> None:
-    """vLLM on a CPU spawns its engine and worker, new interpreters with the same imports: here they are forked."""
+    """vLLM on a CPU, and in Ray's actors, spawns engine and worker, new interpreters with the same imports: here they
+    are forked."""
     from vllm.platforms.cpu import CpuPlatform
+    from vllm.utils import system_utils
 
     check = CpuPlatform.check_and_update_config.__func__
 
@@ -69,6 +71,7 @@ def fork_what_spawns() -> None:
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
 
     CpuPlatform.check_and_update_config = classmethod(check_and_fork)
+    system_utils.is_in_ray_actor = lambda: False
 
 
 def reap(*_: object) -> None:
