@@ -9,6 +9,7 @@ import torch
 from support.needs import needs
 
 needs("vllm")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
