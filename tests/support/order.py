@@ -1,7 +1,7 @@
 """A pytest plugin: which file a test process takes next, where there are several processes.
 
 The longest first, so that none works alone at the end; and files that share what a process makes once (the import of
-vLLM, see `support.warm_vllm`) by the same process.
+vLLM, see `support.warm_vllm`, or the embedded corpus) by the same process.
 """
 
 from typing import Any
@@ -19,6 +19,14 @@ VLLM = (
     "tests/integration/test_export_vllm.py",
     "tests/unit/serve/test_vllm_drafts.py",
 )
+CORPUS = (
+    "tests/unit/data/test_corpus.py",
+    "tests/unit/data/test_content_version.py",
+    "tests/unit/data/test_encoder.py",
+    "tests/unit/data/test_tokenizer.py",
+    "tests/unit/data/chat/test_nano_chat.py",
+)
+TOGETHER = {file: name for name, files in (("vLLM", VLLM), ("corpus", CORPUS)) for file in files}
 LONGEST = (
     *VLLM,
     "tests/integration/test_storm.py",
@@ -39,7 +47,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class FileScheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return "vLLM" if file in VLLM else file
+            return TOGETHER.get(file, file)
 
     if config.getoption("dist") != "loadfile":
         return None
