@@ -31,12 +31,17 @@ LONGEST = (
     *VLLM,
     "tests/integration/test_storm.py",
 )
-"""The longest first; what is not here follows in its usual order. Every run ends with a list of the most expensive."""
+"""The longest first; then what else starts processes, then the unit tests. Every run ends with the most expensive."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {file: place for place, file in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.nodeid.split("::")[0], len(LONGEST)))
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        file = item.nodeid.split("::")[0]
+        return places.get(file, len(LONGEST)), file.startswith("tests/unit/")
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(optionalhook=True)
