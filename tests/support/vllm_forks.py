@@ -26,6 +26,8 @@ IMPORTED = (
     "vllm.v1.executor.uniproc_executor",
     "vllm.v1.spec_decode.eagle",
     "vllm.v1.worker.cpu_worker",
+    "megatron_mimo.cli.evaluate",
+    "megatron_mimo.eval.session",
     "megatron_mimo.serve.mtp_proposer",
 )
 PROGRAMS = ("vllm.entrypoints.openai.api_server",)
