@@ -22,6 +22,7 @@ def test_a_step_runs_without_it(group: None, tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(CpuPlacement, "__torch_function__", noted)
     assert len(run.train(range(1))) == 1
-    assert seen and len(seen) < 500, "zeroing gradients and the optimizer"
-    assert torch.nn.functional.embedding not in seen and torch.Tensor.backward not in seen
-    assert torch.empty(1, device="cuda").device.type == "cpu", "and is there again afterwards"
+    of_the_model = {torch.nn.functional.embedding, torch.matmul, torch.Tensor.matmul, torch.Tensor.backward}
+    assert seen and not of_the_model & set(seen), "it sees the optimizer alone"
+    torch.matmul(torch.ones(2, 2), torch.ones(2, device="cuda"))
+    assert torch.matmul in seen, "and everything afterwards"
