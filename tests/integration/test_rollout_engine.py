@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -76,7 +77,7 @@ def engines(folders: tuple[Path, Path], vllm_python: str) -> Iterator[tuple[RayR
     """One on each model."""
     import ray
 
-    settings = {"include_dashboard": False, "log_to_driver": False, "object_store_memory": 100 << 20}
+    settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "object_store_memory": 100 << 20}
     ray.init(num_cpus=4, runtime_env={"py_executable": vllm_python}, **settings)
     pair = RayRolloutEngine("a", folders[0], CONFIG), RayRolloutEngine("b", folders[1], CONFIG, policy_version=9)
     try:

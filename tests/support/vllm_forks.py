@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from support.become import become
 
@@ -66,13 +66,14 @@ def fork_what_spawns() -> None:
     from vllm.platforms.cpu import CpuPlatform
     from vllm.utils import system_utils
 
-    check = CpuPlatform.check_and_update_config.__func__
+    platform: Any = CpuPlatform
+    check = platform.check_and_update_config.__func__
 
     def check_and_fork(cls: type, *arguments: Any, **settings: Any) -> None:
         check(cls, *arguments, **settings)
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
 
-    CpuPlatform.check_and_update_config = classmethod(check_and_fork)
+    platform.check_and_update_config = classmethod(check_and_fork)
     system_utils.is_in_ray_actor = lambda: False
 
 
@@ -105,7 +106,7 @@ def join_group(group: int) -> None:
         os.setpgid(0, 0)
 
 
-def stand_between(connection: socket.socket, child: int) -> None:
+def stand_between(connection: socket.socket, child: int) -> NoReturn:
     """Pass signals on until the program ends, SIGKILL where the other side is gone; then the exit code."""
     ended = os.pidfd_open(child)
     while ended not in select.select([ended, connection], [], [])[0]:
