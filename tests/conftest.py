@@ -17,8 +17,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Ray starts a Python process for every CPU at once; actors with an environment of their own use none of them.
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-# Ray gives up where its own helper processes are not up after 30 seconds; on a busy machine they are not.
-os.environ.setdefault("RAY_agent_register_timeout_ms", "300000")
 
 # A busy machine is no failure, and neither is a new example of an old fault: the examples are the same every time.
 hypothesis.settings.register_profile("no_deadline", deadline=None, derandomize=True)

@@ -73,9 +73,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Run:
     """The program in a process group of its own, and its output so far."""
 
-    def __init__(self, config: Path, number: int, **extra: str) -> None:
+    def __init__(self, config: Path, number: int) -> None:
         self.log = config.parent / f"log{number}.txt"
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "HF_HUB_OFFLINE": "1"} | extra
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, "-u", "-m", "megatron_mimo.rl", str(config)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
@@ -90,9 +90,7 @@ class Run:
         return self.process.wait(patience(PATIENCE_SECONDS))
 
 
-def test_a_policy_learns_through_a_kill_and_a_stop(config: Path, vllm_python: str) -> None:
-    """The first start is a user's; in the others Ray's workers are forked from a process that has imported vLLM."""
-    warm = {"RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": {"py_executable": vllm_python}})}
+def test_a_policy_learns_through_a_kill_and_a_stop(config: Path) -> None:
     run_folder = config.parent / "run"
     first = Run(config, 1)
     first.wait_for("checkpoint after step 1")
@@ -105,14 +103,14 @@ def test_a_policy_learns_through_a_kill_and_a_stop(config: Path, vllm_python: st
     _, alive = psutil.wait_procs(commands, timeout=patience(60))
     assert not [commands[process] for process in alive if is_alive(process.pid)]
 
-    second = Run(config, 2, **warm)
+    second = Run(config, 2)
     second.wait_for("resumes after step")
     second.wait_for("checkpoint after step")
     second.process.send_signal(signal.SIGTERM)
     assert second.ended() == 85, second.log.read_text()[-3000:]
     assert (run_folder / "REQUEUE").read_text().startswith("python")
 
-    third = Run(config, 3, **warm)
+    third = Run(config, 3)
     assert third.ended() == 0, third.log.read_text()[-3000:]
     assert not (run_folder / "REQUEUE").exists()
 

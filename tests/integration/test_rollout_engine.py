@@ -1,7 +1,4 @@
-"""vLLM engines behind Ray actors: seeds, aborts, weights in place, deaths. The models are tiny and random.
-
-Ray's workers are forked from a process that has imported vLLM; test_rl_run.py starts them as users do.
-"""
+"""vLLM engines behind Ray actors: seeds, aborts, weights in place, deaths. The models are tiny and random."""
 
 import asyncio
 import contextlib
@@ -11,7 +8,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -73,12 +69,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def engines(folders: tuple[Path, Path], vllm_python: str) -> Iterator[tuple[RayRolloutEngine, RayRolloutEngine]]:
+def engines(folders: tuple[Path, Path]) -> Iterator[tuple[RayRolloutEngine, RayRolloutEngine]]:
     """One on each model."""
     import ray
 
-    settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "object_store_memory": 100 << 20}
-    ray.init(num_cpus=4, runtime_env={"py_executable": vllm_python}, **settings)
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
     pair = RayRolloutEngine("a", folders[0], CONFIG), RayRolloutEngine("b", folders[1], CONFIG, policy_version=9)
     try:
         asyncio.run(start_all(pair))

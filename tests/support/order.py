@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 
 VLLM = (
-    "tests/integration/test_rl_run.py",
     "tests/integration/test_mtp_plugin.py",
     "tests/integration/test_serve.py",
     "tests/integration/test_serve_features.py",
     "tests/integration/test_evaluate.py",
     "tests/integration/test_task_scores_in_training.py",
-    "tests/integration/test_rollout_engine.py",
     "tests/integration/test_export_vllm.py",
     "tests/unit/serve/test_vllm_drafts.py",
 )
@@ -28,7 +26,9 @@ CORPUS = (
 )
 TOGETHER = {file: name for name, files in (("vLLM", VLLM), ("corpus", CORPUS)) for file in files}
 LONGEST = (
+    "tests/integration/test_rl_run.py",
     *VLLM,
+    "tests/integration/test_rollout_engine.py",
     "tests/integration/test_storm.py",
 )
 """The longest first; then what else starts processes, then the unit tests. Every run ends with the most expensive."""

@@ -61,10 +61,8 @@ def import_all() -> None:
 
 
 def fork_what_spawns() -> None:
-    """vLLM on a CPU, and in Ray's actors, spawns engine and worker, new interpreters with the same imports: here they
-    are forked."""
+    """vLLM on a CPU spawns its engine and worker, new interpreters with the same imports: here they are forked."""
     from vllm.platforms.cpu import CpuPlatform
-    from vllm.utils import system_utils
 
     platform: Any = CpuPlatform
     check = platform.check_and_update_config.__func__
@@ -74,7 +72,6 @@ def fork_what_spawns() -> None:
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
 
     platform.check_and_update_config = classmethod(check_and_fork)
-    system_utils.is_in_ray_actor = lambda: False
 
 
 def reap(*_: object) -> None:
