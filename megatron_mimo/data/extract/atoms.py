@@ -1,5 +1,7 @@
 """One walk over the page that turns formulas and code into atoms and drops what is never text."""
 
+from typing import cast
+
 import lxml.etree as etree
 
 from megatron_mimo.data.extract.code_blocks import embedded_source, mark_code
@@ -48,7 +50,7 @@ def mark_atoms(root: etree._Element) -> None:
             drop(element)
         else:
             pending.extend(reversed(element))
-    for struck in _STRUCK_BY_STYLE(root):  # type: ignore[union-attr]
+    for struck in cast("list[etree._Element]", _STRUCK_BY_STYLE(root)):
         struck.tag = "s"
     _drop_repeated_code(root)
     for code in list(root.iter(CODE)):

@@ -8,7 +8,7 @@ documentation generator stays. A page on which hardly anything would be left is 
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, cast
 
 import lxml.etree as etree
 import numpy as np
@@ -165,7 +165,7 @@ def _first_below_rule(found: Blocks) -> int:
     rules = list(found.boxes[0].element.iter("hr"))
     if not rules:
         return size
-    below = set(_FOLLOWING(rules[-1]))  # type: ignore[arg-type]
+    below = set(cast("list[etree._Element]", _FOLLOWING(rules[-1])))
     first = next((at for at, block in enumerate(found.blocks) if block.element in below), size)
     are_lines = all(
         len(block.text) < _SHORT_CHARACTERS and not _has_atoms(block) and block.element.tag not in _HEADINGS
