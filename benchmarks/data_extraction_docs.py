@@ -18,7 +18,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lxml import etree, html
+import lxml.etree as etree
+from lxml import html
 
 from megatron_mimo.data.extract import decode, extract
 
