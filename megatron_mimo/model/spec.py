@@ -18,7 +18,7 @@ from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
 from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
 
-from megatron_mimo.config import ConfigError, PrecisionConfig
+from megatron_mimo.config import ConfigError, ParallelConfig, PrecisionConfig
 from megatron_mimo.model.fp8_layers import EmulatedFP8SpecProvider
 from megatron_mimo.model.mtp import ParallelMTPLayer
 from megatron_mimo.model.recursive_mtp import RecallingAttention
@@ -68,6 +68,27 @@ def _check_fp8(recipe: str, has_engine: bool, has_gpu: bool) -> None:
         )
 
 
+def check_engine_options(parallel: ParallelConfig, precision: PrecisionConfig, backend: str) -> None:
+    """Raise ConfigError for an option that the chosen layers, or this machine's packages, do not have."""
+    if backend == "transformer_engine":
+        if precision.fuse_gradient_accumulation and importlib.util.find_spec("fused_weight_gradient_mlp_cuda") is None:
+            raise ConfigError(
+                "precision.fuse_gradient_accumulation",
+                True,
+                "megatron-core's output layer needs fused_weight_gradient_mlp_cuda of NVIDIA Apex, which is missing"
+                " (NVIDIA's PyTorch images have it; PyPI's apex is another package): set it to false",
+            )
+        return
+    for key, wanted, usual in (
+        ("precision.cross_entropy", precision.cross_entropy == "fused", "whole or chunked"),
+        ("precision.fuse_gradient_accumulation", precision.fuse_gradient_accumulation, "false"),
+        ("parallel.overlap_tensor_parallel", parallel.overlap_tensor_parallel, "false"),
+    ):
+        if wanted:
+            value = "fused" if key.endswith("cross_entropy") else True
+            raise ConfigError(key, value, f"is Transformer Engine's, and torch layers were chosen: set it to {usual}")
+
+
 def spec_provider(backend: str, precision: PrecisionConfig) -> BackendSpecProvider:
     """The provider of the backend's layers, norms and attention."""
     if precision.fp8_emulation:
@@ -77,10 +98,14 @@ def spec_provider(backend: str, precision: PrecisionConfig) -> BackendSpecProvid
     from megatron.core.extensions.transformer_engine_spec_provider import TESpecProvider
 
     from megatron_mimo.model.engine_attention import EngineAttention
+    from megatron_mimo.model.engine_linear import ProjectionWithoutOverlap
 
     class EngineSpecProvider(TESpecProvider):
         def core_attention(self) -> type:
             return EngineAttention
+
+        def column_parallel_linear(self) -> type:
+            return ProjectionWithoutOverlap
 
     return EngineSpecProvider()
 

@@ -75,7 +75,7 @@ class Probe:
         )
         if self.seed is not None:
             initialize_weights(self.chunks, self.model, self.seed)
-        self.wrapped = wrap_data_parallel(self.chunks)
+        self.wrapped = wrap_data_parallel(self.chunks, precision=self.precision)
         self.optimizer = build_optimizer(self.wrapped, OptimizerConfig(), self.precision)
         self.train = TrainStep(self.wrapped, 1 + self.model.mtp_num_layers, 1)
         self.train.mtp_loss_scaling_factor = MTP_LOSS_SCALING_FACTOR

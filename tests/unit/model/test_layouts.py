@@ -27,7 +27,7 @@ def estimate(config: PretrainConfig, world_size: int = 256, efficiency: float = 
     parallel = replace(config.parallel, **changes)
     stage = config.stages[0]
     work = Workload.of(replace(config, parallel=parallel), stage, world_size)
-    return estimate_stage(stage, work, H100, efficiency)
+    return estimate_stage(stage.name, stage.tokens, work, H100, efficiency)
 
 
 def test_default_efficiency_predicts_a_published_fp8_throughput(config: PretrainConfig) -> None:
@@ -42,7 +42,7 @@ def test_default_efficiency_predicts_a_published_fp8_throughput(config: Pretrain
         global_batch_size=128,
         world_size=8,
     )
-    result = estimate_stage(config.stages[0], work, H100, DEFAULT_MFU)
+    result = estimate_stage("published", 1, work, H100, DEFAULT_MFU)
     assert result.tokens_per_second / 8 == pytest.approx(14451, rel=0.05)
 
 
@@ -112,10 +112,10 @@ def test_search_finds_runnable_layouts_fastest_first(config: PretrainConfig) -> 
         assert plan.fits(H100)
         # What the search says can run, the run's own checks accept.
         chosen = [
-            replace(stage, micro_batch_size=estimated.work.micro_batch_size)
+            replace(stage, micro_batch_size=estimated.work.micro_batch_size, parallel=estimated.work.parallel)
             for stage, estimated in zip(config.stages, plan.stages, strict=True)
         ]
-        replace(config, parallel=plan.parallel, stages=chosen).check_world_size(256)
+        replace(config, stages=chosen).check_world_size(256)
     assert any("memory" in rejection.reason for rejection in result.rejected)
 
 
@@ -125,9 +125,10 @@ def test_layouts_recommended_for_a_stage_alone_are_accepted_by_the_trainer(confi
     interleaved = 0
     for stage in config.stages:
         for plan in search_layouts(replace(config, stages=[stage]), gpus, H100, 0.45, count=100).plans:
-            interleaved += plan.parallel.virtual_pipeline_model_parallel_size is not None
+            (parallel,) = plan.layouts
+            interleaved += parallel.virtual_pipeline_model_parallel_size is not None
             chosen = replace(stage, micro_batch_size=plan.stages[0].work.micro_batch_size)
-            tree = asdict(replace(config, parallel=plan.parallel, stages=[chosen]))
+            tree = asdict(replace(config, parallel=parallel, stages=[chosen]))
             from_tree(PretrainConfig, tree, source="plan").check_world_size(gpus)
     assert interleaved
 
@@ -148,7 +149,7 @@ def test_search_beats_the_configured_layout_where_that_fits(config: PretrainConf
 def test_long_context_needs_context_parallelism_or_more_tensor_parallelism(config: PretrainConfig) -> None:
     long = replace(config, stages=config.stages[2:])
     plans = search_layouts(long, 256, H100, 0.45, count=50).plans
-    assert {sizes(plan.parallel)[2] for plan in plans} > {1}
+    assert {sizes(plan.layouts[0])[2] for plan in plans} > {1}
     for plan in plans:
-        t, p, c = sizes(plan.parallel)
+        t, p, c = sizes(plan.layouts[0])
         assert t * p * c > 1

@@ -48,7 +48,7 @@ def test_layout_that_cannot_run_is_explained_beside_those_that_can(capsys: pytes
         (["--gpus", "8", "--mfu", "45"], "between 0 and 1"),
         (["model.num_layer=3", "--gpus", "8"], "did you mean model.num_layers?"),
         (["precision.fp8_recipe=delayed", "--gpus", "8", "--gpu", "a100"], "has no FP8"),
-        (["--gpus", "8", "--fp8-weights"], "needs FP8 products"),
+        (["--gpus", "8", "precision.fp8_parameters=true"], "needs a precision.fp8_recipe"),
         (["--gpus", "8", "--offload-optimizer", "2"], "is a share"),
         (["--gpus", "8", "--gpu", "memory_gib=40"], "bf16_tflops"),
     ],
@@ -62,7 +62,7 @@ def test_bad_input_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture, ar
 def test_device_of_ones_own_and_what_other_trainers_do(capsys: pytest.CaptureFixture) -> None:
     figures = "memory_gib=95,bf16_tflops=148,fp8_tflops=296,link_gb_per_second=450,network_gb_per_second=50,name=Card"
     arguments = [MIMO_7B, "parallel.tensor_model_parallel_size=4", "--gpus", "256", "--gpu", figures]
-    assert plan.main([*arguments, "--bf16-gradients", "--offload-optimizer", "0.5"]) == 0
+    assert plan.main([*arguments, "--offload-optimizer", "0.5"]) == 0
     text = capsys.readouterr().out
-    assert "256 x Card" in text and "gradients in bf16, 50% of the optimizer's state on the host" in text
+    assert "256 x Card" in text and "50% of the optimizer's state on the host" in text
     assert "host, at a save" in text
