@@ -21,8 +21,8 @@ class ParallelConfig:
     recompute: Literal["none", "selective", "full"] = "none"
     """Activation recomputation: selective repeats the attention core, full repeats whole layers."""
     recompute_num_layers: int | None = None
-    """With recompute=full: only the first so many decoder layers of each pipeline rank's chunk are recomputed, as many as
-    memory asks for, and no MTP layer; null recomputes all of both."""
+    """With recompute=full: only the first so many decoder layers of each pipeline rank's chunk are recomputed, as many
+    as memory asks for, and no MTP layer; null recomputes all of both."""
     overlap_communication: bool | None = None
     """Reduce gradients during backward and gather new parameters during the next forward; null where there is a GPU."""
     overlap_tensor_parallel: bool = False

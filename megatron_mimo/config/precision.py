@@ -17,8 +17,8 @@ class PrecisionConfig:
     dtype_reason: str = ""
     """Filled in by the program when it decides on `dtype`: how it did."""
     gradient_dtype: Literal["fp32", "bf16"] = "fp32"
-    """In which gradients are summed over micro-batches and reduced over ranks. bf16 takes half the memory and traffic, and
-    rounds every sum; the optimizer works in fp32 either way."""
+    """In which gradients are summed over micro-batches and reduced over ranks. bf16 takes half the memory and traffic,
+    and rounds every sum; the optimizer works in fp32 either way."""
     backend: Literal["auto", "torch", "transformer_engine"] = "auto"
     """Layer implementation: auto takes Transformer Engine where it is installed beside a GPU, torch otherwise."""
     fp8_recipe: FP8Recipe = "none"
@@ -26,8 +26,8 @@ class PrecisionConfig:
     fp8_format: Literal["hybrid", "e4m3"] = "hybrid"
     """hybrid: e4m3 forward, e5m2 gradients."""
     fp8_parameters: bool = False
-    """Keep the decoder layers' matrices in FP8 alone, and gather them in FP8 after an update; the optimizer's fp32 copy is
-    the weight. Otherwise each is kept in bf16 and, while it is used, in FP8 as well."""
+    """Keep the decoder layers' matrices in FP8 alone, and gather them in FP8 after an update; the optimizer's fp32 copy
+    is the weight. Otherwise each is kept in bf16 and, while it is used, in FP8 as well."""
     fp8_emulation: bool = False
     """Round as the recipe does, in torch layers on any device, slowly: to study a recipe, not to train."""
     cross_entropy: Literal["whole", "chunked", "fused"] = "whole"

@@ -44,8 +44,8 @@ def mtp_layer_bytes(work: Workload, recompute: Recompute) -> float:
 
 
 def recursive_extra_bytes(work: Workload) -> float:
-    """Bytes that draft steps 2 to K of a recursive MTP layer keep beyond a step of a layer of its own: the keys and values
-    of the steps before, joined, and the mask's columns for them."""
+    """Bytes that draft steps 2 to K of a recursive MTP layer keep beyond a step of a layer of its own: the keys and
+    values of the steps before, joined, and the mask's columns for them."""
     earlier = sum(range(work.model.mtp_recursive_steps))
     a, b = work.element_bytes, work.micro_batch_size
     return earlier * a * (2 * _key(work) + b * work.seq_length**2)

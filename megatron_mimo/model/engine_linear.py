@@ -9,8 +9,8 @@ from megatron.core.extensions.transformer_engine import TEColumnParallelLinear
 class ProjectionWithoutOverlap(TEColumnParallelLinear):
     """A projection outside of the decoder layers, for which Transformer Engine has no user buffer.
 
-    megatron-core 0.16.1 refuses such a layer under `tp_comm_overlap`, or switches the overlap off in the configuration that
-    all layers share. This one has a configuration of its own.
+    megatron-core 0.16.1 refuses such a layer under `tp_comm_overlap`, or switches the overlap off in the configuration
+    that all layers share. This one has a configuration of its own.
     """
 
     def __init__(self, *arguments: Any, config: Any, **named: Any) -> None:

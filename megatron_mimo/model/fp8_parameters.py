@@ -1,8 +1,8 @@
 """Weights that Transformer Engine keeps in FP8 alone (`precision.fp8_parameters`): how values get into them and out.
 
 The optimizer makes its fp32 copy of such a weight from a high-precision value that the weight brings along until then.
-Transformer Engine fills it with the random value that the layer was born with; whoever writes a weight before there is an
-optimizer writes that value too, or training would begin from the random one.
+Transformer Engine fills it with the random value that the layer was born with; whoever writes a weight before there is
+an optimizer writes that value too, or training would begin from the random one.
 """
 
 from collections.abc import Iterator

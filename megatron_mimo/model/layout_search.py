@@ -42,8 +42,8 @@ def search_layouts(
 ) -> SearchResult:
     """The `count` fastest layouts of the whole run, each with its best recomputation and micro-batch sizes.
 
-    One layout serves all stages; micro-batch sizes, and how many layers are recomputed, are chosen stage by stage. Raises
-    ConfigError for a request that no layout can serve, such as an unknown number format of the GPU.
+    One layout serves all stages; micro-batch sizes, and how many layers are recomputed, are chosen stage by stage.
+    Raises ConfigError for a request that no layout can serve, such as an unknown number format of the GPU.
     """
     check_request(config, world_size, gpu, efficiency)
     best: dict[tuple[int, ...], Plan] = {}

@@ -223,8 +223,8 @@ def test_host_memory_at_a_save_is_the_ranks_share() -> None:
 
 
 def test_what_formats_save() -> None:
-    """bf16 gradients 2 bytes per parameter; the decoder's FP8 matrices without bf16 copies 2; an offloaded optimizer its
-    own."""
+    """bf16 gradients 2 bytes per parameter; the decoder's FP8 matrices without bf16 copies 2; an offloaded optimizer
+    its own."""
     fp8: dict[str, Any] = {"dtype": "bf16", "fp8_recipe": "tensorwise"}
     plain = memory.estimate_memory(workload(precision=PrecisionConfig(**fp8)), 0)
     half = Variant(optimizer_offload_ratio=0.5)
