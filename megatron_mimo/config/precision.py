@@ -36,8 +36,8 @@ class PrecisionConfig:
     cross_entropy_chunk_vocab: int = 4096
     """Vocabulary entries (of a tensor-parallel rank) that a chunked head works on at once."""
     fuse_gradient_accumulation: bool = False
-    """The products for weight gradients add to the gradient buffer themselves, instead of writing a tensor that is then
-    added. Transformer Engine's layers can; megatron-core's output layer needs NVIDIA Apex for it as well."""
+    """The products for weight gradients of Transformer Engine's layers add to the gradient buffer themselves, instead
+    of writing a tensor that is then added. No Apex is needed, and heads and embedding go the usual way."""
 
     def __post_init__(self) -> None:
         if self.cross_entropy_chunk_vocab < 1:

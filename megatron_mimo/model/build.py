@@ -75,6 +75,8 @@ def transformer_config(
         apply_rope_fusion=engine,
         masked_softmax_fusion=False,
         persist_layer_norm=False,
+        # Of Transformer Engine's layers alone, by precision.fuse_gradient_accumulation: see engine_linear.py.
+        gradient_accumulation_fusion=False,
         tp_comm_overlap=parallel.overlap_tensor_parallel,
         **recompute_fields(parallel),
         **precision_fields(precision),

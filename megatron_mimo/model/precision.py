@@ -24,5 +24,4 @@ def precision_fields(precision: PrecisionConfig) -> dict[str, Any]:
         fields["fp8_param"] = precision.fp8_parameters
     if precision.cross_entropy == "fused":
         fields |= {"cross_entropy_loss_fusion": True, "cross_entropy_fusion_impl": "te"}
-    fields["gradient_accumulation_fusion"] = precision.fuse_gradient_accumulation
     return fields

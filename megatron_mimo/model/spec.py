@@ -69,15 +69,8 @@ def _check_fp8(recipe: str, has_engine: bool, has_gpu: bool) -> None:
 
 
 def check_engine_options(parallel: ParallelConfig, precision: PrecisionConfig, backend: str) -> None:
-    """Raise ConfigError for an option that the chosen layers, or this machine's packages, do not have."""
+    """Raise ConfigError for an option that the chosen layers do not have."""
     if backend == "transformer_engine":
-        if precision.fuse_gradient_accumulation and importlib.util.find_spec("fused_weight_gradient_mlp_cuda") is None:
-            raise ConfigError(
-                "precision.fuse_gradient_accumulation",
-                True,
-                "megatron-core's output layer needs fused_weight_gradient_mlp_cuda of NVIDIA Apex, which is missing"
-                " (NVIDIA's PyTorch images have it; PyPI's apex is another package): set it to false",
-            )
         return
     for key, wanted, usual in (
         ("precision.cross_entropy", precision.cross_entropy == "fused", "whole or chunked"),
@@ -98,14 +91,22 @@ def spec_provider(backend: str, precision: PrecisionConfig) -> BackendSpecProvid
     from megatron.core.extensions.transformer_engine_spec_provider import TESpecProvider
 
     from megatron_mimo.model.engine_attention import EngineAttention
-    from megatron_mimo.model.engine_linear import ProjectionWithoutOverlap
+    from megatron_mimo.model.engine_linear import linear_layers
+
+    layers = linear_layers(precision.fuse_gradient_accumulation)
 
     class EngineSpecProvider(TESpecProvider):
         def core_attention(self) -> type:
             return EngineAttention
 
+        def column_parallel_layer_norm_linear(self) -> type:
+            return layers["TELayerNormColumnParallelLinear"]
+
         def column_parallel_linear(self) -> type:
-            return ProjectionWithoutOverlap
+            return layers["TEColumnParallelLinear"]
+
+        def row_parallel_linear(self) -> type:
+            return layers["TERowParallelLinear"]
 
     return EngineSpecProvider()
 
