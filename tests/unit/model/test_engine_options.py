@@ -203,8 +203,9 @@ def test_buffers_have_the_shape_of_the_stages_states(engine: Any, monkeypatch: p
         destroy_ub=lambda: said.append("destroyed"), initialize_ub=lambda **named: said.append(named)
     )
     monkeypatch.setitem(sys.modules, "transformer_engine.pytorch.module", module)
-    cut =
-    "{tensor_model_parallel_size: 2, context_parallel_size: 2, sequence_parallel: true, overlap_tensor_parallel: true}" config = load(PretrainConfig, ["examples/mimo_7b/pretrain.yaml", f"parallel={cut}", f"stages.2.parallel={cut}"])
+    sizes = "tensor_model_parallel_size: 2, context_parallel_size: 2"
+    cut = f"{{{sizes}, sequence_parallel: true, overlap_tensor_parallel: true}}"
+    config = load(PretrainConfig, ["examples/mimo_7b/pretrain.yaml", f"parallel={cut}", f"stages.2.parallel={cut}"])
     for stage in (config.stages[0], config.stages[2]):
         prepare_user_buffers(config, stage)
     shapes = [call["shape"] for call in said if call != "destroyed"]
