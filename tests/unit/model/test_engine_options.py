@@ -41,8 +41,8 @@ def test_a_chunk_has_as_many_layers_as_are_recomputed() -> None:
     from support.models import MIMO_7B
 
     ParallelConfig(recompute="full", recompute_num_layers=9, pipeline_model_parallel_size=4).check_against(MIMO_7B)
+    parallel = ParallelConfig(recompute="full", recompute_num_layers=10, pipeline_model_parallel_size=4)
     with pytest.raises(ConfigError, match="chunk has 9 layers"):
-        parallel = ParallelConfig(recompute="full", recompute_num_layers=10, pipeline_model_parallel_size=4)
         parallel.check_against(MIMO_7B)
 
 
@@ -62,9 +62,8 @@ def test_torch_layers_refuse_what_is_transformer_engines() -> None:
 
 
 def test_settings_reach_megatron_core() -> None:
-    from support.models import MIMO_7B
-
     from megatron_mimo.model.build import transformer_config
+    from support.models import MIMO_7B
 
     precision = PrecisionConfig(dtype="bf16", fp8_recipe="tensorwise", fp8_parameters=True, cross_entropy="fused")
     parallel = ParallelConfig(recompute="full", recompute_num_layers=12)
