@@ -108,6 +108,7 @@ def test_plan_claims_no_measurement(bench: ModuleType, capsys: pytest.CaptureFix
     # The full model's FLOPs per token as the planner has them, with the convention.
     assert "54.45 GFLOP per token (causal attention counted half)" in text
     assert "76.79" in text
+    assert "14,451 tokens/s a GPU, 744 TFLOP/s (causal attention half)" in text
     rows = [line for line in text.splitlines() if line.startswith(("bf16", "FP8", "megatron-core", "Transformers"))]
     assert len(rows) == 2 * len(bench.CASES)
     assert all(line.endswith((bench.NOT_RUN, "none fits")) for line in rows)
@@ -143,7 +144,7 @@ def test_full_model_is_extrapolated_layer_by_layer(bench: ModuleType) -> None:
 
 
 @without_gpu
-@pytest.mark.parametrize("case", ["bf16", "blockwise", "bf16_full", "stock", "peer"])
+@pytest.mark.parametrize("case", ["recipe", "documents", "bf16_full", "stock", "peer"])
 def test_measuring_code_runs_on_a_cpu(bench: ModuleType, case: str) -> None:
     """Untrained models of 320 entries, random tokens: the loss is ln 320 whatever runs them."""
     pytest.importorskip("megatron.core")
@@ -155,7 +156,7 @@ def test_measuring_code_runs_on_a_cpu(bench: ModuleType, case: str) -> None:
 
 @without_gpu
 def test_a_case_that_fails_is_a_row(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(job: object) -> dict:
+    def fail(job: object, seconds: float) -> dict:
         raise RuntimeError("CUDA out of memory")
 
     monkeypatch.setattr(bench, "run_apart", fail)
@@ -163,3 +164,5 @@ def test_a_case_that_fails_is_a_row(bench: ModuleType, monkeypatch: pytest.Monke
     row = bench.measure_case("bf16", 64, options, find_gpu("h100"))
     assert row["error"] == "CUDA out of memory"
     assert "out of memory" in bench.row_text(row)
+    row = bench.measure_case("bf16", 64, options, find_gpu("h100"), end=0.0)
+    assert row["error"] == "not measured: the time was used up"
