@@ -1,7 +1,7 @@
 """Training speed of a MiMo-7B slice on one GPU, with the full model extrapolated from it.
 
     python benchmarks/gpu_pretrain.py                        # every case, a table, gpu_pretrain.json
-    python benchmarks/gpu_pretrain.py --seconds 540          # what ten minutes of a lent GPU allow, the first cases first
+    python benchmarks/gpu_pretrain.py --seconds 540          # what ten minutes of a lent GPU allow, first ones first
     python benchmarks/gpu_pretrain.py --only bf16,recipe --seq-lengths 8192
     python benchmarks/gpu_pretrain.py --dry-run --gpu h100   # the plan: layers that fit, FLOPs, cases; no GPU needed
 

@@ -4,6 +4,7 @@ import itertools
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from megatron_mimo.config import ConfigError, ParallelConfig, PretrainConfig, StageConfig
 from megatron_mimo.model.hardware import GPU
@@ -129,18 +130,19 @@ def _best_micro_batch(
 
 
 def _least_recomputation(estimate: StageEstimate, gpu: GPU, efficiency: float) -> StageEstimate:
-    """Of full recomputation, that of the fewest layers with which the stage still fits."""
+    """Of full recomputation, that of the fewest layers with which the stage still fits: perhaps of none."""
     work = estimate.work
     if work.parallel.recompute != "full":
         return estimate
-    layers = range(1, work.layers_per_rank // work.chunks_per_rank + 1)
 
     def recomputing(count: int) -> StageEstimate:
-        parallel = replace(work.parallel, recompute_num_layers=count)
+        some: dict[str, Any] = {"recompute": "full", "recompute_num_layers": count}
+        parallel = replace(work.parallel, **(some if count else {"recompute": "none"}))
         return estimate_stage(estimate.stage, estimate.tokens, replace(work, parallel=parallel), gpu, efficiency)
 
     def fits(count: int) -> bool:
         return recomputing(count).peak_memory.total <= gpu.usable_memory_bytes
 
-    least = bisect_left(layers, True, key=fits)
-    return recomputing(layers[least]) if least < len(layers) else estimate
+    counts = range(work.layers_per_rank // work.chunks_per_rank + 1)
+    least = bisect_left(counts, True, key=fits)
+    return recomputing(least) if least < len(counts) else estimate
