@@ -80,7 +80,8 @@ class Workload:
     @property
     def document_attention(self) -> DocumentAttention:
         """How documents that share a row are kept apart."""
-        return choose_document_attention(self.intra_document_attention, self.backend, self.seq_length)
+        recursive = self.model.mtp_recursive_steps > 1
+        return choose_document_attention(self.intra_document_attention, self.backend, self.seq_length, recursive)
 
     @property
     def gathers_keys(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,7 @@ from megatron_mimo.config import LoRAConfig, ModelConfig, OptimizerConfig, Paral
 from megatron_mimo.model.build import build_model
 from megatron_mimo.model.initialize import initialize_weights, is_low_rank
 from megatron_mimo.model.lora import add_lora
+from megatron_mimo.model.packed_documents import DocumentAttention
 from megatron_mimo.platform import cpu
 from megatron_mimo.training.batch import Batch, make_batch, model_shape, to_device
 from megatron_mimo.training.distributed import initialize_parallel_groups, seed_everything
@@ -60,7 +61,7 @@ class Probe:
     precision: PrecisionConfig
     seq_length: int
     micro_batch_size: int = 1
-    attention: Literal["ignore", "mask", "packed"] = "ignore"
+    attention: DocumentAttention = "ignore"
     """How documents that share a row are kept apart; each ends with `end_of_document`."""
     end_of_document: int = 10
     parallel: ParallelConfig = field(default_factory=ParallelConfig)

@@ -268,6 +268,8 @@ def test_draft_steps_of_a_recursive_layer_are_counted() -> None:
     settings: dict[str, Any] = {"backend": "torch", "seq_length": 1024}
     one, other = (memory.kept_bytes(workload(model, **settings), 0) for model in (recursive, three))
     assert one - other == 3 * 2 * (2 * 8 * 128 * 1024 + 1024**2)
+    long = workload(recursive, **(settings | {"seq_length": 4096}), intra_document_attention=True)
+    assert long.document_attention == "mask"
     # The parameters of one layer, not of three.
     assert memory.model_parameters(recursive) == memory.model_parameters(MIMO_7B)
 
