@@ -23,7 +23,6 @@ KINDS = {
     "rl_zero": RLConfig,
 }
 RECORDED = yaml.safe_load(GOLDEN.read_text())
-RECORDED.setdefault("mimo_7b/pretrain_fp8", {})
 
 
 @pytest.mark.parametrize("recipe", RECORDED)

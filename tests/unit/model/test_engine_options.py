@@ -67,7 +67,7 @@ def test_settings_reach_megatron_core() -> None:
 
     precision = PrecisionConfig(dtype="bf16", fp8_recipe="tensorwise", fp8_parameters=True, cross_entropy="fused")
     parallel = ParallelConfig(recompute="full", recompute_num_layers=12)
-    config = transformer_config(MIMO_7B, parallel, precision, "transformer_engine")
+    config = transformer_config(MIMO_7B, parallel, precision, "torch")
     assert (config.fp8, config.fp8_recipe, config.fp8_param) == ("hybrid", "tensorwise", True)
     assert (config.cross_entropy_loss_fusion, config.cross_entropy_fusion_impl) == (True, "te")
     assert (config.recompute_method, config.recompute_num_layers) == ("block", 12)
