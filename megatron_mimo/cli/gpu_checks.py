@@ -5,7 +5,7 @@ from megatron_mimo.training import device_checks, device_paths, device_runs
 from megatron_mimo.training.device_finding import Check
 
 CHECKS: dict[str, Check] = {
-    "environment": Check("Transformer Engine and megatron-core import", "imports", device_checks.environment, 30),
+    "environment": Check("Transformer Engine and megatron-core import", "imports", device_checks.environment, 20),
     "packed": Check("documents by bounds against a mask", "losses within 1 %", device_paths.packed_documents, 30),
     "cut": Check("attention of cut rows against whole ones", "within 1 %", device_paths.cut_documents, 15),
     "kernels": Check("fused kernels against torch layers", "losses within 1 %", device_checks.kernels, 20),
