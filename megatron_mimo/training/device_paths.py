@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from megatron.core.transformer.enums import AttnMaskType
 from torch import Tensor
 
 from megatron_mimo.config import LoRAConfig, ParallelConfig
@@ -69,8 +70,8 @@ def _attend(attention: Any, query: Tensor, key: Tensor, value: Tensor, documents
     def moved(tensor: Tensor) -> Tensor:
         return tensor.to(query.device)
 
-    mask = attention.attn_mask_type
-    return attention(query, key, value, None, mask, packed_seq_params=documents.to(moved)).float()
+    causal = AttnMaskType.causal
+    return attention(query, key, value, None, causal, packed_seq_params=documents.to(moved)).float()
 
 
 def micro_batches(on_gpu: bool) -> Finding:

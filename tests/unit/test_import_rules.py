@@ -27,6 +27,7 @@ MEGATRON_USERS = {
     "training.batch",
     "training.checkpoint",
     "training.device_checks",
+    "training.device_paths",
     "training.distributed",
     "training.evaluation",
     "training.feed",
