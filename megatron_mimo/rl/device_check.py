@@ -13,7 +13,6 @@ from megatron_mimo.training.probe import Probe, library_rows, one_process
 BAR = 0.02
 
 
-@torch.no_grad()
 def policy_head(on_gpu: bool) -> Finding:
     """Log-probabilities and entropy of the policy's head against log-softmax of its logits in fp32."""
     model, s = (NANO, 512) if on_gpu else (NARROW, 64)
@@ -22,8 +21,9 @@ def policy_head(on_gpu: bool) -> Finding:
         chunk: Any = probe.chunks[0]
         batch = probe.batch(library_rows(1, s))
         inputs = (batch.tokens, batch.position_ids, batch.attention_mask)
-        found: Tensor = chunk(*inputs, batch.labels[:1], main_head=PolicyHead(chunk, with_entropy=True))
-        logits: Tensor = chunk(*inputs, batch.labels, return_logits=True)[0]
+        with torch.no_grad():
+            found: Tensor = chunk(*inputs, batch.labels[:1], main_head=PolicyHead(chunk, with_entropy=True))
+            logits: Tensor = chunk(*inputs, batch.labels, return_logits=True)[0]
     expected = F.log_softmax(logits.float(), dim=-1)
     taken = expected.gather(-1, batch.labels[0].unsqueeze(-1)).squeeze(-1)
     entropy = -(expected.exp() * expected).sum(-1)
