@@ -32,7 +32,7 @@ from megatron_mimo.platform.files import write_json
 
 GPU_SECONDS, DRY_RUN_SECONDS = 480, 3600
 """For all checks together."""
-START_SECONDS, DRY_START_SECONDS = 30, 600
+START_SECONDS, DRY_START_SECONDS = 60, 600
 """For a process to import what the checks need."""
 READY = "ready"
 
