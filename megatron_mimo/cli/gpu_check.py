@@ -46,11 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Run the checks, print the table and write the details; 1 where a check failed. Raises UserError."""
+    start = time.perf_counter()
     require_gpu(options.dry_run)
     warnings.simplefilter("ignore")
-    names = choose(options.only)
-    start = time.perf_counter()
-    rows = list(run_checks(names, options.dry_run))
+    rows = list(run_checks(choose(options.only), options.dry_run, start))
     seconds = time.perf_counter() - start
     failed = [row["check"] for row in rows if row["passed"] is False]
     print(f"{len(rows) - len(failed)} of {len(rows)} without failure, {seconds:.0f} s")
@@ -96,12 +95,12 @@ def require_gpu(dry_run: bool) -> None:
         )
 
 
-def run_checks(names: list[str], dry_run: bool) -> Iterator[dict[str, Any]]:
+def run_checks(names: list[str], dry_run: bool, start: float) -> Iterator[dict[str, Any]]:
     """The rows of the table, printed as they come; a check that cannot be asked any more leaves the rest to another
-    process, and what time does not allow is a row as well."""
+    process, and what the time after `start` does not allow is a row as well."""
     from megatron_mimo.cli.gpu_checks import CHECKS
 
-    end = time.perf_counter() + (DRY_RUN_SECONDS if dry_run else GPU_SECONDS)
+    end = start + (DRY_RUN_SECONDS if dry_run else GPU_SECONDS)
     left, worker = list(names), None
     while left:
         name, start = left.pop(0), time.perf_counter()
@@ -117,7 +116,7 @@ def run_checks(names: list[str], dry_run: bool) -> Iterator[dict[str, Any]]:
             said = worker.answer(limit)
             found = json.loads(said) if said else failure(worker.last_words(limit), worker)
         assert found is not None
-        if worker is not None and found.pop("ends_worker", False):
+        if found.pop("ends_worker", False) and worker is not None:
             worker.end()
             worker = None
         row = {"check": name, "title": check.title, "bar": check.bar, "seconds": time.perf_counter() - start} | found

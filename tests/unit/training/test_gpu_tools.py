@@ -58,7 +58,8 @@ def test_check_that_fails_is_a_row_and_no_more(
 ) -> None:
     """A check whose process dies, and one that hangs: the others run in a new process."""
     monkeypatch.setattr(gpu_check, "worker_command", lambda: [sys.executable, "-S", "-c", WORKER])
-    monkeypatch.setattr(gpu_check, "DRY_RUN_SECONDS", 3)
+    importlib.import_module("megatron_mimo.cli.gpu_checks")  # takes its time before the clock runs
+    monkeypatch.setattr(gpu_check, "DRY_RUN_SECONDS", 4)
     arguments = ["--dry-run", "--only", "heads,kernels,lora,mtp", "--json", str(tmp_path / "found.json")]
     assert gpu_check.main(arguments) == 1
     report = json.loads((tmp_path / "found.json").read_text())
@@ -71,7 +72,7 @@ def test_check_that_fails_is_a_row_and_no_more(
 
 def test_what_there_is_no_time_for_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_check, "DRY_RUN_SECONDS", 0)
-    (row,) = gpu_check.run_checks(["heads"], dry_run=True)
+    (row,) = gpu_check.run_checks(["heads"], dry_run=True, start=0.0)
     assert row["passed"] is False and "time was used up" in row["summary"]
 
 
