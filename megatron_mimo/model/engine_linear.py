@@ -29,7 +29,7 @@ def linear_layers(fuse_gradient_accumulation: bool) -> dict[str, type]:
     return layers | {"TEColumnParallelLinear": apart}
 
 
-def with_settings(layer: type, settings: dict[str, Any]) -> type:
+def with_settings(layer: Any, settings: dict[str, Any]) -> type:
     """The layer with a TransformerConfig of its own in which `settings` hold."""
 
     class WithSettings(layer):

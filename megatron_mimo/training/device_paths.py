@@ -130,11 +130,8 @@ def recomputation(on_gpu: bool) -> Finding:
 def low_rank(on_gpu: bool) -> Finding:
     """LoRA beside fused layers against LoRA beside torch layers."""
     model, seq_length = (NANO, 256) if on_gpu else (NARROW, 64)
-    lora = LoRAConfig(rank=8)
-    found = [
-        train_curve(model, precision(on_gpu, **backend), 5, seq_length, 3e-3, lora=lora)
-        for backend in ({}, {"backend": "torch"})
-    ]
+    lora, kinds = LoRAConfig(rank=8), (precision(on_gpu), precision(on_gpu, backend="torch"))
+    found = [train_curve(model, kind, 5, seq_length, 3e-3, lora=lora) for kind in kinds]
     return difference(*found)
 
 

@@ -150,8 +150,8 @@ class FP8Weight(torch.Tensor):
         weight.get_high_precision_init_val = lambda: weight.first
         return weight
 
-    def copy_(self, values: torch.Tensor, *arguments: Any) -> "FP8Weight":
-        rounded = values.to(torch.float8_e4m3fn).float()
+    def copy_(self, src: torch.Tensor, non_blocking: bool = False) -> "FP8Weight":
+        rounded = src.to(torch.float8_e4m3fn).float()
         self.as_subclass(torch.Tensor).copy_(rounded)
         return self
 
