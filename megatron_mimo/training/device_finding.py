@@ -87,7 +87,7 @@ def train_curve(
     return curve
 
 
-def difference(first: list[list[float]], second: list[list[float]], bar: float = LOSS_BAR) -> Finding:
+def difference(first: list[list[float]], second: list[list[float]], *, bar: float = LOSS_BAR) -> Finding:
     """Largest relative difference of any step's losses, and of its gradient norm, which may be five times as large."""
     pairs = [
         (a, b) for row, other in zip(first, second, strict=True) for a, b in zip(row[:-1], other[:-1], strict=True)
