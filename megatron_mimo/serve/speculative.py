@@ -3,12 +3,12 @@
 import json
 import os
 import sys
-from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import UserError
+from megatron_mimo.config.notices import say_once
 from megatron_mimo.missing import is_installed, way_out
 
 PLUGIN = "megatron_mimo_mtp"
@@ -77,13 +77,8 @@ def compute_dtype(folder: Path) -> str:
     stored = config.get("torch_dtype") or config.get("dtype")
     dtype = inference_dtype(stored)
     if stored and dtype != stored:
-        _say_once(f"{folder}: {stored} weights run in {dtype} here: {cpu_bf16()[1]}")
+        say_once(f"{folder}: {stored} weights run in {dtype} here: {cpu_bf16()[1]}")
     return dtype
-
-
-@cache
-def _say_once(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def vllm_environment() -> dict[str, str]:
