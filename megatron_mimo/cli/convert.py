@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one conversion; returns the exit code (2 for a problem the user can mend, 130 when interrupted)."""
     options = parser().parse_args(arguments)
     return exit_code(
-        lambda: options.run(options), "interrupted; the same command goes on with the files that are finished"
+        lambda: options.run(options), "interrupted; the same command continues with the files that are finished"
     )
 
 

@@ -35,7 +35,7 @@ from megatron_mimo.rl.problems.readers import FORMATS
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     return exit_code(
-        lambda: run(options), interrupted="interrupted; `difficulty` goes on where it was when called again"
+        lambda: run(options), interrupted="interrupted; `difficulty` continues where it was when called again"
     )
 
 

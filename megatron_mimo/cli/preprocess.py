@@ -50,5 +50,5 @@ def main(arguments: list[str] | None = None) -> int:
 
     return exit_code(
         lambda: run(load_job(file, overrides), options, command, report),
-        f"interrupted; to go on:\n  {command}",
+        f"interrupted; to continue:\n  {command}",
     )

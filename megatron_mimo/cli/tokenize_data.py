@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Tokenize; returns the exit code."""
     options = parser().parse_intermixed_args(arguments)
     command = shlex.join([*own_program("tokenize"), *(sys.argv[1:] if arguments is None else arguments)])
-    return exit_code(lambda: run(options.settings), f"interrupted; to go on:\n  {command}")
+    return exit_code(lambda: run(options.settings), f"interrupted; to continue:\n  {command}")
 
 
 def run(settings: list[str]) -> None:

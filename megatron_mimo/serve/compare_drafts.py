@@ -45,8 +45,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("models", nargs="+", metavar="NAME=MODEL_DIR", help="exported folders of one main model")
     parser.add_argument("--prompts", type=Path, required=True, help="JSON lines with a field `prompt`")
     parser.add_argument("--num-prompts", type=int, default=24, help="the first of them")
-    parser.add_argument("--num-drafts", type=int, default=3, help="tokens drafted a step")
-    parser.add_argument("--max-tokens", type=int, default=128, help="of each answer")
+    parser.add_argument(
+        "--num-speculative-tokens", "--num-drafts", dest="num_drafts", type=int, default=3, metavar="TOKENS",
+        help="tokens drafted per step",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-new-tokens", "--max-tokens", dest="max_tokens", type=int, default=128, metavar="TOKENS",
+        help="of each answer",
+    )  # fmt: skip
     parser.add_argument("--batch", type=int, default=1, help="prompts decoded together; 0: all")
     parser.add_argument("--rounds", type=int, default=1, help="times that everything is measured")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")

@@ -49,7 +49,7 @@ def check_plugin_is_installed() -> None:
     """Raise UserError where vLLM's processes would not find the plugin that several MTP layers need."""
     if PLUGIN not in {entry_point.name for entry_point in entry_points(group="vllm.general_plugins")}:
         raise UserError(
-            f"vLLM's plugin {PLUGIN} is not installed, and stock vLLM drafts with the first MTP layer alone: run "
+            f"vLLM's plugin {PLUGIN} is not installed, and stock vLLM drafts with the first MTP layer only: run "
             "`pip install -e .` in the project, or draft one token"
         )
 
