@@ -7,7 +7,7 @@
 #   CONTAINER_IMAGE     run in this image (pyxis/enroot), made from Dockerfile.ngc; without it, in VENV
 #   CONTAINER_MOUNTS    more mounts beside the repository, as pyxis takes them
 #   VENV                virtual environment to activate (default .venv, where it exists)
-#   PROCESSES_PER_NODE  ranks a node (default: the GPUs that Slurm gave it, else 1)
+#   PROCESSES_PER_NODE  ranks per node (default: the GPUs that Slurm gave it, else 1)
 #
 #SBATCH --job-name=mimo-7b
 #SBATCH --nodes=32
@@ -67,7 +67,7 @@ elif [ -f "${VENV:=.venv}/bin/activate" ]; then
 fi
 
 # Runs on every node. Slurm signals all processes of a step; ignored here, TERM and USR1 stay ignored in torchrun, while
-# the workers install handlers of their own: they finish the step, save, and exit.
+# the workers install their own handlers: they finish the step, save, and exit.
 # shellcheck disable=SC2016
 launch='
 trap "" TERM USR1

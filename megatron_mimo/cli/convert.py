@@ -67,7 +67,7 @@ def add_directions(parser: argparse.ArgumentParser) -> Mapping[str, argparse.Arg
                 "--form",
                 choices=("mimo", "qwen2"),
                 default="mimo",
-                help="qwen2: the main model alone, as a Qwen2 model",
+                help="qwen2: only the main model, as a Qwen2 model",
             )
         if name == "adapter":
             command.add_argument("--base-model", default="", help="hub name or folder of the model that it belongs to")

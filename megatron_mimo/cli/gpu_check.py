@@ -3,7 +3,7 @@
     megatron-mimo gpu-check [--json gpu_check.json] [--only heads,emulation]
     megatron-mimo gpu-check --dry-run        # without a GPU: list the checks, run what of them a CPU can
 
-Each check runs in a process of its own with a time limit, so that one that fails, hangs or loses the device is a row of
+Each check runs in a separate process with a time limit, so that one that fails, hangs or loses the device is a row of
 the table and no more. Exit code 0: every check passed; 1: some did not; 2: no GPU, or a wrong argument.
 """
 
@@ -94,7 +94,7 @@ def run_here(name: str, on_gpu: bool) -> Any:
 
 
 def run_apart(name: str, dry_run: bool, end: float) -> dict[str, Any]:
-    """A check in a process of its own, stopped at its limit and at `end` of all; prints and returns its row."""
+    """A check in a separate process, stopped at its limit and at `end` of all; prints and returns its row."""
     from megatron_mimo.training.device_checks import CHECKS
 
     check = CHECKS[name]

@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     )
     others = parser.add_argument_group("what other trainers can do, and this one does not (docs/plan.md)")
     others.add_argument("--bf16-gradients", action="store_true", help="keep and reduce gradients in bf16")
-    others.add_argument("--fp8-weights", action="store_true", help="keep the layers' matrices in FP8 alone")
+    others.add_argument("--fp8-weights", action="store_true", help="keep the layers' matrices only in FP8")
     others.add_argument("--fused-loss", action="store_true", help="gradients of the loss take the logits' place")
     others.add_argument(
         "--offload-optimizer", type=float, default=0.0, metavar="SHARE", help="optimizer state in host memory, 0 to 1"
