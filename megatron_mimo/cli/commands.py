@@ -35,7 +35,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "data": Command(
             "megatron_mimo.cli.preprocess",
             "crawls, PDFs, JSON Lines, own corpus -> documents -> .bin/.idx",
-            "megatron_mimo.data.pipeline.job:JobConfig",
+            "megatron_mimo.data.job:JobConfig",
         ),
         "tokenize": Command(
             "megatron_mimo.cli.tokenize_data",

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     options, (file, *overrides) = parse(arguments)
     # Imported late: what is asked for may be help.
     from megatron_mimo.cli.preprocess_job import run
-    from megatron_mimo.data.pipeline.job import load_job
+    from megatron_mimo.data.job import load_job
 
     command = shlex.join([*own_program("data"), file, *overrides])
 

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(settings: list[str]) -> None:
     """Make the data folder of `[FILE, override, ...]`; raises UserError."""
     from megatron_mimo.config import UserError
-    from megatron_mimo.data.pipeline.job import load_job, tokenize
+    from megatron_mimo.data.job import load_job, tokenize
 
     start, (file, *overrides) = time.monotonic(), settings
     job = load_job(file, overrides)

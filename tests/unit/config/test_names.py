@@ -17,7 +17,7 @@ from megatron_mimo.config.eval import EvaluateConfig
 from megatron_mimo.config.load import from_tree
 from megatron_mimo.config.notices import say_once
 from megatron_mimo.config.renamed import old_names, with_present_key
-from megatron_mimo.data.pipeline.job import load_job
+from megatron_mimo.data.job import load_job
 
 ROOT = Path(__file__).parents[3]
 NANO_RL = ROOT / "examples" / "nano" / "rl.yaml"
