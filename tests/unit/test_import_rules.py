@@ -135,6 +135,7 @@ ORDER = [
     "missing",
     "config",
     "platform",
+    "record",
     "judge",
     "reward",
     "data",
