@@ -35,7 +35,7 @@ CORE = [
     "aiohttp",
     "prometheus-client",
     "prompt-toolkit>=3.0",
-    "math-verify[antlr4_13_2]==0.9.*",
+    "math-verify[antlr4-13-2]==0.9.*",
     "latex2sympy2-extended==1.11.*",
     "sympy",
 ]

@@ -37,6 +37,7 @@ mkdir "$folder/sources"
 "$bin/python" -m pip wheel --quiet --no-deps -w "$folder" "$folder/sources"
 wheel=$(ls "$folder"/megatron_mimo-*.whl)
 rm -r "$folder/sources"
+cd "$folder" # Python must not find the package in the present folder
 
 step "installing $(basename "$wheel")[cpu]"
 index=${TORCH_INDEX-https://download.pytorch.org/whl/cpu}
@@ -48,7 +49,6 @@ if [ -z "${WHEEL_ONLY:-}" ]; then
     "$bin/python" -m pip install --quiet --no-compile "${vllm[@]}"
 fi
 
-cd "$folder"
 mimo() { "$bin/megatron-mimo" "$@"; }
 
 step "--help of every command"

@@ -45,7 +45,12 @@ figure.chart { margin: 0; overflow-x: auto; } figure.chart svg { min-width: 360p
 .legend span { overflow-wrap: anywhere; } .legend i { display: inline-block; width: 1.2em; border-top: 2px solid;
   vertical-align: middle; margin-right: .4em; } .legend i.dashed { border-top-style: dashed; }
 svg text { font-family: inherit !important; }
-.scroll { overflow-x: auto; }
+/* A shadow at an edge behind which there is more; it scrolls out of sight with the covers that move with the content. */
+.scroll { overflow-x: auto; background:
+  linear-gradient(90deg, var(--card) 40%, transparent) 0 0 / 36px 100% no-repeat local,
+  linear-gradient(270deg, var(--card) 40%, transparent) 100% 0 / 36px 100% no-repeat local,
+  linear-gradient(90deg, var(--rule), transparent) 0 0 / 14px 100% no-repeat scroll,
+  linear-gradient(270deg, var(--rule), transparent) 100% 0 / 14px 100% no-repeat scroll; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .28rem .7rem .28rem 0; border-bottom: 1px solid var(--rule); vertical-align: top; }
 tr:last-child td, tr:last-child th { border-bottom: 0; }
