@@ -55,7 +55,7 @@ install() {
     touch "$folder/installed"
 }
 
-[ -f "$folder/installed" ] || install
+if [ ! -f "$folder/installed" ]; then install; fi # not `||`, which would switch `set -e` off inside
 cd "$folder"
 rm -rf my_run
 mimo() { "$bin/megatron-mimo" "$@"; }
