@@ -27,7 +27,8 @@ h1 { font-size: 1.7rem; font-weight: 650; margin: 0; letter-spacing: -0.01em; }
 h2 { font-size: 1.12rem; font-weight: 650; margin: 2.4rem 0 .8rem; }
 h3 { font-size: .95rem; font-weight: 600; margin: 1.1rem 0 .4rem; }
 p { margin: .3rem 0; max-width: 90ch; } section > p { margin: -.5rem 0 .6rem; } .soft { color: var(--ink-soft); }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 14px; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 14px;
+  align-items: start; }
 .grid.narrow { grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); }
 .card { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 12px 14px; min-width: 0; }
 .card:has(th:nth-child(7)) { grid-column: 1 / -1; }
