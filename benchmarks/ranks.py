@@ -17,13 +17,13 @@ ROOT = Path(__file__).parents[1]
 def answer_of_ranks(processes: int, program: str, arguments: Sequence[str]) -> Any:
     """Run a program as one process or under torchrun to its end; the JSON that `answer` printed in it.
 
-    It finds the package and the tests' support, and gets one OpenMP thread per rank unless OMP_NUM_THREADS says more.
+    It finds the package and the tests' support; how many threads a rank uses is for the program to say.
     """
     from megatron_mimo.platform.network import free_port
 
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(free_port())]
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    environment = {"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    environment = os.environ | {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, *(launcher if processes > 1 else []), program, *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
     return next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
