@@ -46,7 +46,7 @@ figure.chart { margin: 0; overflow-x: auto; } figure.chart svg { min-width: 360p
 .legend span { overflow-wrap: anywhere; } .legend i { display: inline-block; width: 1.2em; border-top: 2px solid;
   vertical-align: middle; margin-right: .4em; } .legend i.dashed { border-top-style: dashed; }
 svg text { font-family: inherit !important; }
-/* A shadow at an edge behind which there is more; it scrolls out of sight with the covers that move with the content. */
+/* A shadow at an edge where there is more to see; covers that move with the content hide it at the end. */
 .scroll { overflow-x: auto; background:
   linear-gradient(90deg, var(--card) 40%, transparent) 0 0 / 36px 100% no-repeat local,
   linear-gradient(270deg, var(--card) 40%, transparent) 100% 0 / 36px 100% no-repeat local,
