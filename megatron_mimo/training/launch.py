@@ -192,7 +192,9 @@ def run_program(usage: str, run: Callable[[list[str]], int], arguments: list[str
             return run(arguments)
     except Stopped as stopped:
         if os.environ.get("RANK", "0") == "0":
-            print(f"\n{stopped}: stopped, with nothing to save; the same command goes on", file=sys.stderr, flush=True)
+            print(
+                f"\n{stopped}: stopped, with nothing to save; the same command continues", file=sys.stderr, flush=True
+            )
         return stopped.exit_code
     except UserError as error:
         if int(os.environ.get("RANK", "0")) != 0:

@@ -86,5 +86,5 @@ def test_what_recursive_drafts_are_not_trained_with_is_refused(override: str, wo
 
 def test_frozen_pipeline_stages_are_refused() -> None:
     path = str(EXAMPLES / "mimo_7b" / "finetune_mtp.yaml")
-    with pytest.raises(UserError, match="trains layers of the last stage alone"):
+    with pytest.raises(UserError, match="trains only layers of the last stage"):
         load(PretrainConfig, [path, "parallel.pipeline_model_parallel_size=2"])
