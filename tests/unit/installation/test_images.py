@@ -129,7 +129,7 @@ print("imported")
 """
 LATE = [
     "megatron_mimo.data.preprocess",
-    "megatron_mimo.data.pipeline.job",
+    "megatron_mimo.data.job",
     "megatron_mimo.training.trainer",
     "megatron_mimo.training.training_data",
     "megatron_mimo.cli.gpu_checks",
