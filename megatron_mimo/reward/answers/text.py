@@ -44,6 +44,7 @@ def clean(answer: str) -> str:
     """One spelling of an answer. Words that stood in `\\text{}` lie between TEXT_OPEN and TEXT_CLOSE."""
     text = answer.strip()
     text = re.sub(r"([⁰¹²³⁴-⁹⁻]+)", lambda found: "^{" + found[1].translate(SUPERSCRIPTS) + "}", text)
+    text = re.sub(r"((?:\d[\u0305\u0304])+)", lambda found: rf"\overline{{{re.sub('[^0-9]', '', found[1])}}}", text)
     text = re.sub(r"([₀-₉]+)", lambda found: "_{" + found[1].translate(SUBSCRIPTS) + "}", text)
     text = text.translate(CHARACTERS)
     text = re.sub(r"\\begin\{align(?:ed)?\*?\}|\\end\{align(?:ed)?\*?\}", "", text)
@@ -65,6 +66,8 @@ def clean(answer: str) -> str:
     text = re.sub(r"\\lt(?![a-zA-Z])", "<", re.sub(r"\\gt(?![a-zA-Z])", ">", text))
     text = re.sub(r"\\(?:dots|cdots|dotsc|dotsb)(?![a-zA-Z])|\.\.\.+", r"\\ldots ", text)
     text = re.sub(r"\\(?:varnothing)(?![a-zA-Z])", r"\\emptyset", text)
+    text = re.sub(r"\+/-|(?<![\d)}\w])\s*\+-(?=\s*[\d\\])", r"\\pm ", text)
+    text = re.sub(r"\bper\s+cent\b", "percent", text)
     text = BEFORE_ANSWER.sub("", text.strip())
     return plain_functions(text).strip().rstrip(".").strip()
 

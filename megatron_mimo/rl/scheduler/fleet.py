@@ -17,6 +17,9 @@ from megatron_mimo.rl.scheduler.health import EngineRecord, FleetSpeed
 
 WATCH_SECONDS = (1.0, 30.0)
 """Shortest and longest time between two looks; in between, a quarter of a usual response's."""
+SETTLED_RATIO = 4.0
+"""An engine's earlier deaths are forgiven once it has lived for this many times what its restart took: one that comes
+back only to die again costs more than it brings."""
 Answer = TypeVar("Answer")
 Priority = tuple[int, int]
 """(launch index, sample index): smaller is served first."""
@@ -35,7 +38,9 @@ class Berth:
     life: int = 0
     """Grows with every restart, so that late news of an old death does not count against a fresh engine."""
     deaths: int = 0
-    """In a row, without a finished request in between."""
+    """In a row, without a settled life in between."""
+    settled_seconds: float = 0.0
+    """When its present life will have been long enough to forgive the deaths before it."""
     timeouts: int = 0
     """In a row."""
     pace: float = 0.0
@@ -143,9 +148,11 @@ class EngineFleet:
                 await asyncio.gather(task, return_exceptions=True)
 
     def succeeded(self, seat: Seat, tokens: int, seconds: float) -> None:
-        """A request finished: earlier deaths and time-outs are forgiven."""
+        """A request finished: earlier time-outs are forgiven, and earlier deaths where the engine has settled."""
         berth = seat.berth
-        berth.deaths = berth.timeouts = 0
+        berth.timeouts = 0
+        if asyncio.get_running_loop().time() >= berth.settled_seconds:
+            berth.deaths = 0
         berth.last_pace = berth.pace
         self._speed.note(berth.record, tokens, seconds)
         for other in self._berths:
@@ -211,9 +218,11 @@ class EngineFleet:
             task.add_done_callback(self._restarts.discard)
 
     async def _restart(self, berth: Berth) -> None:
+        clock = asyncio.get_running_loop().time
         while berth.deaths <= self._retry.max_restarts:
             try:
                 await asyncio.sleep(self._retry.pause_seconds(berth.deaths))
+                started = clock()
                 async with asyncio.timeout(self._retry.restart_timeout_seconds):
                     await berth.engine.restart()
             except (EngineDied, TimeoutError):
@@ -221,6 +230,7 @@ class EngineFleet:
                 berth.record.deaths += 1
             else:
                 berth.alive, berth.life, berth.timeouts, berth.last_pace = True, berth.life + 1, 0, berth.pace
+                berth.settled_seconds = clock() + SETTLED_RATIO * (clock() - started)
                 berth.record.restarts += 1
                 berth.record.tokens_per_second = None
                 break

@@ -186,12 +186,11 @@ class GroupRunner:
         self._fleet.release(seat)
 
     def _request(self, group: SampleGroup, index: int, attempt: int) -> GenerationRequest:
-        identifier = f"{group.launch_index}/{index}/{attempt}"
         return GenerationRequest(
-            id=identifier,
+            id=request_id(group.launch_index, index, attempt),
             prompt=group.prompt,
             settings=self._settings.generation,
-            seed=random.Random(f"request {self._settings.seed} {identifier}").getrandbits(31),
+            seed=request_seed(self._settings.seed, group.launch_index, index, attempt),
         )
 
     async def _score_with_retries(self, group: SampleGroup, index: int, sample: Sample) -> Score:
@@ -225,6 +224,15 @@ class GroupRunner:
             finally:
                 launch = group.launch_index
                 self.spans.append(Span("reward", "reward", launch, index, started, self._clock(), finished))
+
+
+def request_id(launch: int, sample: int, attempt: int) -> str:
+    return f"{launch}/{sample}/{attempt}"
+
+
+def request_seed(run_seed: int, launch: int, sample: int, attempt: int) -> int:
+    """The seed of an attempt at a sample: a function of its place alone, so a resumed run asks for the same."""
+    return random.Random(f"request {run_seed} {request_id(launch, sample, attempt)}").getrandbits(31)
 
 
 def check_generation(generation: Generation) -> None:
