@@ -1,4 +1,4 @@
-"""The curation of RL problems from raw files to the last step: is every planted problem dropped for its reason, no other?
+"""The curation of RL problems from raw files to the last step: is every planted problem dropped, and no other?
 
     python benchmarks/curation.py                       # 2,000 raw problems, two models of 16 rollouts: some minutes
     python benchmarks/curation.py --problems 200 --rollouts 4
@@ -49,17 +49,16 @@ REASONS = {
     "crashing golden": "golden solution: runtime_error", "endless golden": "golden solution: time_limit",
     "math too easy": "too easy", "math unsolved": "unsolved", "code too easy": "too easy", "code unsolved": "unsolved",
 }  # fmt: skip
-NOUNS = (
-    "apples rivers stones clouds tigers lemons pianos lanterns bridges candles gardens harbours mirrors needles "
-    "oranges pebbles quilts ribbons saddles turtles umbrellas violins wagons acorns baskets cables diaries engines "
-    "feathers gloves hammers islands jackets kettles ladders magnets notebooks ovens pockets radios"
-).split()
-VERBS = (
-    "buys sells counts hides paints moves lends finds breaks mends weighs sorts packs carries borrows collects "
-    "washes draws throws plants"
-).split()
-PEOPLE = (
-    "Ada Boris Chen Dalia Emre Fatou Goran Hana Ivan Jun Kofi Lena Mara Nils Omar Petra Quinn Rosa Sven Tariq".split()
+NOUNS, VERBS, PEOPLE = (
+    words.split()
+    for words in (
+        "apples rivers stones clouds tigers lemons pianos lanterns bridges candles gardens harbours mirrors needles "
+        "oranges pebbles quilts ribbons saddles turtles umbrellas violins wagons acorns baskets cables diaries engines "
+        "feathers gloves hammers islands jackets kettles ladders magnets notebooks ovens pockets radios",
+        "buys sells counts hides paints moves lends finds breaks mends weighs sorts packs carries borrows collects "
+        "washes draws throws plants",
+        "Ada Boris Chen Dalia Emre Fatou Goran Hana Ivan Jun Kofi Lena Mara Nils Omar Petra Quinn Rosa Sven Tariq",
+    )
 )
 ASIDES = (
     "Show your work.", "Verify your result.", "Point A and point B are marked on the map.", "This may improve that.",
@@ -95,9 +94,8 @@ def story(generator: random.Random) -> str:
     parts = []
     for _ in range(generator.randrange(2, 5)):
         person, verb, noun = generator.choice(PEOPLE), generator.choice(VERBS), generator.choice(NOUNS)
-        parts.append(
-            f"{person} {verb} {generator.randrange(2, 999)} {noun} and {generator.randrange(2, 99)} {generator.choice(NOUNS)}."
-        )
+        number, more, other = generator.randrange(2, 999), generator.randrange(2, 99), generator.choice(NOUNS)
+        parts.append(f"{person} {verb} {number} {noun} and {more} {other}.")
     return " ".join([*parts, generator.choice(ASIDES), generator.choice(QUESTIONS)])
 
 

@@ -1,4 +1,4 @@
-"""Does a busy machine change a verdict? The same programs, judged on the machine as it is and beside many busy processes.
+"""Does a busy machine change a verdict? The same programs, judged as the machine is and beside many busy processes.
 
     python benchmarks/judge_load.py                     # 200 programs, twice idle and twice at load 60: about 3 minutes
 
@@ -52,6 +52,7 @@ class Kind:
 
 ECHO = StdioTest(stdin="{n} 5", stdout="{m}")
 SUM = "a, b = map(int, input().split())\n"
+ADDS = "def f(x):\n    return x + 5"
 KINDS = [
     Kind("sum", 50, Verdict.ACCEPTED, f"{SUM}print(a + b)", ECHO),
     Kind("sum, all of stdin", 20, Verdict.ACCEPTED, "import sys\nprint(sum(map(int, sys.stdin.read().split())))", ECHO),
@@ -59,10 +60,10 @@ KINDS = [
     Kind("exception", 20, Verdict.RUNTIME_ERROR, f"{SUM}print((a + b) // 0)", ECHO),
     Kind("exit code", 5, Verdict.RUNTIME_ERROR, f"import sys\n{SUM}print(a + b)\nsys.exit({{n}} % 99 + 1)", ECHO),
     Kind("syntax", 10, Verdict.COMPILE_ERROR, "print({n}", ECHO),
-    Kind("function", 15, Verdict.ACCEPTED, "def f(x):\n    return x + 5", CallTest(function="f", arguments=[0], expected=5)),
+    Kind("function", 15, Verdict.ACCEPTED, ADDS, CallTest(function="f", arguments=[0], expected=5)),
     Kind("wrong function", 5, Verdict.WRONG_ANSWER, "f = abs", CallTest(function="f", arguments=[-1], expected=-1)),
-    Kind("assert", 10, Verdict.ACCEPTED, "def f(x):\n    return x + 5", AssertTest(program="assert f({n}) == {m}")),
-    Kind("failing assert", 5, Verdict.WRONG_ANSWER, "def f(x):\n    return x", AssertTest(program="assert f({n}) == {m}")),
+    Kind("assert", 10, Verdict.ACCEPTED, ADDS, AssertTest(program="assert f({n}) == {m}")),
+    Kind("failing assert", 5, Verdict.WRONG_ANSWER, "f = abs", AssertTest(program="assert f({n}) == {m}")),
     Kind("hungry", 8, Verdict.ACCEPTED, f"{SUM}for _ in range(3_000_000): pass\nprint(a + b)", ECHO),
     Kind("large list", 3, Verdict.ACCEPTED, f"{SUM}x = [0] * 20_000_000\nprint(a + b)", ECHO),
     Kind("endless loop", 4, Verdict.TIME_LIMIT, "n = {n}\nwhile True:\n    n += 1", ECHO),

@@ -114,6 +114,8 @@ class Setup:
     """Prompts in the data; 0: 40 batches."""
     seed: int = 1234
     num_seeds: int = 1
+    warm_up_steps: int = 0
+    """Before the steps that count: a run's first step knows no cost of load and has no estimate of its own."""
 
     @property
     def seeds(self) -> range:
@@ -156,11 +158,11 @@ class Setup:
             sampler = self.sampler()
             scheduler = RolloutScheduler(engines, reward, sampler, settings, policy)
             batches = []
-            for _ in range(self.steps):
+            for _ in range(self.warm_up_steps + self.steps):
                 if isinstance(policy, Oracle):
                     policy.look_ahead(self, sampler, scheduler.num_launched)
                 batches.append(await scheduler.collect())
-            return batches
+            return batches[self.warm_up_steps :]
 
         return run_in_virtual_time(main())
 
@@ -175,7 +177,7 @@ class Oracle(SchedulingPolicy):
     launches: list[int] = field(default_factory=list)
     """Of the present step, the one entry."""
 
-    def num_to_launch(self, step: StepLedger, survival: SurvivalEstimate) -> int:
+    def num_to_launch(self, step: StepLedger, survival: SurvivalEstimate, load_cost: float = 1.0) -> int:
         return max(0, self.launches[0] - len(step.groups))
 
     def look_ahead(self, setup: Setup, sampler: PromptSampler, first_launch: int) -> None:

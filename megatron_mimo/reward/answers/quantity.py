@@ -21,7 +21,7 @@ WORD_TAIL = re.compile(
     re.S,
 )
 MULTIPLIED = re.compile(rf"^({'|'.join(sorted(MULTIPLIERS, key=len, reverse=True))})(?![a-zA-Z])\s*(.*)$", re.S)
-PART = rf"(\d+(?:\.\d+)?)\s*([a-zA-Z]+|[{CJK}]+?)\.?\s*(?:,|and(?![a-zA-Z]))?\s*"
+PART = rf"(\d+(?:\.\d+)?)\s*([a-zA-Z]+|[{CJK}]+)\.?\s*(?:,|and(?![a-zA-Z]))?\s*"
 COMPOUND = re.compile(rf"(?:{PART}){{2,4}}")
 DEGREES_AND_MINUTES = re.compile(r"^(-?)(\d+)\s*\^\\circ\s*(\d+(?:\.\d+)?)\s*'\s*(?:(\d+(?:\.\d+)?)\s*(?:''|\"))?$")
 UNIT_FRACTION = re.compile(r"(?<=[\d}])\s*\\frac\s*\{([a-zA-Z]+)\}\s*\{([a-zA-Z]+)(\^\{?\d\}?)?\}$")

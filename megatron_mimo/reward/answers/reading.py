@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass, replace
 
 from megatron_mimo.reward.answers.exact_numbers import rational
+from megatron_mimo.reward.answers.numerals import english_number
+from megatron_mimo.reward.answers.quantity import compound
 from megatron_mimo.reward.answers.text import TEXT_CLOSE, TEXT_OPEN, words_of
 
 PAIRS = {"(": ")", "[": "]", r"\{": r"\}", r"\langle": r"\rangle"}
@@ -36,8 +38,11 @@ MATRIX = re.compile(
 )
 """(a number before it, kind, inside)"""
 CASES = re.compile(
-    r"(?:\\\{\s*)?\\begin\{(?:cases|array|aligned)\}(?:\{[lcr|]*\})?((?:(?!\\begin).)*)\\end\{(?:cases|aligned)\}", re.S
+    r"\\\{\s*\\begin\{array\}(?:\{[lcr|]*\})?(?P<array>(?:(?!\\begin).)*)\\end\{array\}"
+    r"|\\begin\{cases\}(?P<cases>(?:(?!\\begin).)*)\\end\{cases\}",
+    re.S,
 )
+POINT_NAME = re.compile(r"\(\s*[a-zA-Z](?:_\{?\d\}?)?(?:\s*,\s*[a-zA-Z](?:_\{?\d\}?)?)+\s*\)\s*=\s*(?=\()")
 SYMBOL = r"(\\?[a-zA-Z]+(?:_\{?\w+\}?)?)"
 COMPARISON = re.compile(r"(\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|<|>)")
 REALS = (r"\mathbb{R}", r"\mathbb R", r"\R", f"{TEXT_OPEN}all real numbers{TEXT_CLOSE}", "all real numbers")
@@ -121,7 +126,9 @@ def in_usual_form(found: re.Match[str], usual: str) -> str:
 
 def read(text: str) -> Node:
     """The structure of an answer."""
-    text = text.strip().strip(",;").strip()
+    text = POINT_NAME.sub("", text.strip().strip(",;").strip())
+    if english_number(text) is not None or compound(text) is not None:
+        return Leaf(text)
     if only := re.fullmatch(f"{TEXT_OPEN}([^{TEXT_CLOSE}]*(?:[,;]|\\band\\b)[^{TEXT_CLOSE}]*){TEXT_CLOSE}", text):
         text = only[1]
     parts = [part for part in split_top(text, re.compile(rf"[,;]|{JOIN.pattern}")) if part.strip(" ,;")]
@@ -157,8 +164,8 @@ def read_one(text: str) -> Node:
         return Union(tuple(map(read_one, union)))
     if removed := REALS_WITHOUT.fullmatch(text):
         return without_points(split_top(removed[1], re.compile(","))) or Leaf(text)
-    if (found := CASES.fullmatch(text)) and "&" not in found[1]:
-        return read(re.sub(r"\\\\(?:\[[^\]]*\])?", ";", found[1]))
+    if (found := CASES.fullmatch(text)) and "&" not in (inside := found["array"] or found["cases"] or ""):
+        return read(re.sub(r"\\\\(?:\[[^\]]*\])?", ";", inside))
     if found := MATRIX.fullmatch(text):
         return matrix(found[1], found[3])
     if bracketed := outer_brackets(text):

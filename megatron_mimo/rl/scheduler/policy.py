@@ -6,7 +6,7 @@
 | NAIVE | rounds of a batch (or more) until enough survive | after each round | a round is done | naive |
 | CONTINUOUS | while the active are not expected to fill the batch | a few at a time | all done | + continuous |
 | ASYNCHRONOUS | the same | concurrent | all done | + asynchronous reward |
-| SEAMLESS | the same | concurrent | first in, first out | + early termination |
+| SEAMLESS | the same, with a margin where it is free | concurrent | first in, first out | + early termination |
 | FIRST_FINISHED | the same | concurrent | first full batch | none: it prefers short responses |
 """
 
@@ -33,8 +33,10 @@ class SchedulingPolicy:
     reward_concurrency: int | None = None
     """Rewards at a time; null: the rollout settings' max_concurrent_rewards."""
     launch_deviations: float = 0.0
-    """For `continuous`: count this many standard deviations fewer survivors among the active groups than expected. The
-    report's rule is 0; more launches early what would be missing late, and aborts more."""
+    """For `continuous`: count up to this many standard deviations fewer survivors among the active groups than are
+    expected, so that what would be missing late is launched early. All of them where further requests slow no other
+    one (engines that wait for memory), none where all share a fixed number of tokens per second, and none before that
+    is measured. The report's rule is 0."""
     round_ratio: float = 1.0
     """Groups a round over the batch size, for `rounds`."""
 
@@ -48,8 +50,11 @@ class SchedulingPolicy:
         """Whether a complete group may enter the batch."""
         return group.has_signal or not self.dynamic_sampling
 
-    def num_to_launch(self, step: StepLedger, survival: SurvivalEstimate) -> int:
-        """Groups that are missing, by what the active ones are expected to bring."""
+    def num_to_launch(self, step: StepLedger, survival: SurvivalEstimate, load_cost: float = 1.0) -> int:
+        """Groups that are missing, by what the active ones are expected to bring.
+
+        load_cost: of a further request to the others of its engine, 0 to 1 (health.LoadCost); unknown: 1.
+        """
         if self.launch == "once":
             return max(0, step.num_groups - step.num_active - step.num_usable)
         if self.launch == "rounds":
@@ -57,7 +62,8 @@ class SchedulingPolicy:
             return math.ceil(step.num_groups * self.round_ratio) if round_is_over else 0
         rate = survival.rate(step.num_usable, step.num_complete)
         evidence = survival.evidence_groups(step.num_complete)
-        wanted = groups_for(step.num_groups - step.num_usable, rate, self.launch_deviations, evidence)
+        deviations = self.launch_deviations * (1 - load_cost)
+        wanted = groups_for(step.num_groups - step.num_usable, rate, deviations, evidence)
         return max(0, wanted - step.num_active)
 
     def choose(self, step: StepLedger) -> list[SampleGroup] | None:
@@ -124,7 +130,9 @@ CONTINUOUS = SchedulingPolicy(
     name="continuous", launch="continuous", rewards="on_arrival", stop="all_done", reward_concurrency=16
 )
 ASYNCHRONOUS = SchedulingPolicy(name="asynchronous", launch="continuous", rewards="on_arrival", stop="all_done")
-SEAMLESS = SchedulingPolicy(name="seamless", launch="continuous", rewards="on_arrival", stop="first_in_first_out")
+SEAMLESS = SchedulingPolicy(
+    name="seamless", launch="continuous", rewards="on_arrival", stop="first_in_first_out", launch_deviations=1.0
+)
 FIRST_FINISHED = SchedulingPolicy(
     name="first_finished", launch="continuous", rewards="on_arrival", stop="first_finished"
 )

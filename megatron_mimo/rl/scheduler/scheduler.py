@@ -139,7 +139,7 @@ class RolloutScheduler:
 
     def _launch(self, step: StepLedger, runner: GroupRunner) -> None:
         """Start what the policy asks for, as far as seats and waiting rewards allow."""
-        number = self._policy.num_to_launch(step, self._survival)
+        number = self._policy.num_to_launch(step, self._survival, self._fleet.load_cost)
         if self._policy.launch == "continuous" and number:
             # A launch that would only wait for a seat is better decided when the seat is free.
             free = self._fleet.num_free - runner.num_unseated
