@@ -11,7 +11,7 @@ from megatron_mimo.rl.scheduler.scheduler import RolloutBatch
 
 TRAINER_SHARE = 0.09
 """Of the naive step, from the report's columns."""
-FIRST_GUESS, FIT_ROUNDS, FIT_TOLERANCE = 20.0, 4, 0.003
+FIRST_GUESS, FIT_ROUNDS, FIT_TOLERANCE = 30.0, 3, 0.01
 """Of the judge's seconds per sample."""
 
 

@@ -25,7 +25,7 @@ HARDNESS = 1.4
 """Length of a prompt that is never solved over that of one solved half of the time; the inverse for always solved."""
 WRONG = 1.2
 """Length of a wrong answer over a right one."""
-JUDGE_LIMIT = 4.0
+JUDGE_LIMIT = 8.0
 """Longest time of a sample in the judge, over the mean before the cut: programs have time limits."""
 
 
@@ -48,7 +48,7 @@ class Case:
     max_tokens: int = 32_768
     judge_seconds: float = 0.0
     """Mean time that a judge's worker takes for a sample: exponential, cut at JUDGE_LIMIT means."""
-    workers_per_engine: int = 16
+    workers_per_engine: int = 8
     """Workers of the judge; samples wait in one queue for them. 0: as many as there are samples."""
 
 

@@ -371,8 +371,10 @@ def same_body(gold: str, answer: str) -> bool:
     exact = rational(gold), rational(answer)
     if exact[0] is not None and exact[1] is not None:
         return exact[0] == exact[1] or same_rounded(gold, answer)
+    if (r"\ldots" in gold) != (r"\ldots" in answer):
+        return False
     if is_points(gold):
-        return gold.startswith(r"\angle") and same_angle_name(gold, answer)
+        return same_points(gold, answer)
     try:
         expected = formula(gold)
     except Unreadable as fault:
@@ -386,10 +388,10 @@ def same_rounded(gold: str, answer: str) -> bool:
     return places is not None and places >= 6 and decimals(answer) is None and rounds_to(answer, gold, places)
 
 
-def same_angle_name(gold: str, answer: str) -> bool:
-    """An angle has its vertex in the middle, from whichever side."""
-    one, other = (re.sub(r"\\angle\s*", "", text).strip() for text in (gold, answer))
-    return len(one) == 3 and other in (one, one[::-1])
+def same_points(gold: str, answer: str) -> bool:
+    """The same letters in the same order; an angle has its vertex in the middle, from whichever side."""
+    one, other = (re.sub(r"\\[a-z]+|[{}\s]", "", text) for text in (gold, answer))
+    return one == other or (r"\angle" in gold and len(one) == 3 and other == one[::-1])
 
 
 def is_points(text: str) -> bool:

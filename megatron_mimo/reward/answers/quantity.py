@@ -24,6 +24,7 @@ MULTIPLIED = re.compile(rf"^({'|'.join(sorted(MULTIPLIERS, key=len, reverse=True
 PART = rf"(\d+(?:\.\d+)?)\s*([a-zA-Z]+|[{CJK}]+)\.?\s*(?:,|and(?![a-zA-Z]))?\s*"
 COMPOUND = re.compile(rf"(?:{PART}){{2,4}}")
 DEGREES_AND_MINUTES = re.compile(r"^(-?)(\d+)\s*\^\\circ\s*(\d+(?:\.\d+)?)\s*'\s*(?:(\d+(?:\.\d+)?)\s*(?:''|\"))?$")
+BIG_OPERATOR = re.compile(r"\\(?:i*int|oint|sum|prod|lim)(?![a-zA-Z])")
 UNIT_FRACTION = re.compile(r"(?<=[\d}])\s*\\frac\s*\{([a-zA-Z]+)\}\s*\{([a-zA-Z]+)(\^\{?\d\}?)?\}$")
 SYMBOLS = (
     (r"\\cent(?![a-zA-Z])", "¢"),
@@ -35,6 +36,8 @@ SYMBOLS = (
 def split_unit(text: str) -> tuple[str, Unit | None]:
     """(formula, unit) of a number with a unit, a currency sign, a percent sign or degrees."""
     text = with_plain_units(strip_lead(text))
+    if BIG_OPERATOR.search(text):
+        return text, None
     if found := CURRENCY.match(text):
         body, tail = split_unit(found[1] + text[found.end() :])
         return body, amount(found[2] or MONEY[found[3]], tail)

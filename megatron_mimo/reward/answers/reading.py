@@ -28,8 +28,9 @@ OTHER_THOUSANDS = (  # elsewhere a point, an apostrophe or an underscore stands 
 DECIMAL_COMMA = re.compile(r"([-+]?)(0,\d+|\d+,\d{1,2}|\d+,\d{4,})")
 SPACED_THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d])")
 NAME = re.compile(
-    rf"((?:\\?[a-zA-Z]+(?:_\{{?\w+\}}?)?'*|\|[A-Z]+\||{TEXT_OPEN}[^{TEXT_CLOSE}\d]*{TEXT_CLOSE}|\\angle\s*[A-Z]+|"
-    rf"[a-zA-Z]\^\{{-1\}})\s*(?:\(\s*[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*\))?)\s*(?:=|\\in(?![a-zA-Z])|:(?=\s))\s*(?!=)"
+    rf"((?:\\?[a-zA-Z]+(?:_(?:\{{\w+\}}|\w+))?'*|\|[A-Z]+\||{TEXT_OPEN}[^{TEXT_CLOSE}\d]*{TEXT_CLOSE}|\\angle\s*[A-Z]+|"
+    rf"\\(?:vec|hat|overrightarrow)\s*\{{?\w+\}}?|[a-zA-Z]\^\{{-1\}})\s*"
+    rf"(?:\(\s*[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*\))?)\s*(?:=|\\in(?![a-zA-Z])|\\approx(?![a-zA-Z])|:(?=\s))\s*(?!=)"
 )
 MATRIX = re.compile(
     r"([-+]|[-+]?(?:\d+|\\frac\{-?\d+\}\{\d+\}|\d+/\d+)(?:\s*\\cdot)?)?\s*"

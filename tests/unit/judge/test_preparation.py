@@ -12,7 +12,7 @@ from megatron_mimo.eval.tasks.programs import Mbpp
 from megatron_mimo.judge import AssertTest, CallTest, JudgeConfig, StdioTest
 from megatron_mimo.judge.compare import same_output
 from megatron_mimo.judge.prelude import prelude
-from megatron_mimo.judge.preparation import solution_for, tested_builtins
+from megatron_mimo.judge.preparation import solution_for, builtins_under_test
 from megatron_mimo.judge.request import Limits
 from megatron_mimo.judge.server import check_address
 from megatron_mimo.rl.problems.readers import livecodebench, mbpp
@@ -45,7 +45,7 @@ def test_nothing_is_imported_for_a_source_that_needs_nothing() -> None:
     ],
 )
 def test_a_function_named_like_a_builtin_is_known_without_a_solution(asserts: list[str], names: list[str]) -> None:
-    assert tested_builtins(asserts) == names
+    assert builtins_under_test(asserts) == names
 
 
 def test_asserts_bring_their_own_imports() -> None:
