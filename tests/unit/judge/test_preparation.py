@@ -12,7 +12,7 @@ from megatron_mimo.eval.tasks.programs import Mbpp
 from megatron_mimo.judge import AssertTest, CallTest, JudgeConfig, StdioTest
 from megatron_mimo.judge.compare import same_output
 from megatron_mimo.judge.prelude import prelude
-from megatron_mimo.judge.preparation import solution_for, builtins_under_test
+from megatron_mimo.judge.preparation import builtins_under_test, solution_for
 from megatron_mimo.judge.request import Limits
 from megatron_mimo.judge.server import check_address
 from megatron_mimo.rl.problems.readers import livecodebench, mbpp
