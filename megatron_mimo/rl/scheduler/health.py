@@ -34,8 +34,9 @@ MIN_RESPONSES, MIN_SPREAD = 30, 0.1
 
 @dataclass
 class LoadCost:
-    """How much a further request slows the others of its engine: a line through (load, seconds per token), by least
-    squares over the responses, older ones counting less."""
+    """How much a further piece of work slows the others: a line through (load, seconds), by least squares over what was
+    done, older work counting less. Of engines: requests and seconds per token; of the judge: samples that wait or are
+    judged, and seconds of a judgement, its queue included."""
 
     weight: float = 0.0
     loads: float = 0.0
@@ -43,19 +44,19 @@ class LoadCost:
     squares: float = 0.0
     products: float = 0.0
 
-    def note(self, load: float, seconds_per_token: float) -> None:
-        """A response. load: requests on its engine, on average over its time."""
+    def note(self, load: float, seconds: float) -> None:
+        """A piece of work. load: how many shared its worker meanwhile."""
         keep = 1 - 1 / MEMORY_RESPONSES
         self.weight = self.weight * keep + 1
         self.loads = self.loads * keep + load
-        self.paces = self.paces * keep + seconds_per_token
+        self.paces = self.paces * keep + seconds
         self.squares = self.squares * keep + load * load
-        self.products = self.products * keep + load * seconds_per_token
+        self.products = self.products * keep + load * seconds
 
     @property
     def share(self) -> float:
-        """Of a decoding step at the mean load that grows with the load: 0 where more requests cost nothing, 1 where
-        they share a fixed number of tokens per second, and where nothing is known."""
+        """Of the seconds at the mean load that grows with the load: 0 where more work costs nothing, 1 where all work
+        shares a fixed speed, and where nothing is known."""
         if self.weight < MIN_RESPONSES:
             return 1.0
         load, pace = self.loads / self.weight, self.paces / self.weight

@@ -34,9 +34,9 @@ class SchedulingPolicy:
     """Rewards at a time; null: the rollout settings' max_concurrent_rewards."""
     launch_deviations: float = 0.0
     """For `continuous`: count up to this many standard deviations fewer survivors among the active groups than are
-    expected, so that what would be missing late is launched early. All of them where further requests slow no other
-    one (engines that wait for memory), none where all share a fixed number of tokens per second, and none before that
-    is measured. The report's rule is 0."""
+    expected, so that what would be missing late is launched early. All of them where further groups slow no other one
+    (engines that wait for memory, a judge without a queue), none where all share a fixed speed, and none before that is
+    measured. The report's rule is 0."""
     round_ratio: float = 1.0
     """Groups a round over the batch size, for `rounds`."""
 
@@ -53,7 +53,7 @@ class SchedulingPolicy:
     def num_to_launch(self, step: StepLedger, survival: SurvivalEstimate, load_cost: float = 1.0) -> int:
         """Groups that are missing, by what the active ones are expected to bring.
 
-        load_cost: of a further request to the others of its engine, 0 to 1 (health.LoadCost); unknown: 1.
+        load_cost: of a further group to the others, 0 to 1 (health.LoadCost); unknown: 1.
         """
         if self.launch == "once":
             return max(0, step.num_groups - step.num_active - step.num_usable)
