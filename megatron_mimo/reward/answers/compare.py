@@ -145,16 +145,18 @@ def same(gold: Node, answer: Node) -> bool:
             return [len(row) for row in gold.rows] == [len(row) for row in answer.rows] and all(
                 same(*pair) for rows in zip(gold.rows, answer.rows, strict=True) for pair in zip(*rows, strict=True)
             )
-        case (Matrix(), Many()) | (Many(), Matrix()):
-            return same_vector(gold, answer) if isinstance(gold, Matrix) else same_vector(answer, gold)
+        case Matrix(), Many():
+            return same_vector(gold, answer)
+        case Many(), Matrix():
+            return same_vector(answer, gold)
         case Leaf(), Leaf():
             return same_leaf(gold, answer)
     return False
 
 
-def same_vector(vector: Matrix, point: Node) -> bool:
+def same_vector(vector: Matrix, point: Many) -> bool:
     """A matrix of one row or column against `(1, 2)`."""
-    if not isinstance(point, Many) or point.brackets != "()" or min(len(vector.rows), len(vector.rows[0])) != 1:
+    if point.brackets != "()" or not vector.rows or min(len(vector.rows), len(vector.rows[0])) != 1:
         return False
     entries = [entry for row in vector.rows for entry in row]
     return len(entries) == len(point.items) and all(same(*pair) for pair in zip(entries, point.items, strict=True))
@@ -284,8 +286,9 @@ def relation(text: str) -> bool:
 
 def same_relation(gold: str, answer: str) -> bool:
     """Equations up to a factor, inequalities up to a positive one."""
-    if (chains := (chain(gold), chain(answer))) != (None, None):
-        return None not in chains and same_comparisons(*chains)
+    expected, found = chain(gold), chain(answer)
+    if expected or found:
+        return bool(expected and found) and same_comparisons(expected or [], found or [])
     one, other = split_relation(gold), split_relation(answer)
     if one is None or other is None or one[1] != other[1]:
         return False
@@ -457,9 +460,9 @@ def plain(words: str) -> str:
 
 def same_ratio(gold: str, answer: str) -> bool:
     """Times of day digit by digit; ratios of two or more numbers up to a factor."""
-    times = time_of_day(gold), time_of_day(answer)
-    if times[0] and times[1] and any(times[0][2] + times[1][2]):
-        return same_time(*times)
+    expected, found = time_of_day(gold), time_of_day(answer)
+    if expected and found and (expected[2] or found[2]):
+        return same_time(expected, found)
     one, other = colon_parts(gold), colon_parts(answer)
     if any(re.fullmatch(r"\d\d.*", parts[-1]) and len(parts) > 1 for parts in (one, other)):
         # A minute of one digit is none: 12:05 is not 12:5.
