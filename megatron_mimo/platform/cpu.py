@@ -9,14 +9,18 @@ import ctypes
 import platform
 import sys
 from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_mode_temporarily
 
 CPU = torch.device("cpu")
+SYMBOLIC_SHAPES = "torch.fx.experimental.symbolic_shapes"
 
 
 class CpuPlacement(TorchFunctionMode):
@@ -53,6 +57,7 @@ def keep_compiler_out() -> None:
     """
     if torch.cuda.is_available() or "megatron.core.jit" in sys.modules:
         return
+    _import_distributed_tensors()
     compiler = torch.compile
     torch.compile = lambda function: function
     try:
@@ -62,6 +67,34 @@ def keep_compiler_out() -> None:
         jit.disable_jit_fuser()
     finally:
         torch.compile = compiler
+
+
+class _SymbolicShapes(ModuleType):
+    """Stands for the module of that name: its functions, which import it when they are called."""
+
+    GuardOnDataDependentSymNode = type("GuardOnDataDependentSymNode", (Exception,), {})
+    """Caught where shapes are symbols, which they are nowhere here."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if not name.islower():
+            return getattr(import_module(SYMBOLIC_SHAPES), name)
+        return lambda *args, **kwargs: getattr(import_module(SYMBOLIC_SHAPES), name)(*args, **kwargs)
+
+
+def _import_distributed_tensors() -> None:
+    """torch's DTensor, which megatron-core imports and we do not use, without sympy: a quarter of a start's CPU time.
+
+    DTensor needs the module of symbolic shapes, and so sympy, where a compiler traces it.
+    """
+    if SYMBOLIC_SHAPES in sys.modules or not dist.is_available():
+        return
+    sys.modules[SYMBOLIC_SHAPES] = _SymbolicShapes(SYMBOLIC_SHAPES)
+    try:
+        import_module("torch.distributed.tensor")
+    finally:
+        del sys.modules[SYMBOLIC_SHAPES]
 
 
 def install() -> None:
@@ -74,6 +107,7 @@ def install() -> None:
     _answer_cuda_calls()
     _map_rng_tracker()
     _use_direct_collectives()
+    _step_without_placement()
     _placement = CpuPlacement()
     _placement.__enter__()
 
@@ -119,6 +153,29 @@ def _use_direct_collectives() -> None:
 
     module: Any = buffers
     module.dist_reduce_scatter_func, module.dist_all_gather_func = reduce_scatter, gather
+
+
+def _step_without_placement() -> None:
+    """Take the placement off the model's forward and backward passes, which name no device but the current one.
+
+    Python would look at each of their thousands of calls of torch otherwise. To ask for CUDA in there is torch's error.
+    """
+    import megatron.core.pipeline_parallel.schedules as schedules
+
+    module: Any = schedules
+    module.forward_step = _without_placement(module.forward_step)
+    module.backward_step = _without_placement(module.backward_step)
+
+
+def _without_placement(function: Callable) -> Callable:
+    @wraps(function)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        if _get_current_function_mode() is not _placement:
+            return function(*args, **kwargs)
+        with _pop_mode_temporarily():
+            return function(*args, **kwargs)
+
+    return plain
 
 
 def reduce_scatter(output: Tensor, input: Tensor, op: Any = dist.ReduceOp.SUM, group: Any = None, **kw: Any) -> Any:
