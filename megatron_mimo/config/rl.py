@@ -329,6 +329,15 @@ class RLConfig(RunConfig):
                 raise ConfigError(
                     f"parallel.{name}", getattr(self.parallel, name), "RL cuts the model by TP and PP: leave it out"
                 )
+        for key, wanted in (
+            ("parallel.overlap_tensor_parallel", self.parallel.overlap_tensor_parallel),
+            ("precision.fp8_parameters", self.precision.fp8_parameters),
+        ):
+            if wanted:
+                reason = (
+                    "rows have other lengths at every step" if "overlap" in key else "engines are sent bf16 weights"
+                )
+                raise ConfigError(key, True, f"RL does without it, for {reason}: set it to false")
         for name in ("temperature", "top_p"):
             value = getattr(self.rollout.generation, name)
             if value != 1:

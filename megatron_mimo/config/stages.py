@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from megatron_mimo.config.errors import ConfigError, require_at_least
+from megatron_mimo.config.parallel import ParallelConfig
 
 
 @dataclass(kw_only=True)
@@ -59,6 +60,9 @@ class StageConfig:
     """Sequences a step, over all ranks."""
     micro_batch_size: int = 1
     batch_ramp: BatchRamp | None = None
+    parallel: ParallelConfig | None = None
+    """How the model is cut in this stage; null cuts it as the run's `parallel` says. Where it changes, the run saves,
+    lays out its ranks anew and continues from what it saved."""
     ended_after_tokens: int | None = None
     """Tokens after which the stage ended before its time, `tokens` having been lowered below what it had consumed by
     then. Entered by the program when it resumes, for its later starts."""

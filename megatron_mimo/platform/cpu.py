@@ -9,7 +9,6 @@ import ctypes
 import platform
 import sys
 from collections.abc import Callable
-from functools import wraps
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_mode_temporarily
+from torch.overrides import TorchFunctionMode
 
 CPU = torch.device("cpu")
 SYMBOLIC_SHAPES = "torch.fx.experimental.symbolic_shapes"
@@ -107,7 +106,6 @@ def install() -> None:
     _answer_cuda_calls()
     _map_rng_tracker()
     _use_direct_collectives()
-    _step_without_placement()
     _placement = CpuPlacement()
     _placement.__enter__()
 
@@ -153,29 +151,6 @@ def _use_direct_collectives() -> None:
 
     module: Any = buffers
     module.dist_reduce_scatter_func, module.dist_all_gather_func = reduce_scatter, gather
-
-
-def _step_without_placement() -> None:
-    """Take the placement off the model's forward and backward passes, which name no device but the current one.
-
-    Python would look at each of their thousands of calls of torch otherwise. To ask for CUDA in there is torch's error.
-    """
-    import megatron.core.pipeline_parallel.schedules as schedules
-
-    module: Any = schedules
-    module.forward_step = _without_placement(module.forward_step)
-    module.backward_step = _without_placement(module.backward_step)
-
-
-def _without_placement(function: Callable) -> Callable:
-    @wraps(function)
-    def plain(*args: Any, **kwargs: Any) -> Any:
-        if _get_current_function_mode() is not _placement:
-            return function(*args, **kwargs)
-        with _pop_mode_temporarily():
-            return function(*args, **kwargs)
-
-    return plain
 
 
 def reduce_scatter(output: Tensor, input: Tensor, op: Any = dist.ReduceOp.SUM, group: Any = None, **kw: Any) -> Any:

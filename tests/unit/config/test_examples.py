@@ -15,6 +15,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 GOLDEN = Path(__file__).parents[2] / "golden" / "recipes.yaml"
 KINDS = {
     "pretrain": PretrainConfig,
+    "pretrain_fp8": PretrainConfig,
     "finetune_mtp": PretrainConfig,
     "sft": SFTConfig,
     "sft_for_rl": SFTConfig,
