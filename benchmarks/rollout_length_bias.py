@@ -23,8 +23,8 @@ from megatron_mimo.rl.scheduler.policy import SchedulingPolicy
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch
 
 CASES = [
-    Case(name="short, wide", median_tokens=3000, sigma=1.0, latency_seconds=20),
-    Case(name="middle", median_tokens=6000, sigma=0.7, latency_seconds=20),
+    Case(name="short, wide", median_tokens=3000, sigma=1.0, judge_seconds=20, workers_per_engine=0),
+    Case(name="middle", median_tokens=6000, sigma=0.7, judge_seconds=20, workers_per_engine=0),
 ]
 POLICIES = {"first in, first out": policies.SEAMLESS, "first finished": policies.FIRST_FINISHED}
 UNHURRIED = replace(policies.NAIVE, round_ratio=4.0)

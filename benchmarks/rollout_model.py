@@ -7,12 +7,14 @@ sampling; its length has its own part. Harder prompts and wrong answers are long
 import functools
 import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from megatron_mimo.config.rl import GenerationConfig, RetryConfig, RolloutConfig
 from megatron_mimo.rl.engine_protocol import Generation, GenerationRequest, Score
 from megatron_mimo.rl.prompt_sampling import PromptSampler
 from megatron_mimo.rl.sample import Prompt, Sample
+from megatron_mimo.rl.scheduler.group_runner import request_seed
+from megatron_mimo.rl.scheduler.ledger import StepLedger, SurvivalEstimate
 from megatron_mimo.rl.scheduler.policy import SchedulingPolicy
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch, RolloutScheduler
 from megatron_mimo.rl.scheduler.virtual_time import run_in_virtual_time
@@ -23,6 +25,8 @@ HARDNESS = 1.4
 """Length of a prompt that is never solved over that of one solved half of the time; the inverse for always solved."""
 WRONG = 1.2
 """Length of a wrong answer over a right one."""
+JUDGE_LIMIT = 8.0
+"""Longest time of a sample in the judge, over the mean before the cut: programs have time limits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +46,10 @@ class Case:
     """Requests at a time on an engine."""
     samples_per_prompt: int = 8
     max_tokens: int = 32_768
-    latency_seconds: float = 0.0
-    """Mean time of a reward, exponential."""
+    judge_seconds: float = 0.0
+    """Mean time that a judge's worker takes for a sample: exponential, cut at JUDGE_LIMIT means."""
+    workers_per_engine: int = 8
+    """Workers of the judge; samples wait in one queue for them. 0: as many as there are samples."""
 
 
 @functools.cache
@@ -86,6 +92,12 @@ def respond(case: Case, request: GenerationRequest) -> Generation:
     return Generation(tokens=range(int(solved), int(solved) + number), logprobs=range(number))
 
 
+def judge_seconds(case: Case, prompt: Prompt, sample: Sample) -> float:
+    """A function of prompt and response, so that every policy has the same judge."""
+    draw = random.Random(f"judge {prompt.id} {len(sample.tokens)}").expovariate(1)
+    return min(draw, JUDGE_LIMIT) * case.judge_seconds
+
+
 def judge(prompt: Prompt, sample: Sample) -> Score:
     return Score(reward=float(sample.tokens[0]), solved=bool(sample.tokens[0]))
 
@@ -101,6 +113,14 @@ class Setup:
     num_data: int = 0
     """Prompts in the data; 0: 40 batches."""
     seed: int = 1234
+    num_seeds: int = 1
+    warm_up_steps: int = 0
+    """Before the steps that count: a run's first step knows no cost of load and has no estimate of its own."""
+
+    @property
+    def seeds(self) -> range:
+        """Of the runs whose mean is taken."""
+        return range(self.seed, self.seed + self.num_seeds)
 
     def parts(self) -> tuple[list[SimulatedEngine], SimulatedReward, RolloutConfig]:
         case = self.case
@@ -111,8 +131,8 @@ class Setup:
             )
             for index in range(self.num_engines)
         ]
-        generator = random.Random("latency")
-        reward = SimulatedReward(judge, lambda *_: generator.expovariate(1) * case.latency_seconds)
+        workers = case.workers_per_engine * self.num_engines or None
+        reward = SimulatedReward(judge, lambda prompt, sample: judge_seconds(case, prompt, sample), workers)
         settings = RolloutConfig(
             num_groups=self.num_prompts,
             samples_per_prompt=case.samples_per_prompt,
@@ -135,10 +155,48 @@ class Setup:
 
         async def main() -> list[RolloutBatch]:
             engines, reward, settings = self.parts()
-            scheduler = RolloutScheduler(engines, reward, self.sampler(), settings, policy)
-            return [await scheduler.collect() for _ in range(self.steps)]
+            sampler = self.sampler()
+            scheduler = RolloutScheduler(engines, reward, sampler, settings, policy)
+            batches = []
+            for _ in range(self.warm_up_steps + self.steps):
+                if isinstance(policy, Oracle):
+                    policy.look_ahead(self, sampler, scheduler.num_launched)
+                batches.append(await scheduler.collect())
+            return batches[self.warm_up_steps :]
 
         return run_in_virtual_time(main())
 
-    def with_latency(self, seconds: float) -> "Setup":
-        return replace(self, case=replace(self.case, latency_seconds=seconds))
+    def with_judge(self, seconds: float) -> "Setup":
+        return replace(self, case=replace(self.case, judge_seconds=seconds))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oracle(SchedulingPolicy):
+    """The seamless engine told beforehand how many launches fill its batch: it starts exactly those, at once."""
+
+    launches: list[int] = field(default_factory=list)
+    """Of the present step, the one entry."""
+
+    def num_to_launch(self, step: StepLedger, survival: SurvivalEstimate, load_cost: float = 1.0) -> int:
+        return max(0, self.launches[0] - len(step.groups))
+
+    def look_ahead(self, setup: Setup, sampler: PromptSampler, first_launch: int) -> None:
+        """Draw from a copy of the sampler and roll out until the batch is full."""
+        copy = setup.sampler()
+        copy.load_state_dict(sampler.state_dict())
+        launch = first_launch
+        usable = 0
+        while usable < setup.num_prompts:
+            prompt, _ = copy.draw()
+            usable += survives(setup, prompt.id, launch)
+            launch += 1
+        self.launches[:] = [launch - first_launch]
+
+
+def survives(setup: Setup, identifier: str, launch: int) -> bool:
+    """Whether a launch of this prompt has right and wrong samples; every sample as its first attempt gives it."""
+    seeds = [request_seed(setup.seed, launch, sample, 1) for sample in range(setup.case.samples_per_prompt)]
+    return len({draw_response(setup.case, identifier, seed)[0] for seed in seeds}) == 2
+
+
+ORACLE = Oracle(name="oracle", launch="continuous", rewards="on_arrival", stop="first_in_first_out")

@@ -1,45 +1,47 @@
 """The report's rollout engine against its baselines in virtual time: 256 engines, beside Tables 2 and 3 of the report.
 
     python benchmarks/rollout_sim.py                          # all cases, 512 prompts per step, and their ranges
-    python benchmarks/rollout_sim.py --prompts 128 --engines 64 --cases 2
+    python benchmarks/rollout_sim.py --prompts 64 --engines 32 --seeds 8 --policies seamless oracle
 
-Not published, so varied: lengths, decoding speed by load, samples per prompt (`CASES`, rollout_model.py). The judge's
-latency is set in each case so that naive dynamic sampling is idle as much as in the report (or as near as it gets); the
-share of surviving prompts is the report's 41 %. Idle: 1 - time in which an engine works on a response that is finished
-/ (engines * step). Overall speed-up counts the trainer at 9 % of the naive step.
+Not published, so varied: lengths, decoding speed by load, samples per prompt (`CASES`, rollout_model.py). The judge is
+a number of workers with one queue; its time per sample is set in each case so that naive dynamic sampling is idle as
+much as in the report (or as near as it gets); the share of surviving prompts is the report's 41 %. Idle: 1 - time in
+which an engine works on a response that is finished / (engines * step). Overall speed-up counts the trainer at 9 % of
+the naive step.
 """
 
 import argparse
 import asyncio
-import statistics
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from rollout_model import SURVIVAL, Case, Setup
+from rollout_measure import Result, fit_judge, measure
+from rollout_model import ORACLE, SURVIVAL, Case, Setup
 
 from megatron_mimo.rl.sample import Prompt
 from megatron_mimo.rl.scheduler import policy as policies
 from megatron_mimo.rl.scheduler.group_runner import Span
-from megatron_mimo.rl.scheduler.idle_time import busy_seconds, idle_ratio
+from megatron_mimo.rl.scheduler.idle_time import idle_ratio
 from megatron_mimo.rl.scheduler.policy import SchedulingPolicy
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch
 from megatron_mimo.rl.scheduler.validation import stream_groups
 from megatron_mimo.rl.scheduler.virtual_time import run_in_virtual_time
 
-NAIVE_IDLE, TRAINER_SHARE, VALIDATION_IDLE = 0.693, 0.09, 0.658
-COLUMNS = ("overall", "rollout", "norm. idle", "idle", "waste")
+NAIVE_IDLE, VALIDATION_IDLE = 0.693, 0.658
+COLUMNS = ("overall", "rollout", "norm. idle", "idle", "waste", "judge alone", "aborted")
+UNKNOWN = (None,) * len(COLUMNS)
 REPORT = {  # the columns; None: not given
-    "static": (2.45, 2.82, 0.36, 0.708, None),
-    "naive": (1.00, 1.00, 1.00, 0.693, 0.221),
-    "continuous": (1.99, 2.20, 0.25, 0.388, 0.139),
-    "asynchronous": (2.09, 2.34, 0.21, 0.340, 0.164),
-    "seamless": (2.29, 2.61, 0.15, 0.277, 0.129),
-    "first finished": (None,) * 5,
+    "static": (2.45, 2.82, 0.36, 0.708, None, None, None),
+    "naive": (1.00, 1.00, 1.00, 0.693, 0.221, None, None),
+    "continuous": (1.99, 2.20, 0.25, 0.388, 0.139, None, None),
+    "asynchronous": (2.09, 2.34, 0.21, 0.340, 0.164, None, None),
+    "seamless": (2.29, 2.61, 0.15, 0.277, 0.129, None, None),
 }
 BOUNDS = f"{1 / (1 - NAIVE_IDLE):.2f}x rollout; zero idle and zero waste {1.221 / (1 - NAIVE_IDLE):.2f}x"
 NOTES = f"""
-continuous, N: N synchronous reward slots an engine. seamless, 1 sd: launches a standard deviation more. first finished:
-not in the report; it prefers short responses.
+continuous, N: N synchronous reward slots per engine. seamless, no margin: the report's rule of launching. first
+finished: not in the report; it prefers short responses. oracle: knows how many launches it needs. judge alone: share of
+the step after the last response. aborted: share of the engines' time spent on responses that were thrown away.
 Bounds, from the report's definitions, the busy time of naive sampling held fixed: zero idle {BOUNDS};
 validation {1 / (1 - VALIDATION_IDLE):.2f}x. Engines that decode more tokens per second with more requests at a time
 finish sooner when a whole step is launched at once, and can pass them."""
@@ -56,45 +58,10 @@ CASES = [
 ]
 
 
-@dataclass
-class Result:
-    """Means over the steps."""
-
-    seconds: float
-    idle: float
-    waste: float
-
-    def columns(self, naive: "Result") -> tuple[float, ...]:
-        speedup = naive.seconds / self.seconds
-        idle = self.idle * self.seconds / (naive.idle * naive.seconds)
-        return overall(speedup), speedup, idle, self.idle, self.waste
-
-
-def measure(setup: Setup, policy: SchedulingPolicy) -> Result:
-    batches = setup.run(policy)
-    seconds = sum(batch.seconds for batch in batches)
-    busy = sum(busy_seconds(batch.spans) for batch in batches)
-    waste = statistics.mean(batch.waste_ratio for batch in batches)
-    return Result(seconds / len(batches), 1 - busy / (setup.num_engines * seconds), waste)
-
-
-def fit_latency(setup: Setup, policy: SchedulingPolicy, idle: float, rounds: float) -> Setup:
-    """The judge's latency at which `policy` is as idle as the report's: the reward phase of a round is idle, and takes
-    the longest of its exponential times, on average the harmonic number times the mean."""
-    plain = measure(replace(setup, steps=1).with_latency(0.0), policy)
-    missing = plain.seconds * (1 - plain.idle) / (1 - idle) - plain.seconds
-    longest = sum(1 / number for number in range(1, setup.num_prompts * setup.case.samples_per_prompt + 1))
-    return setup.with_latency(max(0.0, missing) / (rounds * longest))
-
-
-def overall(rollout_speedup: float) -> float:
-    return 1 / (TRAINER_SHARE + (1 - TRAINER_SHARE) / rollout_speedup)
-
-
 def validation(setup: Setup, num_sets: int = 4) -> tuple[float, float, float]:
     """(speed-up, idle by sets, idle streaming): data sets of a batch each, one after the other against streaming."""
-    setup = fit_latency(replace(setup, steps=1), VALIDATION_BY_SETS, VALIDATION_IDLE, rounds=1)
-    (by_sets,) = setup.run(VALIDATION_BY_SETS)
+    setup = fit_judge(setup, VALIDATION_BY_SETS, VALIDATION_IDLE)
+    (by_sets,) = replace(setup, steps=1).run(VALIDATION_BY_SETS)
 
     async def main() -> RolloutBatch:
         engines, reward, settings = setup.parts()
@@ -118,45 +85,58 @@ def chosen_policies(setup: Setup) -> dict[str, SchedulingPolicy]:
     return {
         "static": policies.STATIC,
         "naive": policies.NAIVE,
-        **{f"continuous, {n}": replace(policies.CONTINUOUS, reward_concurrency=n * setup.num_engines) for n in (4, 16)},
+        **{f"continuous, {n}": replace(policies.CONTINUOUS, reward_concurrency=n * setup.num_engines) for n in (2, 4)},
         "asynchronous": policies.ASYNCHRONOUS,
         "seamless": policies.SEAMLESS,
-        "seamless, 1 sd": replace(policies.SEAMLESS, launch_deviations=1.0),
+        "seamless, no margin": replace(policies.SEAMLESS, launch_deviations=0.0),
         "first finished": policies.FIRST_FINISHED,
+        "oracle": ORACLE,
     }
 
 
-def run_case(setup: Setup) -> tuple[dict[str, tuple[float, ...]], tuple[float, float, float]]:
-    """The columns of every policy, and `validation`."""
-    setup = fit_latency(setup, policies.NAIVE, NAIVE_IDLE, rounds=3)
+def run_case(setup: Setup, names: list[str]) -> tuple[dict[str, tuple[float, ...]], tuple[float, float, float]]:
+    """The columns of the named policies, and `validation`."""
+    setup = fit_judge(setup, policies.NAIVE, NAIVE_IDLE)
     case = setup.case
     print(
         f"\n{case.name}: median {case.median_tokens:.0f} tokens, sigma {case.sigma}, {case.samples_per_prompt} samples "
         f"a prompt, decoding step {case.weights_seconds * 1e3:.0f} + {case.request_seconds * 1e3:.1f} b ms, judge "
-        f"{case.latency_seconds:.0f} s",
+        f"{setup.case.judge_seconds:.1f} s on {case.workers_per_engine * setup.num_engines} workers",
         flush=True,
     )
-    results = {name: measure(setup, policy) for name, policy in chosen_policies(setup).items()}
+    chosen = {name: policy for name, policy in chosen_policies(setup).items() if not names or name in names}
+    results = {name: measure(warmed_up(setup, policy), policy) for name, policy in chosen.items()}
     columns = {name: result.columns(results["naive"]) for name, result in results.items()}
     print_table({name: [values] for name, values in columns.items()})
-    instant = measure(setup.with_latency(0.0), policies.SEAMLESS)
-    print(f"seamless with an instant judge: idle {instant.idle:.1%}")
+    if "oracle" in results:
+        print(f"speed over the oracle's: {ratios(results)}")
     checked = validation(setup)
     print_validation([checked])
     return columns, checked
 
 
+def warmed_up(setup: Setup, policy: SchedulingPolicy) -> Setup:
+    """With a first step that does not count for what is compared with the oracle: it measures the cost of load."""
+    return replace(setup, warm_up_steps=1 if policy.name in ("seamless", "oracle") else 0)
+
+
+def ratios(results: dict[str, Result]) -> str:
+    """How near each of the seamless forms comes to knowing the needed launches."""
+    names = [name for name in ("seamless", "seamless, no margin") if name in results]
+    return ", ".join(f"{name} {results['oracle'].seconds / results[name].seconds:.1%}" for name in names)
+
+
 def print_table(rows: dict[str, list[tuple[float, ...]]]) -> None:
     """Ranges over the cases, the report's figure in parentheses."""
-    print(f"{'policy':16}" + "".join(f"{name:>24}" for name in COLUMNS))
+    print(f"{'policy':20}" + "".join(f"{name:>23}" for name in COLUMNS))
     for name, cases in rows.items():
         cells = []
-        for place, theirs in enumerate(REPORT[name.partition(",")[0]]):
+        for place, theirs in enumerate(REPORT.get(name.partition(",")[0], UNKNOWN)):
             form = (lambda value: f"{value:.2f}") if place < 3 else (lambda value: f"{value:.1%}")
             values = [case[place] for case in cases]
             ends = dict.fromkeys((form(min(values)), form(max(values))))
             cells.append(f"{' - '.join(ends)} ({'-' if theirs is None else form(theirs)})")
-        print(f"{name:16}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
+        print(f"{name:20}" + "".join(f"{cell:>23}" for cell in cells), flush=True)
 
 
 def print_validation(cases: list[tuple[float, float, float]]) -> None:
@@ -173,12 +153,15 @@ def main() -> None:
     parser.add_argument("--engines", type=int, default=256)
     parser.add_argument("--prompts", type=int, default=512, help="prompts a batch")
     parser.add_argument("--steps", type=int, default=1, help="steps a policy")
+    parser.add_argument("--seeds", type=int, default=1, help="runs per policy, each with its own prompts")
     parser.add_argument("--cases", type=int, default=len(CASES), help="how many of the guesses")
+    parser.add_argument("--policies", nargs="*", default=[], help="rows of the table, naive among them; default all")
     arguments = parser.parse_args()
+    names = [*dict.fromkeys(["naive", *arguments.policies])] if arguments.policies else []
     start = time.process_time()
     print(f"ours (report's); {arguments.engines} engines, {arguments.prompts} prompts, {SURVIVAL:.0%} surviving")
     done = [
-        run_case(Setup(case, arguments.engines, arguments.prompts, arguments.steps))
+        run_case(Setup(case, arguments.engines, arguments.prompts, arguments.steps, num_seeds=arguments.seeds), names)
         for case in CASES[: arguments.cases]
     ]
     print(f"\nrange over the {len(done)} cases")

@@ -75,7 +75,8 @@ class RetryConfig:
     """A restart that takes longer has failed."""
     reward_timeout_seconds: float | None = 600.0
     max_restarts: int = 5
-    """Deaths of an engine in a row, without a finished request in between, before it is given up."""
+    """Deaths of an engine in a row before it is given up; one that has lived four times as long as its restart took
+    begins a new row."""
 
     def pause_seconds(self, failures: int) -> float:
         """How long to wait after so many failures in a row, 1 or more."""

@@ -29,7 +29,7 @@ def mbpp_tests(record: dict[str, Any], challenges: bool = False) -> list[Test]:
     challenges: with those of `challenge_test_list`, which the benchmark does not count.
     """
     asserts = [*record["test_list"], *(record.get("challenge_test_list") or [] if challenges else [])]
-    names = shadowed_builtins(record.get("code") or "")
+    names = shadowed_builtins(record.get("code") or "") or builtins_under_test(asserts)
     setup = "\n".join([record.get("test_setup_code") or "", *(record.get("test_imports") or [])])
     # MBPP+ has one test program besides the asserts that the prompt shows.
     programs = [record["test"]] if record.get("test") else [f"{setup}\n{one}" for one in asserts]
@@ -43,3 +43,18 @@ def shadowed_builtins(source: str) -> list[str]:
     except SyntaxError:
         return []
     return [function.name for function in functions if hasattr(builtins, function.name)]
+
+
+def builtins_under_test(asserts: Sequence[str]) -> list[str]:
+    """Builtins' names that every assert calls, where no assert calls anything else: then one of them is what is asked
+    for, and no golden solution is needed to know it."""
+    called: list[set[str]] = []
+    for program in asserts:
+        try:
+            calls = [node.func for node in ast.walk(ast.parse(program)) if isinstance(node, ast.Call)]
+        except SyntaxError:
+            return []
+        if not all(isinstance(call, ast.Name) and hasattr(builtins, call.id) for call in calls):
+            return []
+        called.append({call.id for call in calls if isinstance(call, ast.Name)})
+    return sorted(set.intersection(*called)) if called else []

@@ -6,6 +6,7 @@ at P0 with n tokens to go ends when P reaches P0 + n, so one heap and one timer 
 """
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 from collections.abc import Callable
@@ -123,13 +124,21 @@ class SimulatedEngine:
 
 
 class SimulatedReward:
-    """`judge` gives the score, `latency_seconds` the time it takes."""
+    """`judge` gives the score, `latency_seconds` the time that a worker takes for it.
+
+    With `num_workers` samples wait in a queue until one of so many workers is free; without, every sample has its own.
+    """
 
     def __init__(
-        self, judge: Callable[[Prompt, Sample], Score], latency_seconds: Callable[[Prompt, Sample], float]
+        self,
+        judge: Callable[[Prompt, Sample], Score],
+        latency_seconds: Callable[[Prompt, Sample], float],
+        num_workers: int | None = None,
     ) -> None:
         self._judge, self._latency_seconds = judge, latency_seconds
+        self._workers = contextlib.nullcontext() if num_workers is None else asyncio.Semaphore(num_workers)
 
     async def score(self, prompt: Prompt, sample: Sample) -> Score:
-        await asyncio.sleep(self._latency_seconds(prompt, sample))
+        async with self._workers:
+            await asyncio.sleep(self._latency_seconds(prompt, sample))
         return self._judge(prompt, sample)

@@ -1,5 +1,5 @@
 # ruff: noqa: E402
-"""The plugin inside verl 0.9.1, as far as verl runs without a GPU: everything but engines and the model."""
+"""The plugin inside verl (0.9.1 and its main branch), as far as verl runs without a GPU: not its engines and model."""
 
 import asyncio
 import json
@@ -25,6 +25,7 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage, compute_policy_loss_vanilla, get_policy_loss_fn
 from verl.utils.config import omega_conf_to_dataclass
+from verl.workers.config.model import MtpConfig
 
 import megatron_mimo.rl.verl_plugin.register  # noqa: F401  fills verl's registries
 from megatron_mimo.config import UserError
@@ -163,6 +164,33 @@ def test_settings_with_a_typing_error_are_refused(tmp_path: Path) -> None:
 def test_rows_keep_every_kind_of_problem() -> None:
     for problem in (adder(), HALF):
         assert from_ground_truth(to_row(problem, 3)["reward_model"]["ground_truth"]) == problem
+
+
+MTP = {
+    "off": {},
+    "load": {"enable": True},
+    "detached": {"enable": True, "enable_train": True, "detach_encoder": True, "mtp_loss_scaling_factor": 0.1},
+    "joint": {"enable": True, "enable_train": True, "mtp_loss_scaling_factor": 0.1},
+    "draft-vllm": {"enable": True, "enable_rollout": True, "method": "mtp", "num_speculative_tokens": 1},
+    "draft-sglang": {
+        "enable": True, "enable_rollout": True, "speculative_algorithm": "EAGLE", "speculative_num_steps": 2,
+        "speculative_eagle_topk": 2, "speculative_num_draft_tokens": 4,
+    },
+}  # fmt: skip
+"""The scenarios of verl's docs/advance/mtp.md, section 2; what is not named has verl's default."""
+
+
+@pytest.mark.parametrize("name", MTP)
+def test_the_example_sets_mtp_as_the_guide_of_verl_does(name: str) -> None:
+    """verl takes every argument of the example, and its typed MTP settings are those of the guide."""
+    script = str(ROOT / "examples" / "mimo_7b" / "verl.sh")
+    done = subprocess.run([script, "--print", name, "train", "valid"], capture_output=True, text=True, check=True)
+    config = verl_config(*done.stdout.splitlines())
+    assert omega_conf_to_dataclass(config.actor_rollout_ref.model.mtp) == MtpConfig(**MTP[name])
+    actor = config.actor_rollout_ref.actor
+    assert actor.strategy == "megatron" and actor.policy_loss.loss_mode == "mimo"
+    assert config.actor_rollout_ref.rollout.name == ("sglang" if name == "draft-sglang" else "vllm")
+    assert config.data.train_batch_size // actor.ppo_mini_batch_size == 16
 
 
 def random_batch(seed: int) -> dict[str, torch.Tensor]:

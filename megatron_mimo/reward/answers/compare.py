@@ -13,7 +13,8 @@
 import re
 from enum import StrEnum
 
-from megatron_mimo.reward.answers.exact_numbers import WORDS, decimals, in_base, rational
+from megatron_mimo.reward.answers.clock import colon_parts, is_clock, same_time, time_of_day
+from megatron_mimo.reward.answers.exact_numbers import decimals, in_base, rational
 from megatron_mimo.reward.answers.expressions import (
     TooLarge,
     Unreadable,
@@ -22,6 +23,8 @@ from megatron_mimo.reward.answers.expressions import (
     same_equation,
     same_formula,
 )
+from megatron_mimo.reward.answers.numerals import in_digits
+from megatron_mimo.reward.answers.quantity import CJK, split_unit, strip_lead
 from megatron_mimo.reward.answers.reading import (
     COMPARISON,
     FLIPPED,
@@ -33,9 +36,10 @@ from megatron_mimo.reward.answers.reading import (
     constant,
     readings,
     split_top,
+    with_decimal_comma,
 )
 from megatron_mimo.reward.answers.text import TEXT_CLOSE, TEXT_OPEN, clean, words_of
-from megatron_mimo.reward.answers.units import Unit, read_unit
+from megatron_mimo.reward.answers.units import Unit
 
 
 class Comparison(StrEnum):
@@ -66,30 +70,23 @@ NONE_WORDS = frozenset(
         "无解",
         "空集",
         "{}",
+        "{ }",
     )
 )
-CJK = "\u3400-\u9fff"
-NUMBER_START = re.compile(r"^[-+]?\s*(?:[\d.]|\\frac|\\sqrt|\\pi)")
-CURRENCY = re.compile(r"^([-+]?)\s*(?:([\ue003¥€£])|(?:US|CA|A)\ue003|(?:USD|RMB|CNY|Rs\.?)\s)\s*(?=[\d.\\])")
-WORD_TAIL = re.compile(
-    rf"^(.*?[\d)}}a-z])\s*({TEXT_OPEN}.*|\\?%.*|\^\\circ.*|[{CJK}].*|(?<=[\d)}}])\s*(?:percent|pct|per\s|degrees?|deg)\b.*"
-    rf"|(?<=[\d)}} ])(?:[a-zA-Z]{{2,}}+|(?<= )[a-zA-Z])(?:[\s/^.]*+(?:[a-zA-Z]++|\{{?-?\d\}}?))*+|\ue003|[¥€£])$",
-    re.S,
-)
-HALF_DAY = re.compile(rf"{TEXT_OPEN}?\s*\b([ap])\.?\s*m\b\.?\s*{TEXT_CLOSE}?", re.I)
+SPACES = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
 PERCENT, ANGLE, RADIAN = (("percent", 1),), (("angle", 1),), (("radian", 1),)
 
 
 def compare(answer: str, gold: str) -> Comparison:
     """What `answer` is worth, both LaTeX or plain text. May take long: for worker processes."""
     texts = clean(gold), clean(answer)
-    if same_text(*texts):
+    if same_text(*texts) or same_choice(*texts):
         return Comparison.RIGHT
     if not texts[1]:
         return Comparison.UNREADABLE_ANSWER
     outcome = Comparison.WRONG
-    for expected in readings(texts[0]):
-        for found in readings(texts[1]):
+    for expected in readings_of_gold(texts[0]):
+        for found in readings_of_answer(texts[1], expected):
             try:
                 if same(expected, found):
                     return Comparison.RIGHT
@@ -102,8 +99,22 @@ def compare(answer: str, gold: str) -> Comparison:
     return outcome
 
 
+def readings_of_gold(text: str) -> list[Node]:
+    """`0,5` is one number; `1,5` is two."""
+    decimal = with_decimal_comma(text) if re.match(r"[-+]?0,\d", text) else None
+    return [*([decimal] if decimal else []), *readings(text)]
+
+
+def readings_of_answer(text: str, gold: Node) -> list[Node]:
+    """A comma may be a decimal point where one decimal number is expected."""
+    one_decimal = isinstance(gold, Leaf) and (decimals(gold.text) is not None or r"\frac" in gold.text)
+    decimal = with_decimal_comma(text) if one_decimal else None
+    return [*readings(text), *([decimal] if decimal else [])]
+
+
 def same_text(gold: str, answer: str) -> bool:
-    return re.sub(r"\s+", "", gold) == re.sub(r"\s+", "", answer) != ""
+    """Equal up to spaces; one between digits parts two numbers: 2 1/2 is not 21/2."""
+    return SPACES.sub("", gold) == SPACES.sub("", answer) != ""
 
 
 def too_large(text: str) -> bool:
@@ -134,9 +145,21 @@ def same(gold: Node, answer: Node) -> bool:
             return [len(row) for row in gold.rows] == [len(row) for row in answer.rows] and all(
                 same(*pair) for rows in zip(gold.rows, answer.rows, strict=True) for pair in zip(*rows, strict=True)
             )
+        case Matrix(), Many():
+            return same_vector(gold, answer)
+        case Many(), Matrix():
+            return same_vector(answer, gold)
         case Leaf(), Leaf():
             return same_leaf(gold, answer)
     return False
+
+
+def same_vector(vector: Matrix, point: Many) -> bool:
+    """A matrix of one row or column against `(1, 2)`."""
+    if point.brackets != "()" or not vector.rows or min(len(vector.rows), len(vector.rows[0])) != 1:
+        return False
+    entries = [entry for row in vector.rows for entry in row]
+    return len(entries) == len(point.items) and all(same(*pair) for pair in zip(entries, point.items, strict=True))
 
 
 def same_name(gold: str, answer: str) -> bool:
@@ -148,6 +171,8 @@ def same_name(gold: str, answer: str) -> bool:
 
 
 def same_many(gold: Many, answer: Many) -> bool:
+    if not gold.brackets and not answer.brackets and len(names_of(gold) | names_of(answer)) > 1:
+        return same_named(gold, answer)
     if gold.brackets in ("", "{}") and answer.brackets in ("", "{}"):
         sets = gold.brackets == "{}" and answer.brackets == "{}"
         return matched(distinct(gold.items) if sets else gold.items, distinct(answer.items) if sets else answer.items)
@@ -156,6 +181,19 @@ def same_many(gold: Many, answer: Many) -> bool:
     if "{}" in (gold.brackets, answer.brackets) or len(gold.items) != len(answer.items):
         return False
     return all(same(*pair) for pair in zip(gold.items, answer.items, strict=True))
+
+
+def names_of(list_: Many) -> set[str]:
+    return {item.name for item in list_.items if item.name}
+
+
+def same_named(gold: Many, answer: Many) -> bool:
+    """Lists of several names, as `a = 2, b = 3`: in any order where both have names, in the same one where one has."""
+    if all(item.name for item in (*gold.items, *answer.items)):
+        return matched(gold.items, answer.items)
+    return len(gold.items) == len(answer.items) and all(
+        same(*pair) for pair in zip(gold.items, answer.items, strict=True)
+    )
 
 
 def flat_union(node: Node) -> tuple[Node, ...]:
@@ -248,6 +286,9 @@ def relation(text: str) -> bool:
 
 def same_relation(gold: str, answer: str) -> bool:
     """Equations up to a factor, inequalities up to a positive one."""
+    expected, found = chain(gold), chain(answer)
+    if expected or found:
+        return bool(expected and found) and same_comparisons(expected or [], found or [])
     one, other = split_relation(gold), split_relation(answer)
     if one is None or other is None or one[1] != other[1]:
         return False
@@ -258,6 +299,20 @@ def same_relation(gold: str, answer: str) -> bool:
         except Unreadable as fault:
             raise error(str(fault)) from fault
     return same_equation(*pair, keeps_sign=one[1] in ("<", r"\le"))
+
+
+def chain(text: str) -> list[str] | None:
+    """`a < b < c` as a list of parts and signs, smallest first; None for a single relation."""
+    parts = [part.strip() for part in COMPARISON.split(text)]
+    signs = parts[1::2]
+    if len(signs) < 2 or not all(parts):
+        return None
+    return [FLIPPED.get(part, part) for part in reversed(parts)] if signs[0] in (">", r"\ge") else parts
+
+
+def same_comparisons(gold: list[str], answer: list[str]) -> bool:
+    """The same signs between the same quantities."""
+    return gold[1::2] == answer[1::2] and all(same_quantity(*pair) for pair in zip(gold[::2], answer[::2], strict=True))
 
 
 def split_relation(text: str) -> tuple[str, str, str] | None:
@@ -271,10 +326,10 @@ def split_relation(text: str) -> tuple[str, str, str] | None:
 
 def same_quantity(gold: str, answer: str) -> bool:
     """Numbers with units, words, or formulas."""
-    gold, answer = (degrees_in_functions(strip_lead(text)) for text in (gold, answer))
+    gold, answer = (in_digits(degrees_in_functions(strip_lead(text))) for text in (gold, answer))
     if is_words(gold) or (is_words(answer) and not has_unit(answer)):
         return same_words(gold, answer)
-    if clock(gold) or clock(answer):
+    if is_clock(gold) or is_clock(answer):
         return same_ratio(gold, answer)
     bases = in_base(gold), in_base(answer)
     if any(bases):
@@ -319,8 +374,10 @@ def same_body(gold: str, answer: str) -> bool:
     exact = rational(gold), rational(answer)
     if exact[0] is not None and exact[1] is not None:
         return exact[0] == exact[1] or same_rounded(gold, answer)
-    if is_points(gold):
+    if (r"\ldots" in gold) != (r"\ldots" in answer):
         return False
+    if is_points(gold):
+        return same_points(gold, answer)
     try:
         expected = formula(gold)
     except Unreadable as fault:
@@ -334,39 +391,15 @@ def same_rounded(gold: str, answer: str) -> bool:
     return places is not None and places >= 6 and decimals(answer) is None and rounds_to(answer, gold, places)
 
 
+def same_points(gold: str, answer: str) -> bool:
+    """The same letters in the same order; an angle has its vertex in the middle, from whichever side."""
+    one, other = (re.sub(r"\\[a-z]+|[{}\s]", "", text) for text in (gold, answer))
+    return one == other or (r"\angle" in gold and len(one) == 3 and other == one[::-1])
+
+
 def is_points(text: str) -> bool:
     """`ABCD`, names of points in order: no product."""
     return bool(re.fullmatch(r"(?:\\(?:triangle|angle|overline\{)?\s*)?[A-Z]{2,}\}?'*", text.strip()))
-
-
-def split_unit(text: str) -> tuple[str, Unit | None]:
-    """(formula, unit) of a number with a unit, a currency sign, a percent sign or degrees."""
-    text = strip_lead(text)
-    if found := CURRENCY.match(text):
-        sign = found[2] or ("\ue003" if "\ue003" in found[0] or "USD" in found[0] else "¥")
-        body, tail = split_unit(found[1] + text[found.end() :])
-        return body, tail if tail is not None and not tail.words else read_unit(sign)
-    if found := WORD_TAIL.match(text):
-        body, tail = found[1].strip(), found[2].strip()
-        if re.fullmatch(r".*\d\s*[a-zA-Z]", body) and not tail.startswith((TEXT_OPEN, "^")):
-            return text, None
-        unit = read_unit(tail)
-        if unit is not None and unit.words and (re.search(r"\d", tail) or not plain_words(tail)):
-            return text, None
-        return body, unit
-    return text, None
-
-
-def plain_words(tail: str) -> bool:
-    return tail.startswith(TEXT_OPEN) or bool(re.match(rf"[{CJK}]", tail)) or len(tail) > 3
-
-
-def strip_lead(text: str) -> str:
-    """Without words before a number (`about 5`); a `not` stays."""
-    found = re.match(rf"^{TEXT_OPEN}([^{TEXT_CLOSE}\d]*){TEXT_CLOSE}\s*(?=[-+\d\\.])", text)
-    if found and not re.search(r"\b(?:not|no|never|isn't)\b", found[1], re.I):
-        return text[found.end() :].strip()
-    return text.strip()
 
 
 def degrees_in_functions(text: str) -> str:
@@ -377,7 +410,9 @@ def degrees_in_functions(text: str) -> str:
 
 
 def has_unit(text: str) -> bool:
-    return split_unit(text)[1] is not None
+    """Also a number with a multiplier, 2万."""
+    body, unit = split_unit(text)
+    return unit is not None or rational(body) is not None
 
 
 def is_words(text: str) -> bool:
@@ -405,30 +440,35 @@ def same_words(gold: str, answer: str) -> bool:
     return one == other != "" or (one in NONE_WORDS and other in NONE_WORDS)
 
 
+def same_choice(gold: str, answer: str) -> bool:
+    """A letter against `(B) 12` or `B: 12`, where no other letter follows."""
+    letter = re.fullmatch(r"\(?\s*([A-J])\s*\)?", words_of(gold))
+    words = words_of(answer)
+    found = re.match(r"(?:\(([A-J])\)|([A-J])[:.)])\s*(?=\S)", words)
+    if not letter or not found or re.search(r"\b[A-J]\b|\b(?:or|and)\b", words[found.end() :]):
+        return False
+    return letter[1] == (found[1] or found[2])
+
+
 def plain(words: str) -> str:
     words = re.sub(r"[\"'`.,;:!?。]", "", words.casefold())
     found = re.fullmatch(r"\(?\s*([a-z])\s*\)?", words.strip())
-    if words.strip() in WORDS:
-        return str(WORDS.index(words.strip()))
+    if (digits := in_digits(words.strip())) != words.strip():
+        return digits
     return found[1] if found else re.sub(r"\s+", " ", words).strip(" ()")
-
-
-def clock(text: str) -> bool:
-    return len(colon_parts(text)) > 1
-
-
-def colon_parts(text: str) -> list[str]:
-    return [part.strip() for part in split_top(text, re.compile(r":|\\colon(?![a-zA-Z])"))]
 
 
 def same_ratio(gold: str, answer: str) -> bool:
     """Times of day digit by digit; ratios of two or more numbers up to a factor."""
-    one, other = (colon_parts(HALF_DAY.sub("", text)) for text in (gold, answer))
-    halves = [HALF_DAY.search(text) for text in (gold, answer)]
-    if halves[0] and halves[1] and halves[0][1].lower() != halves[1][1].lower():
-        return False
+    expected, found = time_of_day(gold), time_of_day(answer)
+    if expected and found and (expected[2] or found[2]):
+        return same_time(expected, found)
+    one, other = colon_parts(gold), colon_parts(answer)
     if any(re.fullmatch(r"\d\d.*", parts[-1]) and len(parts) > 1 for parts in (one, other)):
-        return len(one) == len(other) and all(same_quantity(*pair) for pair in zip(one, other, strict=True))
+        # A minute of one digit is none: 12:05 is not 12:5.
+        if len(one) != len(other) or (one[-1][0] == "0") != (other[-1][0] == "0"):
+            return False
+        return all(same_quantity(*pair) for pair in zip(one, other, strict=True))
     if len(one) != len(other):
         pair = [rf"\frac{{{parts[0]}}}{{{parts[1]}}}" if len(parts) == 2 else parts[0] for parts in (one, other)]
         return {len(one), len(other)} == {1, 2} and same_body(*pair)

@@ -21,7 +21,7 @@ WORDS = (
     "thirteen", "fourteen", "fifteen", "sixteen",
 )  # fmt: skip
 BASE = re.compile(
-    rf"(-?[0-9A-Za-z]+)\s*(?:_\s*\{{?\s*{TEXT_OPEN}?\s*(?:base\s*)?(\d+|{'|'.join(WORDS)})\s*{TEXT_CLOSE}?\s*\}}?"
+    rf"(-?[0-9A-Za-z]+)\s*(?:_\s*\{{?\s*\(?\s*{TEXT_OPEN}?\s*(?:base\s*)?(\d+|{'|'.join(WORDS)})\s*{TEXT_CLOSE}?\s*\)?\s*\}}?"
     rf"|{TEXT_OPEN}?\s*\(?\s*{TEXT_OPEN}?(?:in\s+)?base[\s-]*{TEXT_CLOSE}?\s*(\d+|{'|'.join(WORDS)})\)?\s*{TEXT_CLOSE}?\)?)"
 )
 
@@ -84,7 +84,7 @@ def decimals(text: str) -> int | None:
 
 def in_base(text: str) -> tuple[str, int] | None:
     """(digits without leading zeros, base) of `52_8`, `52_{\\text{eight}}`, `52 (base 8)`."""
-    found = BASE.fullmatch(text.strip())
+    found = BASE.fullmatch(re.sub(r"^\(\s*([0-9A-Za-z]+)\s*\)(?=\s*_)", r"\1", text.strip()))
     if not found:
         return None
     name = found[2] or found[3]

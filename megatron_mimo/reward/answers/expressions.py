@@ -31,7 +31,12 @@ def formula(text: str) -> Any:
     """The sympy object of LaTeX. Raises Unreadable."""
     if len(text) > MAX_CHARACTERS:
         raise Unreadable(f"a formula of {len(text)} characters")
-    from latex2sympy2_extended.latex2sympy2 import NormalizationConfig, latex2sympy, normalize_latex
+    from latex2sympy2_extended.latex2sympy2 import (
+        ConversionConfig,
+        NormalizationConfig,
+        latex2sympy,
+        normalize_latex,
+    )
     from math_verify.grader import should_treat_as_complex
 
     config = NormalizationConfig(
@@ -42,7 +47,14 @@ def formula(text: str) -> Any:
         if not normal.strip():
             raise Unreadable(text)
         is_real = not should_treat_as_complex(normal)
-        return latex2sympy(normal, is_real=is_real, convert_degrees=False, normalization_config=None)
+        return latex2sympy(
+            normal,
+            is_real=is_real,
+            convert_degrees=False,
+            normalization_config=None,
+            # R^2 - r^2 is not 0.
+            conversion_config=ConversionConfig(lowercase_symbols=False),
+        )
     except Exception as error:
         raise Unreadable(f"{type(error).__name__}: {error}") from error
 

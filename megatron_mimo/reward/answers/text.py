@@ -39,11 +39,18 @@ GREEK = "alpha beta gamma delta theta lambda mu phi omega sigma pi infty"
 TEXT_OPEN, TEXT_CLOSE = "\ue000", "\ue001"
 """Stand for the braces of `\\text{...}` in a cleaned answer: what lies between is words."""
 
+ORDINAL = re.compile(rf"(?<=\d)\s*\^?\s*\{{?\s*{TEXT_OPEN}?(?:st|nd|rd|th)\s*{TEXT_CLOSE}?\s*\}}?(?![a-zA-Z])")
+WORDED_NUMBER = re.compile(
+    rf"^{TEXT_OPEN}\s*([-+]?\d[\d,]*(?:\.\d+)?)\s+((?:(?!\b(?:or|and|not)\b)[^\d{TEXT_CLOSE}])+){TEXT_CLOSE}$"
+)
+"""`\\text{5 apples}`: a number with a word, not the words that a hedge has."""
+
 
 def clean(answer: str) -> str:
     """One spelling of an answer. Words that stood in `\\text{}` lie between TEXT_OPEN and TEXT_CLOSE."""
     text = answer.strip()
     text = re.sub(r"([⁰¹²³⁴-⁹⁻]+)", lambda found: "^{" + found[1].translate(SUPERSCRIPTS) + "}", text)
+    text = re.sub(r"((?:\d[\u0305\u0304])+)", lambda found: rf"\overline{{{re.sub('[^0-9]', '', found[1])}}}", text)
     text = re.sub(r"([₀-₉]+)", lambda found: "_{" + found[1].translate(SUBSCRIPTS) + "}", text)
     text = text.translate(CHARACTERS)
     text = re.sub(r"\\begin\{align(?:ed)?\*?\}|\\end\{align(?:ed)?\*?\}", "", text)
@@ -65,7 +72,10 @@ def clean(answer: str) -> str:
     text = re.sub(r"\\lt(?![a-zA-Z])", "<", re.sub(r"\\gt(?![a-zA-Z])", ">", text))
     text = re.sub(r"\\(?:dots|cdots|dotsc|dotsb)(?![a-zA-Z])|\.\.\.+", r"\\ldots ", text)
     text = re.sub(r"\\(?:varnothing)(?![a-zA-Z])", r"\\emptyset", text)
-    text = BEFORE_ANSWER.sub("", text.strip())
+    text = re.sub(r"\+/-|(?<![\d)}\w])\s*\+-(?=\s*[\d\\])", r"\\pm ", text)
+    text = re.sub(r"\bper\s+cent\b", "percent", text)
+    text = ORDINAL.sub("", BEFORE_ANSWER.sub("", text.strip()))
+    text = WORDED_NUMBER.sub(rf"\1 {TEXT_OPEN}\2{TEXT_CLOSE}", text)
     return plain_functions(text).strip().rstrip(".").strip()
 
 

@@ -11,6 +11,8 @@ TABLE = """
 length 1 m meter metre 米
 length 1/100 cm centimeter centimetre 厘米 公分
 length 1/1000 mm millimeter millimetre 毫米
+length 1/1000000 um micrometer micrometre micron
+length 1/1000000000 nm nanometer nanometre
 length 1/10 dm decimeter decimetre 分米
 length 1000 km kilometer kilometre 千米 公里
 length 127/5000 inch inche in 英寸
@@ -23,7 +25,7 @@ mass 1000 kg kilogram 千克 公斤
 mass 1000000 t ton tonne 吨
 mass 45359237/100000 lb pound
 time 1 s sec second 秒
-time 60 min minute 分钟
+time 60 min minute 分钟 分
 time 3600 h hr hour 小时 时
 time 86400 day 天 日
 time 604800 week 周 星期
@@ -38,6 +40,10 @@ yuan 1/10 jiao 角
 yuan 1/100 fen
 euro 1 € euro eur
 pound_sterling 1 £ gbp
+pound_sterling 1/100 pence penny
+rupee 1 ₹ rupee rs inr
+won 1 ₩ won 원
+yen 1 円 yen
 angle 1 degree deg 度 ^\\circ
 angle 1/60 arcminute
 radian 1 rad radian 弧度
@@ -50,6 +56,11 @@ force 1 n newton 牛顿
 voltage 1 v volt 伏
 pressure 1 pa pascal 帕
 frequency 1 hz hertz
+resistance 1 ohm
+celsius 1 celsius
+fahrenheit 1 fahrenheit
+charge 1 coulomb
+current 1 amp ampere
 """
 NAMES: dict[str, tuple[str, Fraction]] = {}
 for _line in TABLE.strip().splitlines():
@@ -92,6 +103,8 @@ def split_words(text: str) -> list[str]:
     for short, whole in SPEEDS.items():
         text = re.sub(rf"(?<![a-zA-Z]){short}(?![a-zA-Z])", whole, text, flags=re.I)
     text = re.sub(r"(平方|立方)", r" \1 ", text)
+    text = re.sub(r"(?:\^\\circ|degrees?|deg\.?)\s*(?:celsius|c)\b|摄氏度", " celsius ", text, flags=re.I)
+    text = re.sub(r"(?:\^\\circ|degrees?|deg\.?)\s*(?:fahrenheit|f)\b|华氏度", " fahrenheit ", text, flags=re.I)
     text = re.sub(r"\\cdot|[()\[\]]", " ", text)
     text = re.sub(r"\s*(?:/|\bper\b|每)\s*", " / ", text)
     text = re.sub(r"\s*\^\s*\{?\s*(-?\d)\s*\}?", r"^\1", text)

@@ -7,6 +7,7 @@ as dead (health.py). It runs only while there are requests.
 import asyncio
 import heapq
 import itertools
+import operator
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -17,6 +18,9 @@ from megatron_mimo.rl.scheduler.health import EngineRecord, FleetSpeed
 
 WATCH_SECONDS = (1.0, 30.0)
 """Shortest and longest time between two looks; in between, a quarter of a usual response's."""
+SETTLED_RATIO = 4.0
+"""An engine's earlier deaths are forgiven once it has lived for this many times what its restart took: one that comes
+back only to die again costs more than it brings."""
 Answer = TypeVar("Answer")
 Priority = tuple[int, int]
 """(launch index, sample index): smaller is served first."""
@@ -35,7 +39,9 @@ class Berth:
     life: int = 0
     """Grows with every restart, so that late news of an old death does not count against a fresh engine."""
     deaths: int = 0
-    """In a row, without a finished request in between."""
+    """In a row, without a settled life in between."""
+    settled_seconds: float = 0.0
+    """When its present life will have been long enough to forgive the deaths before it."""
     timeouts: int = 0
     """In a row."""
     pace: float = 0.0
@@ -43,15 +49,32 @@ class Berth:
     last_pace: float = 0.0
     """At its last finished response."""
     running: dict["Seat", "Running"] = field(default_factory=dict)
+    load_seconds: float = 0.0
+    """Its requests summed over time, up to `counted_seconds`."""
+    counted_seconds: float = 0.0
+    seats: int = 0
+    """A slow engine's are fewer, one at least; by `count_seats`."""
+    free: int = 0
+    """Seats that nobody holds; none while it is dead. Kept up to date, because every launch looks at all engines."""
 
-    @property
-    def seats(self) -> int:
-        """A slow engine's are fewer, one at least."""
-        return max(1, round(self.engine.max_concurrent_requests * self.speed.share(self.record)))
+    def __post_init__(self) -> None:
+        self.count_seats()
 
-    @property
-    def free(self) -> int:
-        return max(0, self.seats - self.active) if self.alive else 0
+    def count_seats(self) -> None:
+        """By the engine's speed as it is now known."""
+        self.seats = max(1, round(self.engine.max_concurrent_requests * self.speed.share(self.record)))
+        self.count_free()
+
+    def count_free(self) -> None:
+        self.free = max(0, self.seats - self.active) if self.alive else 0
+
+    def count(self, change: int) -> None:
+        """Requests more or fewer, from now on."""
+        now = asyncio.get_running_loop().time()
+        self.load_seconds += self.active * (now - self.counted_seconds)
+        self.counted_seconds = now
+        self.active += change
+        self.count_free()
 
 
 @dataclass(frozen=True)
@@ -72,6 +95,8 @@ class Seat:
 
     berth: Berth
     life: int
+    load_seconds: float = 0.0
+    """Of the berth, when the request began."""
 
 
 class EngineFleet:
@@ -107,8 +132,13 @@ class EngineFleet:
                 self.release(future.result())
             raise
 
+    @property
+    def load_cost(self) -> float:
+        """How much of the engines' time further requests take from the others: 0 nothing, 1 all (LoadCost)."""
+        return self._speed.load_cost.share
+
     def release(self, seat: Seat) -> None:
-        seat.berth.active -= 1
+        seat.berth.count(-1)
         self._serve()
 
     async def run(self, seat: Seat, request: Awaitable[Answer], max_new_tokens: int) -> Answer:
@@ -143,15 +173,20 @@ class EngineFleet:
                 await asyncio.gather(task, return_exceptions=True)
 
     def succeeded(self, seat: Seat, tokens: int, seconds: float) -> None:
-        """A request finished: earlier deaths and time-outs are forgiven."""
+        """A request finished: earlier time-outs are forgiven, and earlier deaths where the engine has settled."""
         berth = seat.berth
-        berth.deaths = berth.timeouts = 0
+        berth.timeouts = 0
+        if asyncio.get_running_loop().time() >= berth.settled_seconds:
+            berth.deaths = 0
         berth.last_pace = berth.pace
-        self._speed.note(berth.record, tokens, seconds)
+        berth.count(0)
+        load = (berth.load_seconds - seat.load_seconds) / seconds if seconds > 0 else None
+        self._speed.note(berth.record, tokens, seconds, load)
+        berth.count_seats()
+        active = sum(one.active for one in self._berths)
         for other in self._berths:
             if other is not berth and other.alive:
-                sound = sum(one.active for one in self._berths if one is not other)
-                other.pace += 1 / max(1, sound)
+                other.pace += 1 / max(1, active - other.active)
 
     def _timed_out(self, seat: Seat) -> None:
         berth = seat.berth
@@ -173,6 +208,7 @@ class EngineFleet:
             await asyncio.sleep(min(max(usual / 4, WATCH_SECONDS[0]), WATCH_SECONDS[1]))
             now = asyncio.get_running_loop().time()
             for berth in self._berths:
+                berth.count_seats()
                 self._look_at(berth, now)
 
     def _look_at(self, berth: Berth, now: float) -> None:
@@ -200,6 +236,7 @@ class EngineFleet:
         berth = seat.berth
         if berth.alive and berth.life == seat.life:
             berth.alive = False
+            berth.count_free()
             berth.deaths += 1
             berth.record.deaths += 1
             for running in berth.running.values():
@@ -211,9 +248,11 @@ class EngineFleet:
             task.add_done_callback(self._restarts.discard)
 
     async def _restart(self, berth: Berth) -> None:
+        clock = asyncio.get_running_loop().time
         while berth.deaths <= self._retry.max_restarts:
             try:
                 await asyncio.sleep(self._retry.pause_seconds(berth.deaths))
+                started = clock()
                 async with asyncio.timeout(self._retry.restart_timeout_seconds):
                     await berth.engine.restart()
             except (EngineDied, TimeoutError):
@@ -221,8 +260,10 @@ class EngineFleet:
                 berth.record.deaths += 1
             else:
                 berth.alive, berth.life, berth.timeouts, berth.last_pace = True, berth.life + 1, 0, berth.pace
+                berth.settled_seconds = clock() + SETTLED_RATIO * (clock() - started)
                 berth.record.restarts += 1
-                berth.record.tokens_per_second = None
+                self._speed.forget(berth.record)
+                berth.count_seats()
                 break
         berth.lost = not berth.alive
         self._serve()
@@ -238,8 +279,8 @@ class EngineFleet:
             if self._waiting[0][2].done():
                 heapq.heappop(self._waiting)
                 continue
-            berth = max(self._berths, key=lambda berth: berth.free)
+            berth = max(self._berths, key=operator.attrgetter("free"))
             if berth.free <= 0:
                 return
-            berth.active += 1
-            heapq.heappop(self._waiting)[2].set_result(Seat(berth, berth.life))
+            berth.count(1)
+            heapq.heappop(self._waiting)[2].set_result(Seat(berth, berth.life, berth.load_seconds))

@@ -24,6 +24,7 @@ from megatron_mimo.rl.engine_protocol import (
 )
 from megatron_mimo.rl.sample import Outcome, Sample, SampleGroup
 from megatron_mimo.rl.scheduler.fleet import EngineFleet, Seat
+from megatron_mimo.rl.scheduler.health import LoadCost
 
 Clock = Callable[[], float]
 
@@ -54,7 +55,10 @@ class GroupRunner:
         on_change: Callable[[SampleGroup], None],
         clock: Clock,
         reward_concurrency: int | None = None,
+        reward_cost: LoadCost | None = None,
     ) -> None:
+        """reward_cost: where the judge's load and seconds are noted."""
+        self._reward_cost = reward_cost
         self._fleet, self._reward, self._settings, self._on_change = fleet, reward, settings, on_change
         self._clock = clock
         self._reward_slots = asyncio.Semaphore(reward_concurrency or settings.max_concurrent_rewards)
@@ -186,12 +190,11 @@ class GroupRunner:
         self._fleet.release(seat)
 
     def _request(self, group: SampleGroup, index: int, attempt: int) -> GenerationRequest:
-        identifier = f"{group.launch_index}/{index}/{attempt}"
         return GenerationRequest(
-            id=identifier,
+            id=request_id(group.launch_index, index, attempt),
             prompt=group.prompt,
             settings=self._settings.generation,
-            seed=random.Random(f"request {self._settings.seed} {identifier}").getrandbits(31),
+            seed=request_seed(self._settings.seed, group.launch_index, index, attempt),
         )
 
     async def _score_with_retries(self, group: SampleGroup, index: int, sample: Sample) -> Score:
@@ -199,9 +202,13 @@ class GroupRunner:
         self.pending_rewards += 1
         try:
             await self.may_score.wait()
+            started, waiting = self._clock(), self.pending_rewards
             for attempt in range(1, retry.max_reward_attempts + 1):
                 try:
-                    return await self._score(group, index, sample)
+                    score = await self._score(group, index, sample)
+                    if self._reward_cost is not None and attempt == 1:
+                        self._reward_cost.note(waiting, self._clock() - started)
+                    return score
                 except RolloutFault:
                     if attempt == retry.max_reward_attempts:
                         raise
@@ -225,6 +232,15 @@ class GroupRunner:
             finally:
                 launch = group.launch_index
                 self.spans.append(Span("reward", "reward", launch, index, started, self._clock(), finished))
+
+
+def request_id(launch: int, sample: int, attempt: int) -> str:
+    return f"{launch}/{sample}/{attempt}"
+
+
+def request_seed(run_seed: int, launch: int, sample: int, attempt: int) -> int:
+    """The seed of an attempt at a sample: a function of its place alone, so a resumed run asks for the same."""
+    return random.Random(f"request {run_seed} {request_id(launch, sample, attempt)}").getrandbits(31)
 
 
 def check_generation(generation: Generation) -> None:

@@ -6,7 +6,7 @@
 | NAIVE | rounds of a batch (or more) until enough survive | after each round | a round is done | naive |
 | CONTINUOUS | while the active are not expected to fill the batch | a few at a time | all done | + continuous |
 | ASYNCHRONOUS | the same | concurrent | all done | + asynchronous reward |
-| SEAMLESS | the same | concurrent | first in, first out | + early termination |
+| SEAMLESS | the same, with a margin where it is free | concurrent | first in, first out | + early termination |
 | FIRST_FINISHED | the same | concurrent | first full batch | none: it prefers short responses |
 """
 
@@ -17,7 +17,7 @@ from typing import Literal
 
 from megatron_mimo.config import ConfigError
 from megatron_mimo.rl.sample import SampleGroup
-from megatron_mimo.rl.scheduler.ledger import StepLedger
+from megatron_mimo.rl.scheduler.ledger import StepLedger, SurvivalEstimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,10 @@ class SchedulingPolicy:
     reward_concurrency: int | None = None
     """Rewards at a time; null: the rollout settings' max_concurrent_rewards."""
     launch_deviations: float = 0.0
-    """For `continuous`: count this many standard deviations fewer survivors among the active groups than expected. The
-    report's rule is 0; more launches early what would be missing late, and aborts more."""
+    """For `continuous`: count up to this many standard deviations fewer survivors among the active groups than are
+    expected, so that what would be missing late is launched early. All of them where further groups slow no other one
+    (engines that wait for memory, a judge without a queue), none where all share a fixed speed, and none before that is
+    measured. The report's rule is 0."""
     round_ratio: float = 1.0
     """Groups a round over the batch size, for `rounds`."""
 
@@ -48,14 +50,20 @@ class SchedulingPolicy:
         """Whether a complete group may enter the batch."""
         return group.has_signal or not self.dynamic_sampling
 
-    def num_to_launch(self, step: StepLedger, survival: float) -> int:
-        """Groups that are missing, by what the active ones are expected to bring. survival: of the next groups."""
+    def num_to_launch(self, step: StepLedger, survival: SurvivalEstimate, load_cost: float = 1.0) -> int:
+        """Groups that are missing, by what the active ones are expected to bring.
+
+        load_cost: of a further group to the others, 0 to 1 (health.LoadCost); unknown: 1.
+        """
         if self.launch == "once":
             return max(0, step.num_groups - step.num_active - step.num_usable)
         if self.launch == "rounds":
             round_is_over = step.num_active == 0 and step.num_usable < step.num_groups
             return math.ceil(step.num_groups * self.round_ratio) if round_is_over else 0
-        wanted = groups_for(step.num_groups - step.num_usable, survival, self.launch_deviations)
+        rate = survival.rate(step.num_usable, step.num_complete)
+        evidence = survival.evidence_groups(step.num_complete)
+        deviations = self.launch_deviations * (1 - load_cost)
+        wanted = groups_for(step.num_groups - step.num_usable, rate, deviations, evidence)
         return max(0, wanted - step.num_active)
 
     def choose(self, step: StepLedger) -> list[SampleGroup] | None:
@@ -63,14 +71,32 @@ class SchedulingPolicy:
         return STOP_RULES[self.stop](step)
 
 
-def groups_for(needed: int, survival: float, deviations: float) -> int:
-    """Fewest groups n with n * p - deviations * sqrt(n * p * (1 - p)) >= needed: a quadratic in sqrt(n)."""
+def groups_for(needed: int, survival: float, deviations: float, evidence_groups: float = math.inf) -> int:
+    """Fewest groups n of which `needed` survive with a margin: n p - deviations * sd(n) >= needed.
+
+    sd(n)^2 = n p (1 - p) (1 + n / evidence_groups): the groups' own chance, and that of the estimate p, which rests on
+    so many groups (a beta-binomial law). For the estimate's sake at most twice as many as are expected to do.
+    """
     if needed <= 0:
         return 0
-    slack = deviations * math.sqrt(survival * (1 - survival))
-    root = (slack + math.sqrt(slack**2 + 4 * survival * needed)) / (2 * survival)
-    # Survival is far coarser than 1e-9; without it, 1 / 0.1 can be one too many.
-    return math.ceil(root**2 - 1e-9)
+    if deviations == 0 or survival == 1:
+        return ceiling(needed / survival)
+    own = with_margin(needed, survival, deviations, 0.0)
+    return ceiling(min(with_margin(needed, survival, deviations, 1 / evidence_groups), max(own, 2 * needed / survival)))
+
+
+def with_margin(needed: int, survival: float, deviations: float, doubt: float) -> float:
+    """The n of (n p - needed)^2 = deviations^2 n p (1 - p) (1 + n doubt), above needed / p; infinite where none is."""
+    variance = deviations**2 * survival * (1 - survival)
+    square, linear = survival**2 - variance * doubt, 2 * needed * survival + variance
+    if square <= 0:
+        return math.inf
+    return (linear + math.sqrt(max(0.0, linear**2 - 4 * square * needed**2))) / (2 * square)
+
+
+def ceiling(groups: float) -> int:
+    """Rounded up; survival is far coarser than 1e-9, without which 1 / 0.1 can be one too many."""
+    return math.ceil(groups * (1 - 1e-9))
 
 
 def when_all_done(step: StepLedger) -> list[SampleGroup] | None:
@@ -104,7 +130,9 @@ CONTINUOUS = SchedulingPolicy(
     name="continuous", launch="continuous", rewards="on_arrival", stop="all_done", reward_concurrency=16
 )
 ASYNCHRONOUS = SchedulingPolicy(name="asynchronous", launch="continuous", rewards="on_arrival", stop="all_done")
-SEAMLESS = SchedulingPolicy(name="seamless", launch="continuous", rewards="on_arrival", stop="first_in_first_out")
+SEAMLESS = SchedulingPolicy(
+    name="seamless", launch="continuous", rewards="on_arrival", stop="first_in_first_out", launch_deviations=1.0
+)
 FIRST_FINISHED = SchedulingPolicy(
     name="first_finished", launch="continuous", rewards="on_arrival", stop="first_finished"
 )

@@ -13,7 +13,7 @@ from megatron_mimo.rl.prompt_sampling import PromptSampler
 from megatron_mimo.rl.sample import Outcome, SampleGroup
 from megatron_mimo.rl.scheduler.fleet import EngineFleet
 from megatron_mimo.rl.scheduler.group_runner import Clock, GroupRunner, Span
-from megatron_mimo.rl.scheduler.health import EngineRecord
+from megatron_mimo.rl.scheduler.health import EngineRecord, LoadCost
 from megatron_mimo.rl.scheduler.ledger import StepLedger, SurvivalEstimate, group_from_json, group_to_json
 from megatron_mimo.rl.scheduler.policy import SEAMLESS, SchedulingPolicy
 
@@ -75,6 +75,7 @@ class RolloutScheduler:
         self._reward, self._prompts, self._settings, self._policy = reward, prompts, settings, policy
         self._clock: Clock = clock or (lambda: asyncio.get_running_loop().time())
         self._survival = SurvivalEstimate(settings.survival_prior, settings.survival_weight_groups)
+        self._reward_cost = LoadCost()
         self._next_launch = 0
         self._ledger: StepLedger | None = None
         self._running = False
@@ -84,6 +85,11 @@ class RolloutScheduler:
     @property
     def num_launched(self) -> int:
         return self._next_launch
+
+    @property
+    def load_cost(self) -> float:
+        """How much of their time further groups take from the others, in the engines or in the judge: 0 to 1."""
+        return 1 - (1 - self._fleet.load_cost) * (1 - self._reward_cost.share)
 
     @property
     def num_open(self) -> int:
@@ -119,7 +125,9 @@ class RolloutScheduler:
             wake()
 
         concurrency = self._policy.reward_concurrency
-        return GroupRunner(self._fleet, self._reward, self._settings, on_change, self._clock, concurrency)
+        return GroupRunner(
+            self._fleet, self._reward, self._settings, on_change, self._clock, concurrency, self._reward_cost
+        )
 
     async def _fill(self, step: StepLedger, runner: GroupRunner, changed: asyncio.Event) -> list[SampleGroup]:
         chosen = self._policy.choose(step)
@@ -139,8 +147,7 @@ class RolloutScheduler:
 
     def _launch(self, step: StepLedger, runner: GroupRunner) -> None:
         """Start what the policy asks for, as far as seats and waiting rewards allow."""
-        survival = self._survival.rate(step.num_usable, step.num_complete)
-        number = self._policy.num_to_launch(step, survival)
+        number = self._policy.num_to_launch(step, self._survival, self.load_cost)
         if self._policy.launch == "continuous" and number:
             # A launch that would only wait for a seat is better decided when the seat is free.
             free = self._fleet.num_free - runner.num_unseated

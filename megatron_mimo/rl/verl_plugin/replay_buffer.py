@@ -21,6 +21,8 @@ from megatron_mimo.rl.scheduler.scheduler import BatchNotFilled
 from megatron_mimo.rl.verl_plugin.prompt_feed import Draw, EasyPoolSampler
 
 TRAIN = "train"
+NEVER_STALE = 1 << 30
+"""Steps that a response may be old: nothing is in flight between steps, and not every version of verl takes None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ class SeamlessReplayBuffer(ReplayBuffer):
         super().__init__(
             trainer_mode="sync",
             trainer_config={},  # pyright: ignore[reportArgumentType]
-            max_off_policy_threshold=None,
+            max_off_policy_threshold=NEVER_STALE,
             max_off_policy_strategy="drop",
             sampler_kwargs={},  # pyright: ignore[reportArgumentType]
             poll_interval=settings.poll_interval_seconds,
@@ -132,7 +134,7 @@ class SeamlessReplayBuffer(ReplayBuffer):
                 last_debug_time = self._wait_for_next_poll(TRAIN, last_debug_time)
 
     def _num_to_launch(self, step: StepLedger) -> int:
-        number = self._policy.num_to_launch(step, self._survival.rate(step.num_usable, step.num_complete))
+        number = self._policy.num_to_launch(step, self._survival)
         if self._settings.max_active_groups:
             number = min(number, max(0, self._settings.max_active_groups - step.num_active))
         left = (self._settings.max_launched_groups or 20 * step.num_groups) - len(step.groups)

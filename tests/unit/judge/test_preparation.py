@@ -12,7 +12,7 @@ from megatron_mimo.eval.tasks.programs import Mbpp
 from megatron_mimo.judge import AssertTest, CallTest, JudgeConfig, StdioTest
 from megatron_mimo.judge.compare import same_output
 from megatron_mimo.judge.prelude import prelude
-from megatron_mimo.judge.preparation import solution_for
+from megatron_mimo.judge.preparation import builtins_under_test, solution_for
 from megatron_mimo.judge.request import Limits
 from megatron_mimo.judge.server import check_address
 from megatron_mimo.rl.problems.readers import livecodebench, mbpp
@@ -31,6 +31,21 @@ def test_the_prelude_is_what_importing_everything_gives() -> None:
 
 def test_nothing_is_imported_for_a_source_that_needs_nothing() -> None:
     assert "from" not in prelude("print(1)")
+
+
+@pytest.mark.parametrize(
+    ("asserts", "names"),
+    [
+        (["assert sum(10, 15) == 6", "assert sum(4, 8) == 7"], ["sum"]),
+        (["assert sorted(f([2, 1])) == [1, 2]"], []),
+        (["assert set(sum(1, 2)) == {3}", "assert sum(1, 1) == 2"], ["sum"]),
+        (["assert math.isclose(pow(2, 3), 8)"], []),
+        (["assert ("], []),
+        ([], []),
+    ],
+)
+def test_a_function_named_like_a_builtin_is_known_without_a_solution(asserts: list[str], names: list[str]) -> None:
+    assert builtins_under_test(asserts) == names
 
 
 def test_asserts_bring_their_own_imports() -> None:

@@ -1,7 +1,9 @@
 """Answers to mathematics problems: what is right in any writing, what is wrong however near it looks."""
 
 import contextlib
+import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -125,6 +127,17 @@ def test_wrong_however_near(kind: str) -> None:
     outcomes = {pair: compare(pair[1], pair[0]) for pair in WRONG[kind]}
     decided = (Comparison.WRONG, Comparison.UNREADABLE_ANSWER)
     assert {pair: outcome for pair, outcome in outcomes.items() if outcome not in decided} == {}
+
+
+NEIGHBOURS = [json.loads(line) for line in Path(__file__).with_name("neighbours.jsonl").read_text().splitlines()]
+"""Pairs written by hand, each next to one that looks the same and is worth something else."""
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_answers_and_their_neighbours(right: bool) -> None:
+    chosen = [pair for pair in NEIGHBOURS if pair["right"] == right]
+    assert len(chosen) > 150
+    assert [pair for pair in chosen if (compare(pair["answer"], pair["gold"]) is Comparison.RIGHT) != right] == []
 
 
 def test_what_cannot_be_decided_is_no_wrong_answer() -> None:

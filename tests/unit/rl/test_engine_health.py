@@ -8,7 +8,7 @@ import pytest
 from megatron_mimo.config.rl import RetryConfig
 from megatron_mimo.rl.engine_protocol import Generation, GenerationRequest
 from megatron_mimo.rl.sample import Outcome
-from megatron_mimo.rl.scheduler.health import EngineRecord, FleetSpeed
+from megatron_mimo.rl.scheduler.health import EngineRecord, FleetSpeed, LoadCost
 from megatron_mimo.rl.scheduler.policy import SEAMLESS
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch, RolloutScheduler
 from megatron_mimo.rl.scheduler.virtual_time import run_in_virtual_time
@@ -83,7 +83,7 @@ TROUBLES = {
 }
 
 
-def run(num_engines: int, trouble=None) -> tuple[list[RolloutBatch], RolloutScheduler]:
+def run(num_engines: int, trouble=None, steps: int = STEPS) -> tuple[list[RolloutBatch], RolloutScheduler]:
     retry = RetryConfig(max_generation_attempts=20, restart_timeout_seconds=120, max_restarts=3)
     world = World(SEAMLESS, num_engines=num_engines, num_groups=16, retry=retry, latency_seconds=1.0)
 
@@ -91,7 +91,7 @@ def run(num_engines: int, trouble=None) -> tuple[list[RolloutBatch], RolloutSche
         scheduler = world.scheduler()
         if trouble is not None:
             trouble(world.engines[-1])
-        return [await scheduler.collect() for _ in range(STEPS)], scheduler
+        return [await scheduler.collect() for _ in range(steps)], scheduler
 
     return run_in_virtual_time(main())
 
@@ -135,6 +135,42 @@ def test_timeouts_follow_the_measured_speed() -> None:
     assert speed.timeout_seconds(32_768, retry) == pytest.approx(3 * 32_768 / 50)
     assert speed.timeout_seconds(32_768, RetryConfig(generation_timeout_seconds=7)) == 7
     assert [speed.share(record) for record in records] == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(("weights", "request_"), [(0.005, 0.0), (0.005, 0.0002), (0.0, 0.0005)])
+def test_the_cost_of_load_is_found_from_the_responses(weights: float, request_: float) -> None:
+    """Against the engine's own law: the share of a decoding step that grows with the load."""
+    cost, loads = LoadCost(), [5.0 + n % 40 for n in range(200)]
+    for number, load in enumerate(loads, start=1):
+        cost.note(load, weights + load * request_)
+        assert number >= 30 or cost.share == 1.0
+    mean = sum(loads) / len(loads)
+    assert cost.share == pytest.approx(request_ * mean / (weights + request_ * mean), abs=0.02)
+    steady = LoadCost()
+    for _ in range(200):
+        steady.note(16.0, 0.01)
+    assert steady.share == 1.0, "one load alone says nothing"
+
+
+def test_a_scheduler_measures_what_load_costs() -> None:
+    """The engines of the tests take 0.05 s per step and 0.01 s per request: of twelve, 0.7."""
+
+    async def main() -> float:
+        world = World(SEAMLESS, num_engines=2, num_groups=16)
+        scheduler = world.scheduler()
+        for _ in range(3):
+            await scheduler.collect()
+        assert scheduler.load_cost >= scheduler._fleet.load_cost
+        return scheduler._fleet.load_cost
+
+    assert run_in_virtual_time(main()) == pytest.approx(0.7, abs=0.15)
+
+
+def test_an_engine_that_flaps_is_given_up() -> None:
+    """Though it finishes requests between its deaths; one that lives on begins anew."""
+    batches, _ = run(4, flapping, steps=12)
+    assert batches[-1].engines[-1].state == "given up"
+    assert batches[-1].engines[-1].finished > 0
 
 
 def test_a_dead_engine_takes_its_requests_with_it() -> None:

@@ -3,7 +3,11 @@
 import json
 import random
 import re
+import shutil
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from megatron_mimo.rl.problems.problem import Problem
 from megatron_mimo.rl.rollout_log import RolloutLog, read_rollout_file, rollout_files
@@ -91,6 +95,59 @@ def test_the_page_holds_a_thousand_in_five_megabytes(tmp_path: Path) -> None:
     assert row["finish"] == "length" and "tests +-" in row["more"] and "expected 14" in row["more"]
     shortened = [row for row in content["rollouts"] if "characters ..." in row["response"]]
     assert len(shortened) == 10
+
+
+BROWSER = """
+const elements = {};
+class Element {
+  constructor(name) { Object.assign(this, {name, value: '', children: [], textContent: '', listeners: []}); }
+  append(...parts) { this.children.push(...parts); }
+  replaceChildren() { this.children = []; }
+  addEventListener(_, call) { this.listeners.push(call); }
+  get text() { return this.textContent + this.children.map(one => one.text ?? one).join(''); }
+}
+globalThis.document = {
+  getElementById: id => elements[id] ??= new Element(id),
+  createElement: name => new Element(name),
+  querySelector: () => new Element('form'),
+};
+const page = require('fs').readFileSync(process.argv[2], 'utf8');
+const part = mark => page.split(mark)[1].split('</script>')[0];
+Object.assign(document.getElementById('data'), {textContent: part("id=data>")});
+Object.assign(document.getElementById('order'), {value: 'newest'});
+eval(page.split('<script>').at(-1).split('</script>')[0]);
+const found = {};
+for (const settings of JSON.parse(process.argv[3])) {
+  for (const [id, value] of Object.entries(settings)) document.getElementById(id).value = value;
+  elements.text.listeners[0]();
+  found[JSON.stringify(settings)] = [elements.count.textContent, elements.list.children.map(one => one.text)];
+}
+console.log(JSON.stringify(Object.values(found)));
+"""
+"""As much of a browser as the page's script needs."""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js to run the page's script")
+def test_the_page_finds_a_response_by_its_text(tmp_path: Path) -> None:
+    """The page's own script, over a thousand rollouts."""
+    log = RolloutLog(tmp_path, PROBLEMS, decode, keep_steps=9)
+    for step in (1, 2):
+        log.write(step, batch(step, 100, lambda *place: "the Needle of {}/{}/{}. ".format(*place) + "so, " * 50))
+    page = write_rollout_page(tmp_path)
+    (tmp_path / "browser.js").write_text(BROWSER)
+    asked = [
+        {"text": ""},
+        {"text": "NEEDLE of 2/17/3."},
+        {"text": "what is 4 + 4", "order": "worst"},
+        {"text": "", "problem": "p3", "only": "cut", "order": "longest"},
+    ]
+    command = ["node", str(tmp_path / "browser.js"), str(page), json.dumps(asked)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    everything, one, worst, cut = json.loads(done.stdout)
+    assert everything[0] == "1000 of 1000" and len(everything[1]) == 51, "fifty, and a line that says so"
+    assert one[0] == "1 of 1000" and "p7 step 2, sample 3" in one[1][0]
+    assert worst[0] == "100 of 1000" and all("reward 0," in text for text in worst[1][:20])
+    assert cut[0] == "20 of 1000" and all("CUT at the budget" in text for text in cut[1])
 
 
 def test_lengths_that_fit() -> None:

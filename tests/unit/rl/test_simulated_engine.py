@@ -6,10 +6,10 @@ import random
 import pytest
 
 from megatron_mimo.config.rl import GenerationConfig
-from megatron_mimo.rl.engine_protocol import EngineDied, Generation, GenerationRequest
-from megatron_mimo.rl.sample import Prompt
+from megatron_mimo.rl.engine_protocol import EngineDied, Generation, GenerationRequest, Score
+from megatron_mimo.rl.sample import Prompt, Sample
 from megatron_mimo.rl.scheduler.virtual_time import run_in_virtual_time
-from megatron_mimo.rl.simulated_engine import DecodingSpeed, SimulatedEngine
+from megatron_mimo.rl.simulated_engine import DecodingSpeed, SimulatedEngine, SimulatedReward
 
 SPEED = DecodingSpeed(weights_seconds=1.0, request_seconds=0.5)
 
@@ -88,3 +88,16 @@ def test_death_and_restart() -> None:
         return await end(machine, 0, 2)
 
     assert run_in_virtual_time(main()) == pytest.approx(3 + 60 + 3)
+
+
+@pytest.mark.parametrize(("workers", "seconds"), [(1, 10.0), (4, 3.0), (100, 1.0), (None, 1.0)])
+def test_samples_queue_for_the_judges_workers(workers: int | None, seconds: float) -> None:
+    """Ten samples of a second each."""
+
+    async def main() -> float:
+        reward = SimulatedReward(lambda *_: Score(reward=1.0, solved=True), lambda *_: 1.0, workers)
+        sample = Sample(tokens=(1,), rollout_logprobs=(0.0,))
+        await asyncio.gather(*(reward.score(Prompt(id="p"), sample) for _ in range(10)))
+        return asyncio.get_running_loop().time()
+
+    assert run_in_virtual_time(main()) == pytest.approx(seconds)
