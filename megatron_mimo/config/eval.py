@@ -18,7 +18,8 @@ class TaskConfig:
     name: str | None = None
     """Name in the results, the task's own by default; needed where a task stands twice."""
     path: str | None = None
-    """Its file: local, or `hub:OWNER/NAME/FILE` (Hugging Face data set). Default: the task's usual file in `data`."""
+    """Its file: local, or `hub:OWNER/NAME/FILE` (Hugging Face data set). Default: the task's usual file in `data`.
+    Of RULER: the essays that needles are hidden in, or the questions of `qa_1` and `qa_2`."""
     repetitions: int = 1
     """Answers drawn a problem; the score is the mean over them (avg@n)."""
     max_new_tokens: int = 32768
@@ -43,7 +44,9 @@ class TaskConfig:
     runner: Literal["judge", "lcb-compat"] = "judge"
     """Of LiveCodeBench: the strict judge, or its own runner's rules for comparison with published figures."""
     context_tokens: int = 4096
-    """Of RULER: length of the prompt in the model's tokens."""
+    """Of RULER: tokens of the prompt and of an answer of the paper's length, template included."""
+    thinking_tokens: int = 0
+    """Of RULER: tokens of `context_tokens` that the prompt leaves free for reasoning."""
     num_problems: int = 100
     """Of RULER: problems made."""
 
@@ -51,6 +54,7 @@ class TaskConfig:
         require_at_least(1, "tasks", repetitions=self.repetitions, max_new_tokens=self.max_new_tokens, limit=self.limit)
         require_at_least(1, "tasks", context_tokens=self.context_tokens, num_problems=self.num_problems)
         require_at_least(0, "tasks", temperature=self.temperature, num_shots=self.num_shots)
+        require_at_least(0, "tasks", thinking_tokens=self.thinking_tokens)
         if not 0 < self.top_p <= 1:
             raise ConfigError("tasks.top_p", self.top_p, "must be above 0 and at most 1")
         if self.temperature == 0 and self.repetitions > 1:

@@ -107,7 +107,8 @@ class LocalEngine:
         """Raises UserError where the folder holds no model or no tokenizer."""
         from megatron_mimo.serve.speculative import read_model_config
 
-        read_model_config(folder)
+        model_config = read_model_config(folder)
+        self.context_tokens = config.seq_length or model_config.get("max_position_embeddings")
         self.name = name or folder.resolve().name
         self.identity = folder_identity(folder)
         self._folder, self._config = folder, config
@@ -211,7 +212,7 @@ class LocalEngine:
     async def __aenter__(self) -> Self:
         from megatron_mimo.serve.speculative import compute_dtype, mtp_speculative_config, vllm_environment
 
-        os.environ.update(vllm_environment() | {"VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn"})
+        os.environ.update(vllm_environment() | {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"})
         import torch
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -258,9 +259,12 @@ def encode_pair(encode: Callable[[str], list[int]], context: str, continuation: 
     return ids, encode(context + continuation)[len(ids) :]
 
 
-def token_counter(engine: Engine) -> Callable[[str], int] | None:
-    """The model's tokenizer as a counter, where it lies here."""
-    return engine.count_tokens if isinstance(engine, LocalEngine) else None
+def prompt_counter(engine: Engine, is_completion: bool) -> Callable[[str], int] | None:
+    """Tokens of a question as the model is asked it, in its template but for completions; None for an endpoint."""
+    if not isinstance(engine, LocalEngine):
+        return None
+    chat = lambda text: len(engine.prompt_ids([{"role": "user", "content": text}]))  # noqa: E731
+    return engine.count_tokens if is_completion else chat
 
 
 def load_tokenizer(folder: Path) -> Any:
