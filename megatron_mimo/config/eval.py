@@ -101,6 +101,9 @@ class EvalGenerationConfig:
     max_attempts: int = 8
     first_delay_seconds: float = 1.0
     longest_delay_seconds: float = 60.0
+    price_per_million_prompt_tokens: float = 0.0
+    price_per_million_completion_tokens: float = 0.0
+    """In any currency: the results' cost is in it, over all stored answers."""
 
     def __post_init__(self) -> None:
         require_at_least(1, "generation", max_concurrent_requests=self.max_concurrent_requests)
@@ -127,6 +130,11 @@ class EvaluateConfig:
     judge_urls: list[str] = field(default_factory=list)
     """Judge servers; empty: judge on this machine."""
     num_math_workers: int = 2
+    contamination: str = ""
+    """Folder that says what stands in the training data (an index of its n-grams, or the data step's documents that
+    were dropped or marked as contaminated): scores are then given on the other problems too."""
+    limit: int | None = None
+    """Evaluate the first problems of every task only; a task's own `limit` goes before it."""
     skip_missing: bool = False
     """Leave tasks out whose files are not there, and say which, in place of stopping."""
 
@@ -135,7 +143,9 @@ class EvaluateConfig:
         twice = next((title for title in titles if titles.count(title) > 1), None)
         if twice is not None:
             raise ConfigError("tasks", twice, "stands twice: give each a name of its own")
-        require_at_least(1, "evaluate", num_math_workers=self.num_math_workers)
+        require_at_least(1, "evaluate", num_math_workers=self.num_math_workers, limit=self.limit)
+        for task in self.tasks:
+            task.limit = self.limit if task.limit is None else task.limit
 
 
 @dataclass(kw_only=True)

@@ -17,7 +17,9 @@ from megatron_mimo.config import UserError
 from megatron_mimo.config.eval import EvalGenerationConfig, EvaluateConfig, TaskConfig
 from megatron_mimo.data.endpoint import Completion, RequestFailed, Sampling
 from megatron_mimo.eval.cache import Store, grade_id, grade_key, open_store, sample_key
+from megatron_mimo.eval.contamination import contaminated, known_texts
 from megatron_mimo.eval.engines import Engine, prompt_counter
+from megatron_mimo.eval.problem_counts import count_notes
 from megatron_mimo.eval.protocol import Benchmark, EvalProblem, GradeFault, Graders
 from megatron_mimo.eval.records import MissingFile
 from megatron_mimo.eval.registry import find_task, load_problems
@@ -45,6 +47,8 @@ class TaskRun:
     generated: int = 0
     stop: tuple[str, ...] = ()
     """Of prompts that name none of their own."""
+    contaminated: dict[str, str] | None = None
+    """Problems that stand in the training data, and the n-gram found there; None: not looked for."""
 
     def wanted(self) -> Iterator["Job"]:
         """All answers of the run, repetition by repetition."""
@@ -92,6 +96,7 @@ def prepare(config: EvaluateConfig, engine: Engine, say: Say = print) -> list[Ta
     if not config.tasks:
         raise UserError("no tasks: name some in the configuration, or take a --preset")
     runs = []
+    known = known_texts(config.contamination) if config.contamination else None
     for task_config in config.tasks:
         task = find_task(task_config, config.seed)
         try:
@@ -102,12 +107,15 @@ def prepare(config: EvaluateConfig, engine: Engine, say: Say = print) -> list[Ta
                 raise
             say(f"left out: {error}")
             continue
-        for note in [*getattr(task, "notes", []), *lengths(task, task_config, engine)]:
+        notes = [*count_notes(task_config, len(problems)), *lengths(task, task_config, engine)]
+        for note in [*getattr(task, "notes", []), *notes]:
             say(f"{task_config.title}: {note}")
         key = sample_key(engine.identity, task_config, config.generation, config.seed, problems)
         store = open_store(Path(config.output), key, grade_key(task, task_config, problems), problems)
         stop = tuple(stops(task_config, config.generation))
-        runs.append(TaskRun(task_config, task, problems[: task_config.limit], store, stop=stop))
+        chosen = problems[: task_config.limit]
+        found = contaminated(chosen, known) if known else None
+        runs.append(TaskRun(task_config, task, chosen, store, stop=stop, contaminated=found))
     if not runs:
         raise UserError("no task has its files in data: name the folder with --data")
     return runs

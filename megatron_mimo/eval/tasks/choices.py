@@ -53,6 +53,7 @@ class Choices(EvalTask):
         return EvalProblem(
             id=identity(record, subject, question, options, number),
             messages=user("\n".join([passage + question, *lines, "", self.instruction])),
+            question="\n".join([passage + question, *lines]),
             reference=letters,
             options=tuple(options),
             shown="; ".join(f"{letter}. {options[string.ascii_uppercase.index(letter)]}" for letter in letters),
