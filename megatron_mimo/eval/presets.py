@@ -69,6 +69,8 @@ def base() -> list[TaskConfig]:
     sampled = {"base_aime24": 32, "base_aime25": 32, "base_livecodebench": 8}
     tasks = []
     for name, form in forms().items():
+        if not form.row:
+            continue
         dates: dict[str, Any] = {}
         if name == "base_livecodebench":
             dates = {"first_date": WINDOWS["v5"][0], "end_date": WINDOWS["v5"][1]}

@@ -429,7 +429,7 @@ def test_scores_without_problems_that_stand_in_the_training_data(tmp_path: Path)
     texts = [BenchmarkText("sft", str(i), f"Before. {TRAIN.format(i).upper()}! After.") for i in (0, 2)]
     build_index(texts).save(tmp_path / "index")
     match = {"benchmark": "math", "item": "3", "ngram": " ".join(normalized_words(TRAIN.format(3))[-16:])}
-    dropped = Document("d", "text", "", "", "web", {METADATA_KEY: [match]})
+    dropped = Document("d", "text", metadata={METADATA_KEY: [match]})
     write_documents(shard_path(tmp_path / "dropped", 0), [dropped])
     for folder, names, clean in (("index", ["0", "2"], 8 / 18), ("dropped", ["3"], 10 / 19)):
         config.contamination = str(tmp_path / folder)
