@@ -9,7 +9,7 @@ from megatron_mimo.config.eval import EvalGenerationConfig, EvaluateConfig
 from megatron_mimo.eval.cache import grade_id
 from megatron_mimo.eval.engines import Engine
 from megatron_mimo.eval.estimators import average_at_n, confidence_interval, pass_at_k_curve
-from megatron_mimo.eval.ruler.task import DEPTH
+from megatron_mimo.eval.ruler.task import DEPTH, Ruler
 from megatron_mimo.eval.run import TaskRun
 from megatron_mimo.reward.final_answer import final_part
 
@@ -24,6 +24,7 @@ def summarize(config: EvaluateConfig, engine: Engine, runs: list[TaskRun]) -> di
         "seed": config.seed,
         "template": config.generation.template,
         "system_prompt": config.generation.system_prompt,
+        "seq_length": config.generation.seq_length,
         "tasks": {run.config.title: task_results(run, config.generation) for run in runs},
     }
 
@@ -66,6 +67,9 @@ def task_results(run: TaskRun, generation: EvalGenerationConfig) -> dict[str, An
         "runner": run.config.runner,
         "stop": run.config.stop,
         "num_shots": run.config.num_shots,
+        "answer_prefix": run.config.answer_prefix,
+        "context_tokens": run.config.context_tokens if isinstance(run.task, Ruler) else None,
+        "thinking_tokens": run.config.thinking_tokens if isinstance(run.task, Ruler) else None,
         "answers_file": str(run.store.samples.path.resolve()),
         "grades_file": str(run.store.grades.path.resolve()),
         "problems_file": str(run.store.problems.resolve()),
