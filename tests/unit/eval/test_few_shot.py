@@ -44,7 +44,7 @@ def test_the_rows_are_those_of_table_1() -> None:
     stated = [form for form in forms().values() if form.row]
     assert {form.row: form.num_shots for form in stated} == shots and len(shots) == 29
     assert {config.task for config in base()} == {form.name for form in stated}
-    assert len(rows()) == 29 + 10 and "BBH" in text()
+    assert len(rows()) == 29 + 10 + 13 and "BBH" in text()
 
 
 def test_examples_of_a_subject_stand_first(tmp_path: Path) -> None:
