@@ -3,9 +3,8 @@
 Files as published: `dev-v2.0.json` of SQuAD, `hotpot_dev_distractor_v1.json` of HotpotQA, or the hub's records of both.
 """
 
-import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -107,35 +106,48 @@ def documents(library: Library, index: int, rng: random.Random) -> Draft:
 def fitted(library: Library, question: Question, seed: int, budget_tokens: int, count: CountTokens) -> str:
     """Its documents, then those of the article, then others, as long as they fit, all in random order."""
     chosen = list(dict.fromkeys(question.own))
-    tokens = count(text_of(library, question, chosen, seed))
-    if tokens > budget_tokens:
+
+    def length() -> int:
+        return count(text_of(library, question, chosen, seed))
+
+    if (tokens := length()) > budget_tokens:
         raise TooSmall(f"question and documents have {tokens} tokens, {budget_tokens} are free")
-    misfits = 0
-    for place in others(library, question, seed):
-        added = library.tokens(place, count) + MARGIN_TOKENS
-        if tokens + added <= budget_tokens:
-            chosen.append(place)
-            tokens, misfits = tokens + added, 0
-        else:
-            # Estimates add up: the true length makes room for more.
-            if misfits == 0:
-                tokens = count(text_of(library, question, chosen, seed))
-            misfits += 1
-        if misfits > PATIENCE:
-            break
-    while (tokens := count(text_of(library, question, chosen, seed))) > budget_tokens:
+    pool, is_full = others(library, question, seed), False
+    while pool and not is_full:  # where all documents fit they come again, as in NVIDIA's generator
+        is_full = fill(library, pool, chosen, budget_tokens, count, length)
+    while length() > budget_tokens:
         chosen.pop()
     return text_of(library, question, chosen, seed)
 
 
-def others(library: Library, question: Question, seed: int) -> Iterator[int]:
-    """Places of other documents; after the last one they come again."""
+def fill(
+    library: Library, pool: Sequence[int], chosen: list[int], budget_tokens: int, count: CountTokens,
+    length: Callable[[], int],
+) -> bool:  # fmt: skip
+    """Add documents of the pool that fit, each once, to `chosen`; returns whether one did not fit."""
+    tokens, misfits, is_full = length(), 0, False
+    for place in pool:
+        added = library.tokens(place, count) + MARGIN_TOKENS
+        if tokens + added <= budget_tokens:
+            chosen.append(place)
+            tokens, misfits = tokens + added, 0
+            continue
+        if misfits == 0:  # the margins add up: the true length makes room for more
+            tokens = length()
+        misfits, is_full = misfits + 1, True
+        if misfits > PATIENCE:
+            break
+    return is_full
+
+
+def others(library: Library, question: Question, seed: int) -> list[int]:
+    """Places of other documents: those of the same article first."""
     rng, own = random.Random(seed), set(question.own)
     related = list(question.related)
     rng.shuffle(related)
     rest = sorted(set(range(len(library.texts))) - own - set(related))
     rng.shuffle(rest)
-    return itertools.chain(related, itertools.cycle(rest or related or own))
+    return [*related, *rest]
 
 
 def text_of(library: Library, question: Question, chosen: Sequence[int], seed: int) -> str:

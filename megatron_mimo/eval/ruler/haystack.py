@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data.corpus_text import prose_texts
+from megatron_mimo.data.corpus_text import help_texts, prose_texts
 from megatron_mimo.data.pipeline.shards import read_documents, shard_paths
 from megatron_mimo.eval.ruler.form import Needle
 from megatron_mimo.platform.files import open_text
@@ -59,11 +59,16 @@ def find_haystack(folder: str, path: str | None) -> Haystack:
     found = next((place for place in places if place.exists()), None)
     if found is None and path:
         raise UserError(f"RULER: no haystack {path}: give a text file, JSON lines with `text`, or a folder of shards")
-    text = "\n".join(text for _, text in prose_texts()) if found is None else read_prose(found)
+    text = documentation() if found is None else read_prose(found)
     haystack = Haystack(" ".join(text.split()), "the documentation of Python" if found is None else str(found))
     if len(haystack.words) < MIN_WORDS:
         raise UserError(f"RULER: {haystack.name} has only {len(haystack.words)} different words: give a longer text")
     return haystack
+
+
+def documentation() -> str:
+    """Python's language reference, or, where a distribution has left it out, docstrings of the standard library."""
+    return "\n".join(text for _, text in help_texts()) or "\n".join(text for _, text in prose_texts())
 
 
 def read_prose(path: Path) -> str:

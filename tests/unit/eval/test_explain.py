@@ -1,7 +1,9 @@
 """How a score moves with the way that a model is asked, on a model whose answers depend on just that."""
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,8 +12,10 @@ import pytest
 from megatron_mimo.config import ConfigError
 from megatron_mimo.config.eval import EvalGenerationConfig, EvaluateConfig, TaskConfig
 from megatron_mimo.data.endpoint import Completion, Message, Sampling
+from megatron_mimo.eval import explain as explain_module
 from megatron_mimo.eval.engines import Pairs
 from megatron_mimo.eval.explain import compared, explain, explained_page, text, variants
+from megatron_mimo.eval.protocol import Graders
 
 
 class Particular:
@@ -50,6 +54,22 @@ class Particular:
         return self
 
     async def __aexit__(self, *_: Any) -> None: ...
+
+
+class SameText:
+    """A stand-in for Math-Verify, which takes seconds to start."""
+
+    async def reward(self, response: str, answer: str) -> float:
+        return float(response == f"\\boxed{{{answer}}}")
+
+
+@pytest.fixture(autouse=True)
+def quick_graders(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.asynccontextmanager
+    async def made(*_: Any) -> AsyncIterator[Graders]:
+        yield Graders(math=SameText())
+
+    monkeypatch.setattr(explain_module, "make_graders", made)
 
 
 def test_every_row_shows_what_its_setting_does(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """RULER's problems: their length, their answers in the text, their score."""
 
 import asyncio
+import itertools
 import json
 import random
 import re
@@ -124,7 +125,8 @@ def test_common_words_are_worked_through_once_before(data: Path) -> None:
     (problem,) = problems("cwe", 4096, 1, data)
     example, answer = asked(problem).split("most often in the list are:")[0], asked(problem).split("list are:")[1]
     listed = Counter(re.findall(r"\d+\. ([a-z]+)", example))
-    assert re.findall(r"\d+\. ([a-z]+)", answer.partition("\n")[0]) == [word for word, n in listed.items() if n == 10]
+    common = {word for word, times in listed.items() if times == 10}
+    assert set(re.findall(r"\d+\. ([a-z]+)", answer.partition("\n")[0])) == common and len(common) == 10
 
 
 def test_variables_can_be_followed(data: Path) -> None:
@@ -163,7 +165,7 @@ def test_a_question_stands_among_other_documents(data: Path) -> None:
 def test_without_essays_python_s_documentation_is_the_haystack() -> None:
     task = Ruler("niah_single_2", 2048, 1)
     (problem,) = task.generate(count)
-    assert task.notes == ["needles are hidden in the documentation of Python"] and "Python" in asked(problem)
+    assert task.notes == ["needles are hidden in the documentation of Python"] and "expression" in asked(problem)
 
 
 def test_what_cannot_be_made_is_told(tmp_path: Path) -> None:
@@ -182,9 +184,9 @@ def test_what_cannot_be_made_is_told(tmp_path: Path) -> None:
 def test_longest_text_is_found_in_few_tokenizations() -> None:
     """Against a search of every size, for texts that grow unevenly."""
     rng = random.Random(0)
-    for _ in range(50):
+    for _ in range(20):
         lengths = [rng.randrange(5, 30) for _ in range(5000)]
-        sums = [sum(lengths[:size]) for size in range(len(lengths))]
+        sums = [0, *itertools.accumulate(lengths[:-1])]
         asked_sizes: list[int] = []
 
         def build(size: int, asked: list[int] = asked_sizes) -> str:
