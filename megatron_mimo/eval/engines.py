@@ -114,7 +114,7 @@ class EndpointEngine:
 
 
 @dataclass
-class Running:
+class SharedVLLM:
     """A vLLM engine, shared by all ways to ask it; None while it is not entered."""
 
     engine: Any = None
@@ -134,7 +134,7 @@ class LocalEngine:
         self.identity = folder_identity(folder)
         self._folder = folder
         self._tokenizer = load_tokenizer(folder)
-        self._running = Running()
+        self._running = SharedVLLM()
         self._set(config)
 
     def _set(self, config: EvalGenerationConfig) -> None:

@@ -28,7 +28,7 @@ SHORTER = (4, 16)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
+class WayToAsk:
     """One way to ask."""
 
     name: str
@@ -48,7 +48,7 @@ def explainable() -> list[str]:
     return [name for name in file_tasks() if f"{BASE}{name}" in forms() and forms()[f"{BASE}{name}"].inner]
 
 
-def variants(asked: TaskConfig) -> list[Variant]:
+def variants(asked: TaskConfig) -> list[WayToAsk]:
     """All ways to ask a task of chats; raises ConfigError for one that base models are not asked."""
     if asked.task not in explainable():
         raise ConfigError("task", asked.task, f"is one of {', '.join(explainable())}")
@@ -63,15 +63,15 @@ def variants(asked: TaskConfig) -> list[Variant]:
     shorter = {max(1, asked.max_new_tokens // part) for part in SHORTER} - {asked.max_new_tokens}
     examples = replace(base, num_shots=FEW_SHOTS)
     found = [
-        Variant(name="as a base model", setting=f"task={base.task}", task=base),
-        Variant(name="without stop strings", setting="stop=[]", task=replace(base, stop=[])),
-        Variant(name=f"{FEW_SHOTS} worked examples", setting=f"num_shots={FEW_SHOTS}", task=examples),
-        *(Variant(name=name, setting=key, task=asked, generation=change) for name, key, change in chats),
+        WayToAsk(name="as a base model", setting=f"task={base.task}", task=base),
+        WayToAsk(name="without stop strings", setting="stop=[]", task=replace(base, stop=[])),
+        WayToAsk(name=f"{FEW_SHOTS} worked examples", setting=f"num_shots={FEW_SHOTS}", task=examples),
+        *(WayToAsk(name=name, setting=key, task=asked, generation=change) for name, key, change in chats),
         *(
-            Variant(name=f"{n} tokens", setting=f"max_new_tokens={n}", task=replace(base, max_new_tokens=n))
+            WayToAsk(name=f"{n} tokens", setting=f"max_new_tokens={n}", task=replace(base, max_new_tokens=n))
             for n in sorted(shorter, reverse=True)
         ),
-        Variant(
+        WayToAsk(
             name="greedy", setting="temperature=0", task=replace(base, temperature=0.0, repetitions=1)
         ),
     ]  # fmt: skip
@@ -123,7 +123,7 @@ async def explain(
 
 
 def prepared(
-    config: EvaluateConfig, variant: Variant, engine: AdjustableEngine, say: Say
+    config: EvaluateConfig, variant: WayToAsk, engine: AdjustableEngine, say: Say
 ) -> tuple[EvaluateConfig, TaskRun]:
     """The variant's settings and its run. Stores of equal keys are one file: no two variants share one."""
     settings = replace(config, tasks=[variant.task], generation=replace(config.generation, **variant.generation))

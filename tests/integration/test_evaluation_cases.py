@@ -74,8 +74,7 @@ def scores(task: dict[str, Any]) -> list[float]:
 
 def test_letters_in_every_form(tmp_path: Path) -> None:
     said = [(f"So \\boxed{form}.", kind) for kind, forms in LETTERS.items() for form in forms]
-    options = {letter: f"opt{place}" for place, letter in enumerate("ABCD")}
-    write(tmp_path / "mmlu.jsonl", *({"question": f"Q{i}. Which?", "answer": "A"} | options for i in range(len(said))))
+    write(tmp_path / "mmlu.jsonl", *four_options(len(said)))
     task = evaluated(tmp_path, "tasks: [{task: mmlu}]", numbered([text for text, _ in said]))["mmlu"]
     assert scores(task) == [float(kind == "right") for _, kind in said]
     unreadable = sum(kind != "right" for _, kind in said)
@@ -135,45 +134,50 @@ def test_literals_are_compared_by_value_and_type(tmp_path: Path) -> None:
     assert scores(task) == [float(right) for _, _, right in LITERALS]
 
 
+def four_options(count: int) -> list[dict[str, Any]]:
+    options = {letter: f"opt{place}" for place, letter in enumerate("ABCD")}
+    return [{"question": f"Q{i}. Which?", "answer": "A"} | options for i in range(count)]
+
+
 def test_a_base_models_next_question_is_cut_off(tmp_path: Path) -> None:
     """The server does as real ones do: it ends a completion at the first stop string."""
-    rows = [{"id": i, "problem": f"Q{i}. What is 2+2?", "answer": "4"} for i in range(2)]
-    write(tmp_path / "math_500.jsonl", *rows)
-    write(tmp_path / "aime24.jsonl", *rows)
+    write(tmp_path / "mmlu.jsonl", *four_options(2))
+    code = "def f(x):\n    return x"
+    write(tmp_path / "cruxeval.jsonl", *({"id": i, "code": code, "input": str(i), "output": str(i)} for i in range(2)))
 
     def answer(body: dict[str, Any]) -> str:
-        mark = "Problem" if "Problem:" in body["prompt"] else "Question"
-        text = f" It is \\boxed{{4}}.\n\n{mark}: next one, \\boxed{{6}}"
+        is_program = body["prompt"].endswith("==")
+        number = body["prompt"].rpartition("f(")[2].partition(")")[0]
+        text = f" {number}\nassert f(7) == 8" if is_program else "\\boxed{A}.\n\nQuestion: next one, \\boxed{B}"
         return text[: min([place for stop in body.get("stop", []) if (place := text.find(stop)) >= 0] or [len(text)])]
 
-    config = "tasks: [{task: math_500}, {task: base_aime24}]"
-    tasks = evaluated(tmp_path, config, answer, "generation.template=plain")
-    assert scores(tasks["math_500"]) == scores(tasks["base_aime24"]) == [1.0, 1.0]
-    without = evaluated(tmp_path, config, answer, "generation.template=plain", "tasks.0.stop=[]", "tasks.1.stop=[]")
-    assert scores(without["math_500"]) == scores(without["base_aime24"]) == [0.0, 0.0]
+    config = "tasks: [{task: mmlu}, {task: base_cruxeval_o, num_shots: 0}]"
+    for more, right in (((), 1.0), (("tasks.0.stop=[]", "tasks.1.stop=[]"), 0.0)):
+        tasks = evaluated(tmp_path, config, answer, "generation.template=plain", *more)
+        assert scores(tasks["mmlu"]) == scores(tasks["base_cruxeval_o"]) == [right, right]
 
 
 def test_contents_in_parts_and_refusals(tmp_path: Path) -> None:
     """What servers put into an answer's content; stored answers are read again by the second run."""
     said: list[Any] = [
-        [{"type": "text", "text": "So \\boxed{"}, {"type": "text", "text": "4}"}],
-        [{"type": "thinking", "thinking": [{"type": "text", "text": "\\boxed{5}"}]}, {"text": "\\boxed{4}"}],
-        ["\\boxed{4}"],
+        [{"type": "text", "text": "So \\boxed{"}, {"type": "text", "text": "A}"}],
+        [{"type": "thinking", "thinking": [{"type": "text", "text": "\\boxed{B}"}]}, {"text": "\\boxed{A}"}],
+        ["\\boxed{A}"],
         [],
         None,
         [{"type": "refusal", "refusal": "I cannot."}],
-    ]  # fmt: skip
-    write(tmp_path / "math_500.jsonl", *({"id": i, "problem": f"Q{i}. 2+2?", "answer": "4"} for i in range(len(said))))
+    ]
+    write(tmp_path / "mmlu.jsonl", *four_options(len(said)))
     for _ in range(2):
-        task = evaluated(tmp_path, "tasks: [{task: math_500}]", numbered(said))["math_500"]
+        task = evaluated(tmp_path, "tasks: [{task: mmlu}]", numbered(said))["mmlu"]
         assert scores(task) == [1.0, 1.0, 1.0, 0.0, 0.0, 0.0] and task["missing"] == 0
 
 
 def test_compare_names_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(tmp_path / "math_500.jsonl", *({"id": i, "problem": f"Q{i}.", "answer": "4"} for i in range(3)))
-    config = "tasks: [{task: math_500, max_new_tokens: 99}]"
+    write(tmp_path / "mmlu.jsonl", *four_options(3))
+    config = "tasks: [{task: mmlu, max_new_tokens: 99}]"
     for name, more in (("one", ()), ("two", ("generation.system_prompt=Be brief", "seed=7", "tasks.0.stop=[x]"))):
-        evaluated(tmp_path, config, lambda _: "\\boxed{4}", *more)
+        evaluated(tmp_path, config, lambda _: "\\boxed{A}", *more)
         (tmp_path / "out").rename(tmp_path / name)
     page = tmp_path / "page.html"
     assert main(["compare", str(tmp_path / "one"), str(tmp_path / "two"), "--output", str(page)]) == 0

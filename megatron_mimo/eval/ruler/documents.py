@@ -21,7 +21,7 @@ MARGIN_TOKENS = 4
 
 
 @dataclass(frozen=True)
-class Question:
+class DocumentQuestion:
     """`own` are the documents that it is about, `related` those of the same article, as places in `Library.texts`."""
 
     text: str
@@ -34,7 +34,7 @@ class Question:
 class Library:
     """All questions and documents of a data set."""
 
-    questions: list[Question]
+    questions: list[DocumentQuestion]
     texts: list[str]
     _tokens: dict[int, int] = field(default_factory=dict)
 
@@ -48,7 +48,7 @@ class Library:
 def read_library(sources: Sequence[Source]) -> Library:
     """Questions with an answer, and all documents. Raises UserError where the records are of neither data set."""
     places: dict[str, int] = {}
-    questions: list[Question] = []
+    questions: list[DocumentQuestion] = []
     for source in sources:
         for number, record in enumerate(read_records(source.path), start=1):
             try:
@@ -63,7 +63,7 @@ def read_library(sources: Sequence[Source]) -> Library:
     return Library(questions, list(places))
 
 
-def questions_of(record: dict[str, Any], places: dict[str, int]) -> Iterator[Question]:
+def questions_of(record: dict[str, Any], places: dict[str, int]) -> Iterator[DocumentQuestion]:
     """Of one record; its documents are added to `places`."""
 
     def place(text: str) -> int:
@@ -75,14 +75,14 @@ def questions_of(record: dict[str, Any], places: dict[str, int]) -> Iterator[Que
             related = tuple(dict.fromkeys(other for other in article if other != own))
             for asked in paragraph["qas"]:
                 if answers := tuple(answer["text"] for answer in asked["answers"]):
-                    yield Question(asked["question"], answers, (own,), related)
+                    yield DocumentQuestion(asked["question"], answers, (own,), related)
     elif isinstance(record["context"], str):
         own = place(record["context"])
         if answers := tuple(record["answers"]["text"]):
-            yield Question(record["question"], answers, (own,))
+            yield DocumentQuestion(record["question"], answers, (own,))
     else:
         own = tuple(place(f"{title}\n{''.join(lines)}") for title, lines in titled(record["context"]))
-        yield Question(record["question"], (str(first(record, "answer")),), own)
+        yield DocumentQuestion(record["question"], (str(first(record, "answer")),), own)
 
 
 def titled(context: Any) -> list[tuple[str, list[str]]]:
@@ -97,13 +97,13 @@ def heading(number: int, text: str) -> str:
 
 
 def documents(library: Library, index: int, rng: random.Random) -> Draft:
-    """Question `index`, from the start again where there are fewer."""
+    """DocumentQuestion `index`, from the start again where there are fewer."""
     question = library.questions[index % len(library.questions)]
     fit = partial(fitted, library, question, rng.getrandbits(64))
     return Draft(fit, WORDINGS["documents"].prefix, question.answers)
 
 
-def fitted(library: Library, question: Question, seed: int, budget_tokens: int, count: CountTokens) -> str:
+def fitted(library: Library, question: DocumentQuestion, seed: int, budget_tokens: int, count: CountTokens) -> str:
     """Its documents, then those of the article, then others, as long as they fit, all in random order."""
     chosen = list(dict.fromkeys(question.own))
 
@@ -140,7 +140,7 @@ def fill(
     return is_full
 
 
-def others(library: Library, question: Question, seed: int) -> list[int]:
+def others(library: Library, question: DocumentQuestion, seed: int) -> list[int]:
     """Places of other documents: those of the same article first."""
     rng, own = random.Random(seed), set(question.own)
     related = list(question.related)
@@ -150,7 +150,7 @@ def others(library: Library, question: Question, seed: int) -> list[int]:
     return [*related, *rest]
 
 
-def text_of(library: Library, question: Question, chosen: Sequence[int], seed: int) -> str:
+def text_of(library: Library, question: DocumentQuestion, chosen: Sequence[int], seed: int) -> str:
     order = list(chosen)
     random.Random(seed).shuffle(order)
     context = "\n\n".join(heading(number, library.texts[place]) for number, place in enumerate(order, start=1))

@@ -189,7 +189,7 @@ def test_missing_files_are_left_out_on_demand(tmp_path: Path) -> None:
         prepare(config, Parrot())
     config.skip_missing = True
     assert [one.config.task for one in prepare(config, Parrot(), said.append)] == ["math_500"]
-    assert "left out: task aime24" in said[0]
+    assert any("left out: task aime24" in line for line in said)
 
 
 def test_an_answer_that_was_stored_in_parts_is_read_as_its_text(tmp_path: Path) -> None:
@@ -418,7 +418,7 @@ def test_a_small_evaluation_inside_of_a_loop(tmp_path: Path) -> None:
     assert figures["math_500"]["score"] == 0.5
 
 
-TRAIN = "a question that stands word for word in the training data of this model, and it is quite long: What is {}"
+TRAIN = "a question with the number {0} that stands word for word in the training data here: What is {0}"
 
 
 def test_scores_without_problems_that_stand_in_the_training_data(tmp_path: Path) -> None:
