@@ -53,7 +53,8 @@ def main() -> None:
         write_questions(args.data, Path(folder), args.items)
         problems = {name: read(name, Path(folder)) for name in TASKS}
         theirs = {name: by_transformers(args.model, problems[name]) for name in TASKS}
-        right = {} if args.no_harness else {name: by_harness(args.model, name, Path(folder)) for name in TASKS}
+        harness = {} if args.no_harness else TASKS
+        right = {name: by_harness(args.model, name, Path(folder), SHOTS) for name in harness}
         asyncio.run(show(args, problems, theirs, right))
 
 
@@ -112,8 +113,8 @@ def by_transformers(model: Path, problems: Sequence[EvalProblem]) -> list[list[f
     return found
 
 
-def by_harness(model: Path, name: str, folder: Path) -> dict[str, list[float]]:
-    """Scores by item of the harness' own task and `hf` backend, on our files in the hub's form."""
+def by_harness(model: Path, name: str, folder: Path, num_shots: int) -> dict[str, list[float]]:
+    """Scores by item of the harness' own task and `hf` backend, on the records of `folder`/hub, in the hub's form."""
     import lm_eval
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.models.huggingface import HFLM
@@ -129,7 +130,7 @@ def by_harness(model: Path, name: str, folder: Path) -> dict[str, list[float]]:
     files = {path.stem: str(path) for path in (folder / "hub" / TASKS[name]).glob("*.jsonl")}
     config |= {"task": name, "dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
     task = ConfigurableTask(config=config)
-    task.set_config("num_fewshot", SHOTS)
+    task.set_config("num_fewshot", num_shots)
     backend = HFLM(pretrained=str(model), trust_remote_code=True, batch_size=1, dtype="float32", device="cpu")
     done = lm_eval.evaluate(backend, {name: task}, bootstrap_iters=0, log_samples=True)
     rows = sorted(done["samples"][name], key=lambda row: row["doc_id"])

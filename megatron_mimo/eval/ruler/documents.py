@@ -97,7 +97,7 @@ def heading(number: int, text: str) -> str:
 
 
 def documents(library: Library, index: int, rng: random.Random) -> Draft:
-    """DocumentQuestion `index`, from the start again where there are fewer."""
+    """Question `index`, from the start again where there are fewer."""
     question = library.questions[index % len(library.questions)]
     fit = partial(fitted, library, question, rng.getrandbits(64))
     return Draft(fit, WORDINGS["documents"].prefix, question.answers)
