@@ -185,6 +185,26 @@ def test_compare_names_what_differs(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert note in capsys.readouterr().out
 
 
+def test_a_score_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The model answers in the chat template only, and not at all at a short length."""
+    code = "def f(x):\n    return x"
+    write(tmp_path / "cruxeval.jsonl", *({"id": i, "code": code, "input": "1", "output": "1"} for i in range(6)))
+
+    def answer(body: dict[str, Any]) -> str:
+        return "```python\n1\n```" if "messages" in body else " no"
+
+    with chat_server(ChatServer(answer)) as server:
+        arguments = ["explain", "--task", "cruxeval_o", "--model", server.url, "--data", str(tmp_path), "limit=2"]
+        arguments += ["--repetitions", "2", "--max-new-tokens", "64", "generation.served_model=m"]
+        for _ in range(2):
+            assert main([*arguments, "--output", str(tmp_path / "out")]) == 0
+        assert len(server.bodies) == 2 * (2 * 9 + 1)
+    rows = json.loads((tmp_path / "out" / "explain.json").read_text())["rows"]
+    assert [row["results"]["score"] for row in rows] == [0, 0, 0, 1, 1, 1, 0, 0, 0, 0]
+    assert "chat template, empty system message" in capsys.readouterr().out
+    assert "generation.system_prompt=null" in (tmp_path / "out" / "explain.html").read_text()
+
+
 def harness_task(folder: Path, **changes: Any) -> None:
     """Four sums; a stock task's two filters, of which the first finds nothing."""
     rows = [{"q": f"{i}+{i}=", "a": str(2 * i)} for i in range(4)]
