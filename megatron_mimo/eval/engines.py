@@ -192,8 +192,9 @@ class LocalEngine:
             ids = [tokens[0] for _, tokens in encoded]
             asked = sorted(set(ids))
             final = await self._generate(encoded[0][0], max_tokens=1, temperature=0.0, logprob_token_ids=asked)
-            found = final.outputs[0].logprobs[0]
-            return [float(found[token].logprob) for token in ids]
+            # vLLM leaves them out where a step verifies another request's drafts.
+            if (rows := final.outputs[0].logprobs) and rows[0].keys() >= set(ids):
+                return [float(rows[0][token].logprob) for token in ids]
         return list(await asyncio.gather(*(self._log_likelihood(context, tokens) for context, tokens in encoded)))
 
     async def _log_likelihood(self, context: list[int], tokens: list[int]) -> float:
