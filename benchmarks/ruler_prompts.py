@@ -34,6 +34,7 @@ from megatron_mimo.platform.files import write_text
 from megatron_mimo.platform.page import page, section, table
 
 SPLITTER = "import re\ndef sent_tokenize(text):\n    return re.split(r'(?<=[.!?]) ', text)\n"
+STAND_IN = "class data:\n    @staticmethod\n    def find(path):\n        return path\n"
 MASKS = (
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UUID"),
     (re.compile(r"\b\d{7}\b"), "NUMBER"),
@@ -90,7 +91,7 @@ def prepare(nvidia: Path, folder: Path) -> Path:
         (place / "squad.json").write_text(json.dumps(squad))
         (place / "hotpotqa.json").write_text(json.dumps(hotpot))
     (folder / "nltk").mkdir()
-    (folder / "nltk" / "__init__.py").write_text("")
+    (folder / "nltk" / "__init__.py").write_text(STAND_IN)
     (folder / "nltk" / "tokenize.py").write_text(SPLITTER)
     return scripts
 
