@@ -27,6 +27,7 @@ import numpy as np
 
 from megatron_mimo.config.eval import EvalGenerationConfig, TaskConfig
 from megatron_mimo.eval.engines import EndpointEngine, Engine, LocalEngine, encode_pair, load_tokenizer
+from megatron_mimo.eval.few_shot.form import SHOTS_SEED
 from megatron_mimo.eval.few_shot.task import FewShot, compare
 from megatron_mimo.eval.huggingface import HuggingFaceScorer
 from megatron_mimo.eval.protocol import EvalProblem
@@ -131,6 +132,7 @@ def by_harness(model: Path, name: str, folder: Path, num_shots: int) -> dict[str
     config |= {"task": name, "dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
     task = ConfigurableTask(config=config)
     task.set_config("num_fewshot", num_shots)
+    task.set_fewshot_seed(SHOTS_SEED)
     backend = HFLM(pretrained=str(model), trust_remote_code=True, batch_size=1, dtype="float32", device="cpu")
     done = lm_eval.evaluate(backend, {name: task}, bootstrap_iters=0, log_samples=True)
     rows = sorted(done["samples"][name], key=lambda row: row["doc_id"])
