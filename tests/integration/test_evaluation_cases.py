@@ -10,6 +10,7 @@ import pytest
 
 from megatron_mimo.cli.evaluate import main
 from support.chat_server import ChatServer, chat_server
+from support.needs import needs
 
 pytestmark = pytest.mark.slow
 LETTERS = {
@@ -219,7 +220,7 @@ def harness_task(folder: Path, **changes: Any) -> None:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("lm_eval")
+    needs("lm_eval")
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
 
