@@ -62,7 +62,7 @@ def ruler_row(name: str) -> dict[str, str]:
         "protocol": f"text, beginning of the answer given{example}, greedy, {LENGTHS[0]} to {LENGTHS[-1]} tokens",
         "files": ", ".join(kind.files) or ("essays, or Python's documentation" if needs_prose else "none"),
         "prompt": "NVIDIA's generator",
-        "verified": "prompts match NVIDIA's generator byte for byte around context and query",
+        "verified": "wording equals NVIDIA's generator byte for byte",
     }
 
 
