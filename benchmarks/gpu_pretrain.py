@@ -1,14 +1,18 @@
 """Training speed of a MiMo-7B slice on one GPU, with the full model extrapolated from it.
 
     python benchmarks/gpu_pretrain.py                        # every case, a table, gpu_pretrain.json
-    python benchmarks/gpu_pretrain.py --only bf16,blockwise --seq-lengths 8192
+    python benchmarks/gpu_pretrain.py --seconds 540          # what ten minutes of a lent GPU allow, first ones first
+    python benchmarks/gpu_pretrain.py --only bf16,recipe --seq-lengths 8192
     python benchmarks/gpu_pretrain.py --dry-run --gpu h100   # the plan: layers that fit, FLOPs, cases; no GPU needed
 
 The slice has MiMo-7B's true widths, vocabulary and MTP layer, and as many of its 36 layers as the memory model lets
 into the GPU. FLOPs count matrix products, causal attention at half its square, backward twice forward; recomputation is
 not counted. MFU is against the dense bf16 rate of the data sheet for every case, FP8 included, so that FP8 shows as a
 higher MFU. The full model's tokens a second come from two slices: the time of a layer is their difference, everything
-else (embedding, heads, MTP layer) is counted once.
+else (embedding, heads, MTP layer) is counted once. Rows of documents (about 1 000 tokens each, by their bounds, as in
+real runs) are counted as if attention saw the whole row: their MFU compares with plain rows, not with their work.
+
+Published figures of others stand under the table; they are of other models on eight H100.
 
 `--device cpu --size nano` runs the same measuring code on a CPU, which shows that it works and nothing else.
 """
@@ -20,7 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +64,25 @@ class Case:
     cross_entropy: str = "chunked"
     recompute: str = "none"
     mtp: bool = True
+    documents: bool = False
+    """Rows of several documents, kept apart by their bounds."""
+    formats: dict[str, Any] = field(default_factory=dict)
+    """Further settings of PrecisionConfig that only a GPU has."""
 
 
+ENGINE = {"fuse_gradient_accumulation": True}
+RECIPE = ENGINE | {"gradient_dtype": "bf16", "fp8_parameters": True}
 CASES = {
+    "documents": Case(
+        title="bf16, documents, fused loss (pretrain.yaml)", cross_entropy="fused", documents=True, formats=ENGINE
+    ),
+    "recipe": Case(
+        title="FP8 recipe, documents (pretrain_fp8.yaml)",
+        recipe="tensorwise",
+        cross_entropy="fused",
+        documents=True,
+        formats=RECIPE,
+    ),
     "bf16": Case(title="bf16, fused layers, chunked heads"),
     "tensorwise": Case(title="FP8 tensorwise", recipe="tensorwise"),
     "blockwise": Case(title="FP8 blockwise", recipe="blockwise"),
@@ -76,6 +96,17 @@ CASES = {
     "stock": Case(title="megatron-core's stock GPTModel, no MTP", kind="stock", cross_entropy="whole", mtp=False),
     "peer": Case(title="Transformers + torch.compile, no MTP", kind="peer", cross_entropy="whole", mtp=False),
 }
+
+"""What is worth most first."""
+DOCUMENT_TOKENS = 1000
+END_OF_DOCUMENT = 0
+PUBLISHED = [
+    ("Llama3-8B, FP8, Megatron-Bridge 25.11", 14451, 744.0, "causal attention half"),
+    ("Llama3-8B, FP8, Megatron-LM's example", 13812, 800.0, "attention in full"),
+    ("Llama3.1-8B, bf16, torchtitan with compile", 6667, None, ""),
+    ("Llama3.1-8B, FP8, torchtitan with compile", 8532, None, ""),
+]
+"""Model and trainer, tokens/s and TFLOP/s a GPU, how attention is counted: eight H100, 8 192 tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +151,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seq-lengths", type=int, nargs="+", help="default 8192 32768")
     parser.add_argument("--layers", type=int, help="layers of every slice; each case's largest when left out")
     parser.add_argument("--only", default="", help=f"cases, with commas: {', '.join(CASES)}")
+    parser.add_argument("--seconds", type=float, help="start no case after so many seconds; all of them when left out")
     parser.add_argument("--json", default="gpu_pretrain.json", help="where all figures go")
     parser.add_argument("--dry-run", action="store_true", help="print the plan; no GPU needed")
     parser.add_argument("--job", help=argparse.SUPPRESS)
@@ -153,7 +185,7 @@ def workload(case: Case, size: str, seq_length: int, layers: int) -> Workload:
     """The memory model's view; a peer is taken as the torch backend with whole heads."""
     backend: Any = case.backend if case.kind == "ours" else "torch"
     parallel: Any = ParallelConfig(recompute=case.recompute)  # type: ignore[arg-type]
-    settings: Any = {"fp8_recipe": case.recipe, "cross_entropy": case.cross_entropy}
+    settings: Any = {"fp8_recipe": case.recipe, "cross_entropy": case.cross_entropy} | case.formats
     return Workload(
         model=replace(SIZES[size], num_layers=layers, mtp_num_layers=int(case.mtp)),
         parallel=parallel,
@@ -163,6 +195,7 @@ def workload(case: Case, size: str, seq_length: int, layers: int) -> Workload:
         micro_batch_size=1,
         global_batch_size=1,
         world_size=1,
+        intra_document_attention=case.documents,
     )
 
 
@@ -175,7 +208,16 @@ def plan_text(options: argparse.Namespace, cases: list[str], gpu: GPU) -> str:
         lines.append(f"{'case':<42}{'layers':>7}{'GB':>7}{'GFLOP/token':>13}  tokens/s, TFLOP/s, MFU")
         for name in cases:
             lines.append(plan_line(CASES[name], options.size, seq_length, gpu))
-    return "\n".join(lines)
+    return "\n".join([*lines, *published_lines()])
+
+
+def published_lines() -> list[str]:
+    """Figures of others, to stand under those measured."""
+    lines = ["", "published, of others, on eight H100:"]
+    for title, tokens, tflops, convention in PUBLISHED:
+        work = f", {tflops:g} TFLOP/s ({convention})" if tflops else ""
+        lines.append(f"  {title:<44}{tokens:>8,} tokens/s a GPU{work}")
+    return lines
 
 
 def plan_line(case: Case, size: str, seq_length: int, gpu: GPU) -> str:
@@ -193,31 +235,36 @@ def run_all(options: argparse.Namespace, cases: list[str], gpu: GPU) -> int:
 
     device = torch.cuda.get_device_name() if options.device == "cuda" else "CPU: shows that this runs, nothing else"
     print(f"device: {device}\nMFU against {gpu.name}'s {gpu.bf16_tflops} TFLOP/s dense bf16, causal attention half")
-    rows = []
+    rows, end = [], time.perf_counter() + (options.seconds or float("inf"))
     for seq_length in options.seq_lengths or SEQ_LENGTHS[options.size]:
-        print(f"\\n{seq_length} tokens; last column: all layers, extrapolated")
+        print(f"\n{seq_length} tokens; last column: all layers, extrapolated")
         print(f"{'case':<42}{'layers':>7}{'tokens/s':>10}{'TFLOP/s':>9}{'MFU':>7}{'GB':>7}")
         for name in cases:
-            row = measure_case(name, seq_length, options, gpu)
+            row = measure_case(name, seq_length, options, gpu, end)
             rows.append(row)
             print(row_text(row), flush=True)
+    print(*published_lines(), sep="\n")
     write_json(Path(options.json), {"device": device, "gpu": asdict(gpu), "rows": rows})
     print(f"\nall figures: {options.json}")
     return 0
 
 
-def measure_case(name: str, seq_length: int, options: argparse.Namespace, gpu: GPU) -> dict[str, Any]:
-    """Figures of the largest slice, and the full model's speed from it and one of half its layers."""
+def measure_case(
+    name: str, seq_length: int, options: argparse.Namespace, gpu: GPU, end: float = float("inf")
+) -> dict[str, Any]:
+    """Figures of the largest slice, and the full model's speed from it and one of half its layers; none after `end`."""
     layers = options.layers or layers_that_fit(CASES[name], options.size, seq_length, gpu)
     row: dict[str, Any] = {"case": name, "title": CASES[name].title, "seq_length": seq_length, "num_layers": layers}
     if not layers:
         return row | {"error": "not even one layer fits by the memory model"}
+    if time.perf_counter() >= end:
+        return row | {"error": "not measured: the time was used up"}
     try:
         jobs = [
             Job(case=name, size=options.size, seq_length=seq_length, num_layers=count, device=options.device)
             for count in (layers, max(1, layers // 2))
         ]
-        large, small = (run_apart(job) for job in jobs)
+        large, small = (run_apart(job, min(LIMIT_SECONDS, end - time.perf_counter())) for job in jobs)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         return row | {"error": str(error)[-300:]}
     flops = training_flops_per_token(jobs[0].model, seq_length)
@@ -252,10 +299,10 @@ def row_text(row: dict[str, Any]) -> str:
     )
 
 
-def run_apart(job: Job) -> dict[str, Any]:
+def run_apart(job: Job, seconds: float) -> dict[str, Any]:
     """Measure in a process of its own, which frees the GPU and cannot take the others down."""
     command = [sys.executable, "-W", "ignore", __file__, "--job", json.dumps(asdict(job))]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=max(1.0, seconds))
     if finished.returncode:
         raise RuntimeError(finished.stderr.strip() or f"exit code {finished.returncode}")
     return json.loads(finished.stdout.splitlines()[-1])
@@ -268,7 +315,9 @@ def measure(job: Job) -> dict[str, Any]:
     import torch
 
     torch.manual_seed(0)
-    rows = torch.randint(0, job.model.vocab_size, (1, job.seq_length + 1))
+    rows = torch.randint(1, job.model.vocab_size, (1, job.seq_length + 1))
+    if CASES[job.case].documents:
+        rows[torch.rand(rows.shape) < 1 / DOCUMENT_TOKENS] = END_OF_DOCUMENT
     with runner(job, rows) as (backward, update):
         timings = []
         for number in range(WARM_UP_STEPS[job.device] + STEPS[job.device]):
@@ -312,7 +361,9 @@ def runner(job: Job, rows: Any) -> Iterator[tuple[Callable[[], float], Callable[
             model=job.model,
             precision=device_precision(case, job.device),
             seq_length=job.seq_length,
-            recompute=case.recompute,  # type: ignore[arg-type]
+            parallel=ParallelConfig(recompute=case.recompute),  # type: ignore[arg-type]
+            attention="packed" if case.documents else "ignore",
+            end_of_document=END_OF_DOCUMENT,
             rotary_base=640000,
             learning_rate=1e-4,
             seed=None,
@@ -323,9 +374,13 @@ def runner(job: Job, rows: Any) -> Iterator[tuple[Callable[[], float], Callable[
 
 
 def device_precision(case: Case, device: str) -> PrecisionConfig:
-    """A CPU takes torch layers, and emulates recipes."""
+    """A CPU takes torch layers and their heads, and emulates recipes."""
     backend: Any = case.backend if device == "cuda" else "torch"
     settings: Any = {"cross_entropy": case.cross_entropy, "fp8_recipe": case.recipe}
+    if device == "cuda":
+        settings |= case.formats
+    elif case.cross_entropy == "fused":
+        settings["cross_entropy"] = "whole"
     settings["fp8_emulation"] = device == "cpu" and case.recipe != "none"
     return PrecisionConfig(dtype="bf16", backend=backend, **settings)
 

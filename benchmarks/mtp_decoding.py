@@ -9,12 +9,11 @@ accepted drafts. Exit code 1 where outputs with and without drafts differ.
 """
 
 import argparse
-import json
-import statistics
 import sys
 from pathlib import Path
 
 from megatron_mimo.config import UserError
+from megatron_mimo.serve.compare_drafts import read_prompts, summary, table
 from megatron_mimo.serve.speculative import mtp_speculative_config
 from megatron_mimo.serve.vllm_engine import GroupGeneration, PromptGroup, generate
 
@@ -52,7 +51,7 @@ def _arguments() -> argparse.Namespace:
 def measure(args: argparse.Namespace, num_layers: int) -> list[list[dict[str, GroupGeneration]]]:
     """[k][round] -> generations by batch size."""
     groups = [PromptGroup("warm-up", ARITHMETIC[:1], max_tokens=16)]
-    prompts = _prompts(args.prompts)
+    prompts = read_prompts(args.prompts) if args.prompts else ARITHMETIC
     for size in args.batch_sizes:
         repeated = [prompts[i % len(prompts)] for i in range(size)]
         groups.append(PromptGroup(str(size), repeated, args.max_tokens, args.ignore_eos))
@@ -64,30 +63,12 @@ def measure(args: argparse.Namespace, num_layers: int) -> list[list[dict[str, Gr
     return runs
 
 
-def _prompts(path: Path | None) -> list[str]:
-    if path is None:
-        return ARITHMETIC
-    try:
-        return [json.loads(line)["prompt"] for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is not a file of JSON lines with a field `prompt` ({error!r})") from error
-
-
 def print_table(batch_size: int, runs: list[list[GroupGeneration]]) -> None:
-    """A line for each k: median tokens/s and range, beside k = 0, tokens per step, acceptance by position."""
-    speeds = [[run.generated_tokens / run.seconds for run in runs_of_k] for runs_of_k in runs]
-    plain = statistics.median(speeds[0])
-    print(f"\nbatch of {batch_size}, {runs[0][0].generated_tokens} tokens")
-    columns = f"{'k':>2} {'tokens/s':>9} {'(lowest-highest)':>18} {'x k=0':>6} {'tokens/step':>12}"
-    print(f"{columns}  accepted by draft position")
-    for num_drafts, (rates, (first, *_)) in enumerate(zip(speeds, runs, strict=True)):
-        median = statistics.median(rates)
-        spread = f"({min(rates):.0f}-{max(rates):.0f})"
-        accepted = [count / first.draft_rounds for count in first.accepted_by_position] if first.draft_rounds else []
-        shares = "  ".join(f"{share:.1%}" for share in accepted)
-        print(
-            f"{num_drafts:>2} {median:>9.0f} {spread:>18} {median / plain:>6.2f} {1 + sum(accepted):>12.2f}  {shares}"
-        )
+    """A line for each k: tokens per step, median tokens/s and range, compared with k = 0, acceptance by position."""
+    plain = runs[0][0]
+    print(f"\nbatch of {batch_size}, {plain.generated_tokens} tokens")
+    rounds = [[[run] for run in runs_of_k] for runs_of_k in runs]
+    print(*table([summary(f"k = {k}", found, plain.texts) for k, found in enumerate(rounds)]), sep="\n")
 
 
 def outputs_agree(runs: list[list[dict[str, GroupGeneration]]]) -> bool:

@@ -2,7 +2,7 @@
 
     python benchmarks/pretrain_step.py [--dtype fp32] [--threads 1] [--rounds 3]
 
-Every case is the nano model with fp32 gradients and AdamW states, in processes of its own with as many threads each;
+Every case is the nano model with fp32 gradients and AdamW states, in separate processes with as many threads each;
 rounds go through all cases in turn, so that a noisy machine disturbs all of them alike, and the best round counts. bf16
 is measured where the CPU has instructions for it. "of products" is the share of what plain matrix products of that
 format reach on the same threads: the step's FLOPs count its products, with the causal half of attention.
@@ -10,22 +10,16 @@ format reach on the same threads: the step's FLOPs count its products, with the 
 
 import argparse
 import dataclasses
-import json
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
+from ranks import ROOT, answer, answer_of_ranks, process_group
 
-ROOT = Path(__file__).parents[1]
 WARM_UP_STEPS, STEPS = 2, 6
 PRODUCT_SIZES = (256, 512, 1024)
 
@@ -175,24 +169,6 @@ def transformers_step(case: Case, dtype: str) -> Callable[[], None]:
     return run
 
 
-@contextmanager
-def process_group(case: Case) -> Iterator[None]:
-    """The case's processes, which torchrun started, or one."""
-    from megatron.core import parallel_state
-
-    from megatron_mimo.model.build import single_process_group
-
-    if case.processes == 1:
-        with single_process_group():
-            yield
-        return
-    dist.init_process_group("gloo")
-    parallel_state.initialize_model_parallel()
-    yield
-    parallel_state.destroy_model_parallel()
-    dist.destroy_process_group()
-
-
 def measure(case: Case, dtype: str, threads: int) -> dict[str, float]:
     """Tokens per second of the fastest step after warm-up, and GFLOP/s of plain products at the same time."""
     from megatron_mimo.platform.number_format import product_gflops
@@ -202,7 +178,7 @@ def measure(case: Case, dtype: str, threads: int) -> dict[str, float]:
     if case.kind.startswith("transformers"):
         seconds = fastest_step_seconds(transformers_step(case, dtype))
     else:
-        with process_group(case):
+        with process_group(case.processes):
             seconds = fastest_step_seconds(megatron_step(case, dtype))
     kind = torch.bfloat16 if dtype == "bf16" else torch.float32
     products = max(product_gflops(kind, 0.1, size) for size in PRODUCT_SIZES)
@@ -219,16 +195,9 @@ def fastest_step_seconds(run: Callable[[], None]) -> float:
 
 
 def run_case(name: str, dtype: str, threads: int) -> dict[str, float]:
-    """`measure` in processes of the case's own; the first one's answer."""
-    from megatron_mimo.platform.network import free_port
-
-    program = ["-W", "ignore", __file__, "--worker", "--case", name, "--dtype", dtype, "--threads", str(threads)]
-    command = [sys.executable, *program]
-    if CASES[name].processes > 1:
-        processes = ["--nproc-per-node", str(CASES[name].processes), "--master-port", str(free_port())]
-        command = [sys.executable, "-m", "torch.distributed.run", *processes, *program[2:]]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return next(json.loads(line) for line in output.splitlines() if line.startswith('{"tokens'))
+    """`measure` in separate processes; the first one's answer."""
+    arguments = ["--worker", "--case", name, "--dtype", dtype, "--threads", str(threads)]
+    return answer_of_ranks(CASES[name].processes, __file__, arguments)
 
 
 def main() -> None:
@@ -242,9 +211,7 @@ def main() -> None:
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        answer = measure(CASES[options.case[0]], options.dtype, options.threads)
-        if os.environ.get("RANK", "0") == "0":
-            print(json.dumps(answer))
+        answer(measure(CASES[options.case[0]], options.dtype, options.threads))
         return
     formats = [options.dtype] if options.dtype else ["fp32", *(["bf16"] if best_format().dtype == "bf16" else [])]
     for dtype in formats:

@@ -1,7 +1,7 @@
-"""What mkdocs does besides building the pages: tables of all settings and commands, and a place for every page.
+"""What mkdocs does besides building the pages: tables of settings, commands and claims, and a place for every page.
 
 A page holds `<!-- generated: NAME -->`; mkdocs calls `on_page_markdown` for every page, which puts the tables there.
-They come from the dataclasses and from the table of commands, so nothing is written twice.
+They come from the program's own dataclasses and tables, so nothing is written twice.
 """
 
 import importlib
@@ -12,6 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from megatron_mimo.cli.claims import CLAIMS
 from megatron_mimo.cli.commands import COMMANDS, GROUPS
 from megatron_mimo.config.describe import Setting, settings_of
 
@@ -93,4 +94,18 @@ def commands() -> str:
     return "\n".join(parts)
 
 
-PARTS = {"settings": settings, "commands": commands}
+def claims() -> str:
+    """A table of the report's claims."""
+    head = "| claim | report | what it says | shown here | measured by |\n|---|---|---|---|---|\n"
+    rows = [
+        f"| {number} | {claim.section} | {claim.text} | {claim.shown} | {'; '.join(map(_as_code, claim.commands))} |\n"
+        for number, claim in enumerate(CLAIMS, 1)
+    ]
+    return head + "".join(rows)
+
+
+def _as_code(command: str) -> str:
+    return f"`{command}`"
+
+
+PARTS = {"settings": settings, "commands": commands, "claims": claims}

@@ -7,7 +7,10 @@
 #   CONTAINER_IMAGE     run in this image (pyxis/enroot), made from Dockerfile.ngc; without it, in VENV
 #   CONTAINER_MOUNTS    more mounts beside the repository, as pyxis takes them
 #   VENV                virtual environment to activate (default .venv, where it exists)
-#   PROCESSES_PER_NODE  ranks a node (default: the GPUs that Slurm gave it, else 1)
+#   PROCESSES_PER_NODE  ranks per node (default: the GPUs that Slurm gave it, else 1)
+#   the variables below that are set with a default: yours is kept
+#
+# On GPUs with FP8: examples/mimo_7b/pretrain_fp8.yaml as CONFIG.
 #
 #SBATCH --job-name=mimo-7b
 #SBATCH --nodes=32
@@ -49,8 +52,16 @@ MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 MASTER_PORT=$((15000 + SLURM_JOB_ID % 15000))
 PROCESSES_PER_NODE=${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
 export MASTER_ADDR MASTER_PORT PROCESSES_PER_NODE
-# Tensor parallelism overlaps its communication only with kernels launched in this order.
-export CUDA_DEVICE_MAX_CONNECTIONS=1
+# As in NVIDIA's published recipes; docs/gpu.md has the reason of each.
+# Kernels start in the order in which they were launched: communication first, the product that hides it after it.
+export CUDA_DEVICE_MAX_CONNECTIONS=${CUDA_DEVICE_MAX_CONNECTIONS:-1}
+# Norms leave 16 multiprocessors to NCCL, which otherwise waits until a norm has ended.
+export NVTE_FWD_LAYERNORM_SM_MARGIN=${NVTE_FWD_LAYERNORM_SM_MARGIN:-16}
+export NVTE_BWD_LAYERNORM_SM_MARGIN=${NVTE_BWD_LAYERNORM_SM_MARGIN:-16}
+# Reductions in the NVLink switch take GPU memory for every group, and serve no group that spans nodes.
+export NCCL_NVLS_ENABLE=${NCCL_NVLS_ENABLE:-0}
+# Segments that grow: rows of many lengths, and the change of layout between stages, leave no holes behind.
+export PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}
 # torchrun would kill its workers 30 seconds after a SIGTERM, saved or not: it leaves TERM to them (see launch below).
 export PET_SIGNALS_TO_HANDLE=SIGINT,SIGHUP,SIGQUIT TORCHELASTIC_SIGNALS_TO_HANDLE=SIGINT,SIGHUP,SIGQUIT
 
@@ -67,16 +78,20 @@ elif [ -f "${VENV:=.venv}/bin/activate" ]; then
 fi
 
 # Runs on every node. Slurm signals all processes of a step; ignored here, TERM and USR1 stay ignored in torchrun, while
-# the workers install handlers of their own: they finish the step, save, and exit.
+# the workers install their own handlers: they finish the step, save, and exit.
 # shellcheck disable=SC2016
 launch='
 trap "" TERM USR1
-exec torchrun --nnodes "$SLURM_JOB_NUM_NODES" --node-rank "$SLURM_NODEID" --nproc-per-node "$PROCESSES_PER_NODE" \
+binding=()
+# Each rank on the CPU cores next to its GPU, where this torchrun can (torch 2.9).
+if [ -n "${SLURM_GPUS_ON_NODE:-}" ] && torchrun --help | grep -q -- --numa-binding; then binding=(--numa-binding=node); fi
+exec torchrun "${binding[@]}" --nnodes "$SLURM_JOB_NUM_NODES" --node-rank "$SLURM_NODEID" --nproc-per-node "$PROCESSES_PER_NODE" \
     --master-addr "$MASTER_ADDR" --master-port "$MASTER_PORT" -m megatron_mimo.pretrain "$@"'
 
 echo "job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)): $config $*"
 echo "  $SLURM_JOB_NUM_NODES node(s) x $PROCESSES_PER_NODE ranks, rendezvous at $MASTER_ADDR:$MASTER_PORT, run folder $output_dir"
-srun --kill-on-bad-exit=1 "${container[@]}" bash -c "$launch" launch "$config" "$@" &
+# srun no longer takes over the batch's cores for its one task, which starts all ranks of a node: it is told of them.
+srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_ON_NODE" "${container[@]}" bash -c "$launch" launch "$config" "$@" &
 step=$!
 
 # Said again until the step ends: ranks that are still starting do not hear it the first time.

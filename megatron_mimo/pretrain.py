@@ -7,7 +7,9 @@ message explains, 85 (guard.requeue_exit_code) saved and stopped on request, 86 
 
 import shutil
 import sys
+from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +30,32 @@ USAGE = (
     + LAUNCH_USAGE
 )
 FLAGS = ("--forecast", "--print-config")
+Check = Callable[[PretrainConfig], None]
+"""Raises UserError for a configuration that a command does not take."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def takes_all(config: PretrainConfig) -> None:
+    """The check of pre-training itself: whatever loads can be trained."""
+
+
+def main(arguments: list[str] | None = None, usage: str = USAGE, check: Check = takes_all) -> int:
     """Run one configuration; returns the exit code."""
-    program = with_ranks("megatron_mimo.pretrain", run, settings)
-    return run_program(USAGE, program, sys.argv[1:] if arguments is None else arguments)
+    program = with_ranks("megatron_mimo.pretrain", partial(run, check=check), partial(settings, check=check))
+    return run_program(usage, program, sys.argv[1:] if arguments is None else arguments)
 
 
-def settings(arguments: list[str]) -> PretrainConfig | None:
+def settings(arguments: list[str], check: Check = takes_all) -> PretrainConfig | None:
     """What the ranks will run, None where none are needed."""
     config = load(PretrainConfig, [argument for argument in arguments if argument not in FLAGS], model_of)
+    check(config)
     return None if "--print-config" in arguments else config
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: list[str], check: Check = takes_all) -> int:
     """Load the configuration and train, or print it."""
     words = [argument for argument in arguments if argument not in FLAGS]
     given, layers = load_with_origins(PretrainConfig, words, model_of)
+    check(given)
     # Imported late: torch takes seconds, in which a configuration can be refused and Ctrl-C heard.
     from megatron_mimo.training.number_format import with_number_format
 

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What quickstart.sh, sft.sh and rl.sh share; each sources this file first. Sets the folder, the programs ($bin), the
-# environment, and what is said when a script stops: the step, and the command that goes on.
+# environment, and what is said when a script stops: the step, and the command that continues.
 set -euo pipefail
 again=("$0" "$@")
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -32,7 +32,7 @@ duration() { # SECONDS
 
 stopped() { # EXIT_CODE, on leaving the script
     if [ "$1" != 0 ] && [ -n "$title" ]; then
-        printf '\nstopped in "%s" (exit code %s); what is finished is kept. Go on with:  %s\n' \
+        printf '\nstopped in "%s" (exit code %s); what is finished is kept. Continue with:  %s\n' \
             "$title" "$1" "$(printf '%q ' "${again[@]}")" >&2
     fi
 }

@@ -35,7 +35,7 @@ mkdir -p "$draft"
 head -n "${PROMPTS:-3000}" "$run/chat/train.jsonl" > "$draft/given.jsonl"
 
 step "2/6 the model's own answers to the same prompts"
-mimo self-distill "$draft/given.jsonl" --model "$run/sft_hf" --output "$draft/own" --temperature 0 --max-tokens 256
+mimo self-distill "$draft/given.jsonl" --model "$run/sft_hf" --output "$draft/own" --temperature 0 --max-new-tokens 256
 
 step "3/6 the MTP layer as fine-tuning left it: in three copies, and to be used recursively"
 models=()

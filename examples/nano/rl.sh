@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # RL of MiMo-nano: problems, a policy that is right now and then, and RL that makes it right more often, with held-out
-# pass@1 before, between and after. Finished steps are kept when it is run again; a run that was cut off goes on.
+# pass@1 before, between and after. Finished steps are kept when it is run again; a run that was cut off continues.
 #   examples/nano/rl.sh [RUN] [BASE]
 # RUN holds everything that is made (default runs/nano); BASE is a run with data/ and pretrain/ as
 # examples/nano/quickstart.sh leaves them (default: RUN). BIN is the folder of megatron-mimo (default .venv/bin).

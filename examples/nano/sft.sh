@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # From a base checkpoint to numbers: generated conversations, fine-tuning on two processes, export, evaluation of base
 # and tuned model on held-out questions through vLLM, paired comparison. Finished steps are kept when it is run again.
-#   examples/nano/sft.sh [RUN] [BASE]
+#   examples/nano/sft.sh [RUN] [BASE] [key=value ...]
 # RUN holds everything that is made (default runs/nano); BASE is a run with data/ and pretrain/ as
-# examples/nano/quickstart.sh leaves them (default: RUN). BIN is the folder of megatron-mimo (default .venv/bin).
+# examples/nano/quickstart.sh leaves them (default: RUN). key=value overrides examples/nano/sft.yaml, for example
+# learning_rate=1e-3. BIN is the folder of megatron-mimo (default .venv/bin).
 source "$(dirname "$0")/common.sh"
 
-run=${1:-runs/nano}
-base=${2:-$run}
+run=runs/nano
+if [ $# -gt 0 ] && [[ $1 != *=* ]]; then run=$1; shift; fi
+base=$run
+if [ $# -gt 0 ] && [[ $1 != *=* ]]; then base=$1; shift; fi
 tokenizer=$base/data/tokenizer
 
 evaluate() { # NAME MODEL QUESTIONS [key=value ...]
@@ -19,7 +22,7 @@ step "1/5 conversations: arithmetic in many wordings, worked in a think block; h
 mimo nano-chat "$run/chat"
 
 step "2/5 fine-tuning: one epoch over 4,000 conversations, two processes"
-fine_tune "$run" "$base"
+fine_tune "$run" "$base" "$@"
 
 step "3/5 export of base and tuned model to Hugging Face format"
 export_to "$base/pretrain" "$run/hf" "$tokenizer"

@@ -35,7 +35,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "data": Command(
             "megatron_mimo.cli.preprocess",
             "crawls, PDFs, JSON Lines, own corpus -> documents -> .bin/.idx",
-            "megatron_mimo.data.pipeline.job:JobConfig",
+            "megatron_mimo.data.job:JobConfig",
         ),
         "tokenize": Command(
             "megatron_mimo.cli.tokenize_data",
@@ -92,7 +92,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             ("--print-config",),
         ),
         "draft": Command(
-            "megatron_mimo.cli.draft", "train MTP layers alone, for speculative decoding", PRETRAIN, _TRAINING
+            "megatron_mimo.cli.draft", "train only MTP layers, for speculative decoding", PRETRAIN, _TRAINING
         ),
         "checkpoints": Command(
             "megatron_mimo.cli.checkpoints", "a run's checkpoints: list, verify, prune, branch from a step"

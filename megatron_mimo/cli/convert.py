@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one conversion; returns the exit code (2 for a problem the user can mend, 130 when interrupted)."""
     options = parser().parse_args(arguments)
     return exit_code(
-        lambda: options.run(options), "interrupted; the same command goes on with the files that are finished"
+        lambda: options.run(options), "interrupted; the same command continues with the files that are finished"
     )
 
 
@@ -67,7 +67,7 @@ def add_directions(parser: argparse.ArgumentParser) -> Mapping[str, argparse.Arg
                 "--form",
                 choices=("mimo", "qwen2"),
                 default="mimo",
-                help="qwen2: the main model alone, as a Qwen2 model",
+                help="qwen2: only the main model, as a Qwen2 model",
             )
         if name == "adapter":
             command.add_argument("--base-model", default="", help="hub name or folder of the model that it belongs to")

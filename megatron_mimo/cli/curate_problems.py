@@ -35,7 +35,7 @@ from megatron_mimo.rl.problems.readers import FORMATS
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     return exit_code(
-        lambda: run(options), interrupted="interrupted; `difficulty` goes on where it was when called again"
+        lambda: run(options), interrupted="interrupted; `difficulty` continues where it was when called again"
     )
 
 
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigError("files", options.paths, f"{options.step} reads one file; join raw files with `form`")
     report = STEPS[options.step](options, sources, output)
     print(f"{options.step}: " + ", ".join(f"{name} {value:,}" for name, value in report.items() if type(value) is int))
-    print(f"-> {output}, beside it what was dropped and the report")
+    print(f"-> {output}; next to it are what was dropped and the report")
 
 
 def form(options: argparse.Namespace, sources: list[Path], output: Path) -> dict[str, Any]:

@@ -7,31 +7,20 @@ CONFIG.yaml is a pre-training configuration whose `start.train` is not `all`. Op
 of megatron-mimo pretrain. Afterwards: megatron-mimo export, then serve, which drafts with every MTP layer.
 """
 
-import sys
-
 from megatron_mimo import pretrain
-from megatron_mimo.config import ConfigError
-from megatron_mimo.training.launch import run_program
-from megatron_mimo.training.launch_options import split_options
+from megatron_mimo.config import ConfigError, PretrainConfig
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train; returns the exit code."""
-    words = sys.argv[1:] if arguments is None else arguments
-    return run_program(
-        f"{__doc__}\n{pretrain.USAGE.replace('megatron-mimo pretrain', 'megatron-mimo draft')}", run, words
-    )
+    """Train as pre-training does, once it is sure that the model is frozen; returns the exit code."""
+    usage = pretrain.USAGE.replace("megatron-mimo pretrain", "megatron-mimo draft")
+    return pretrain.main(arguments, f"{__doc__}\n{usage}", freezes_the_model)
 
 
-def run(arguments: list[str]) -> int:
-    """Refuse what would train the whole model, then train as pre-training does. Raises UserError."""
-    config = pretrain.settings([word for word in split_options(arguments)[1] if word != "--print-config"])
-    start = config.start if config else None
-    if start is None or start.train == "all":
-        found = None if start is None else start.train
+def freezes_the_model(config: PretrainConfig) -> None:
+    """Raise ConfigError for a configuration that trains the whole model."""
+    found = None if config.start is None else config.start.train
+    if found in (None, "all"):
         raise ConfigError(
-            "start.train",
-            found,
-            "draft freezes the model: new_mtp_layers, mtp_layers; pretrain trains all",
+            "start.train", found, "draft freezes the model: new_mtp_layers, mtp_layers; pretrain trains all"
         )
-    return pretrain.main(arguments)

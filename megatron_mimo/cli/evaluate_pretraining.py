@@ -2,7 +2,7 @@
 
     megatron-mimo evaluate-pretraining --model MODEL_DIR --data DATA_DIR --output evaluation.json
 
-Prints, and writes as JSON: held-out bits per byte beside a Kneser-Ney 5-gram model of the same training text and
+Prints, and writes as JSON: held-out bits per byte compared with a Kneser-Ney 5-gram model of the same training text and
 general compressors; held-out arithmetic problems solved greedily by vLLM with MTP speculation; the share of MTP drafts
 accepted, and tokens per second.
 """

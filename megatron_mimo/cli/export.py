@@ -12,7 +12,7 @@ from pathlib import Path
 from megatron_mimo.cli.command import exit_code
 from megatron_mimo.cli.direction import parser_of_direction
 
-INTERRUPTED = "interrupted; the same command goes on with the files that are finished"
+INTERRUPTED = "interrupted; the same command continues with the files that are finished"
 
 
 def parser() -> argparse.ArgumentParser:

@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Import; returns the exit code."""
     options = parser().parse_intermixed_args(arguments)
     command = shlex.join([*own_program("import-tokens"), *(sys.argv[1:] if arguments is None else arguments)])
-    return exit_code(lambda: run(options), f"interrupted; to go on with the pairs that are left:\n  {command}")
+    return exit_code(lambda: run(options), f"interrupted; to continue with the pairs that are left:\n  {command}")
 
 
 def run(options: argparse.Namespace) -> None:

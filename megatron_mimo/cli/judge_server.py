@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     parser = parser_of(__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--slots", type=int, default=0, help="programs at a time (default: one a core)")
+    parser.add_argument("--slots", type=int, default=0, help="programs at a time (default: one per core)")
     parser.add_argument("--max-queue", type=int, default=1024, help="solutions that may wait (default 1024)")
     parser.add_argument("--python", default="", help="interpreter of Python solutions (default: this one)")
     parser.add_argument("--packages", nargs="*", default=[], help="folders with packages that solutions may import")

@@ -2,7 +2,7 @@
 
     megatron-mimo mixture measure SHARDS [BYTES_PER_TOKEN]     tokens of each domain and quality in tagged shards
     megatron-mimo mixture solve SPEC.yaml [key=value ...]      tag counts, targets, token budgets -> mixture files
-    megatron-mimo mixture check RUN_DIR [--tolerance 0.001]    what a run consumed beside its mixture files
+    megatron-mimo mixture check RUN_DIR [--tolerance 0.001]    what a run consumed, against its mixture files
 
 Each has its own --help.
 """

@@ -12,7 +12,7 @@ import argparse
 import json
 
 from megatron_mimo.cli.command import exit_code, settings_parser
-from megatron_mimo.config import ConfigError, PretrainConfig, load
+from megatron_mimo.config import PretrainConfig, load
 from megatron_mimo.model.hardware import DEFAULT_MFU, GPUS, find_gpu
 
 
@@ -31,14 +31,7 @@ def run(options: argparse.Namespace) -> None:
     config = load(PretrainConfig, options.settings, model_of)
     gpu = find_gpu(options.gpu)
     check_request(config, options.gpus, gpu, options.mfu)
-    variant = Variant(
-        gradient_bytes=2 if options.bf16_gradients else 4,
-        fp8_primary_weights=options.fp8_weights,
-        fused_cross_entropy=options.fused_loss,
-        optimizer_offload_ratio=options.offload_optimizer,
-    )
-    if variant.fp8_primary_weights and config.precision.fp8_recipe == "none":
-        raise ConfigError("--fp8-weights", True, "needs FP8 products: precision.fp8_recipe=tensorwise, for example")
+    variant = Variant(optimizer_offload_ratio=options.offload_optimizer)
     report = make_report(config, count_parameters(config), options.gpus, gpu, options.mfu, options.top, variant)
     print(json.dumps(report, indent=2) if options.json else render(report))
 
@@ -59,9 +52,6 @@ def parser() -> argparse.ArgumentParser:
         help=f"MFU before bubbles, recomputation and exposed communication (default {DEFAULT_MFU})",
     )
     others = parser.add_argument_group("what other trainers can do, and this one does not (docs/plan.md)")
-    others.add_argument("--bf16-gradients", action="store_true", help="keep and reduce gradients in bf16")
-    others.add_argument("--fp8-weights", action="store_true", help="keep the layers' matrices in FP8 alone")
-    others.add_argument("--fused-loss", action="store_true", help="gradients of the loss take the logits' place")
     others.add_argument(
         "--offload-optimizer", type=float, default=0.0, metavar="SHARE", help="optimizer state in host memory, 0 to 1"
     )

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     options, (file, *overrides) = parse(arguments)
     # Imported late: what is asked for may be help.
     from megatron_mimo.cli.preprocess_job import run
-    from megatron_mimo.data.pipeline.job import load_job
+    from megatron_mimo.data.job import load_job
 
     command = shlex.join([*own_program("data"), file, *overrides])
 
@@ -50,5 +50,5 @@ def main(arguments: list[str] | None = None) -> int:
 
     return exit_code(
         lambda: run(load_job(file, overrides), options, command, report),
-        f"interrupted; to go on:\n  {command}",
+        f"interrupted; to continue:\n  {command}",
     )

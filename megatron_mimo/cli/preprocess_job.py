@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from megatron_mimo.cli.command import own_program
 from megatron_mimo.config import UserError
+from megatron_mimo.data.job import JobConfig, tokenize, write_job
 from megatron_mimo.data.pipeline.config import PipelineConfig
 from megatron_mimo.data.pipeline.guard import claim_folder, read_layout
-from megatron_mimo.data.pipeline.job import JobConfig, tokenize, write_job
 from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.markers import damaged_files, read_marker
 from megatron_mimo.data.pipeline.plan import stages_of

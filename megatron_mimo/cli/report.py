@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from megatron_mimo.cli.command import exit_code, parser_of
-from megatron_mimo.rl.rows import TIMELINE
+from megatron_mimo.record.rows import TIMELINE
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,7 +3,7 @@
 
 Asks every prompt (a conversation's last answer is left out) of a vLLM server that runs MODEL_DIR, or of one that runs
 already (--url), and writes FOLDER/answers.jsonl, conversations for `megatron-mimo sft`. Stopped or killed, the same
-command goes on where it was.
+command continues where it was.
 """
 
 import argparse
@@ -33,8 +33,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--samples", type=int, default=1, help="answers to each prompt")
     parser.add_argument("--temperature", type=float, default=0.6)
     parser.add_argument("--top-p", type=float, default=0.95)
-    parser.add_argument("--max-tokens", type=int, default=8192, help="longest answer")
-    parser.add_argument("--keep-cut", action="store_true", help="keep answers that reached --max-tokens")
+    parser.add_argument(
+        "--max-new-tokens", "--max-tokens", dest="max_tokens", type=int, default=8192, metavar="TOKENS",
+        help="longest answer",
+    )  # fmt: skip
+    parser.add_argument("--keep-cut", action="store_true", help="keep answers that reached --max-new-tokens")
     parser.add_argument("--concurrent", type=int, default=64, help="requests at a time")
     return parser
 
@@ -42,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Ask and write; returns the exit code."""
     options = parser().parse_args(arguments)
-    return exit_code(lambda: run(options), "interrupted: the same command goes on from here")
+    return exit_code(lambda: run(options), "interrupted: the same command continues from here")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -23,13 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Tokenize; returns the exit code."""
     options = parser().parse_intermixed_args(arguments)
     command = shlex.join([*own_program("tokenize"), *(sys.argv[1:] if arguments is None else arguments)])
-    return exit_code(lambda: run(options.settings), f"interrupted; to go on:\n  {command}")
+    return exit_code(lambda: run(options.settings), f"interrupted; to continue:\n  {command}")
 
 
 def run(settings: list[str]) -> None:
     """Make the data folder of `[FILE, override, ...]`; raises UserError."""
     from megatron_mimo.config import UserError
-    from megatron_mimo.data.pipeline.job import load_job, tokenize
+    from megatron_mimo.data.job import load_job, tokenize
 
     start, (file, *overrides) = time.monotonic(), settings
     job = load_job(file, overrides)

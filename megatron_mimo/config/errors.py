@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """A problem the user can mend. Entry points print its text alone and exit with code 2."""
+    """A problem the user can mend. Entry points print only its text and exit with code 2."""
 
 
 class ConfigError(UserError):

@@ -21,7 +21,7 @@ class TaskConfig:
     """Its file: local, or `hub:OWNER/NAME/FILE` (Hugging Face data set). Default: the task's usual file in `data`.
     Of RULER: the essays that needles are hidden in, or the questions of `qa_1` and `qa_2`."""
     repetitions: int = 1
-    """Answers drawn a problem; the score is the mean over them (avg@n)."""
+    """Answers drawn per problem; the score is the mean over them (avg@n)."""
     max_new_tokens: int = 32768
     """Longest answer."""
     temperature: float = 0.6
@@ -85,7 +85,7 @@ class EvalGenerationConfig:
     served_model: str = ""
     """Model name that an endpoint is asked for; by default the first that it lists."""
     template: Literal["chat", "plain"] = "chat"
-    """`chat`: the tokenizer's chat template. `plain`: the prompt's text alone, for base models in a local folder."""
+    """`chat`: the tokenizer's chat template. `plain`: only the prompt's text, for base models in a local folder."""
     system_prompt: str | None = ""
     """Empty by the report's advice: the chat template gets an empty system message. null sends none, and the template
     may insert its own default, as Xiaomi's does."""
@@ -93,7 +93,7 @@ class EvalGenerationConfig:
     max_waiting_grades: int = 4096
     """Answers that may wait for their grade before generation pauses."""
     num_speculative_tokens: int | None = None
-    """Tokens drafted a step by a local model; default: one for each MTP layer."""
+    """Tokens drafted per step by a local model; default: one for each MTP layer."""
     seq_length: int | None = None
     """Longest prompt and answer together of a local model; default: as the model says."""
     timeout_seconds: float = 7200.0
@@ -142,7 +142,7 @@ class EvaluateConfig:
         titles = [task.title for task in self.tasks]
         twice = next((title for title in titles if titles.count(title) > 1), None)
         if twice is not None:
-            raise ConfigError("tasks", twice, "stands twice: give each a name of its own")
+            raise ConfigError("tasks", twice, "stands twice: give each its own name")
         require_at_least(1, "evaluate", num_math_workers=self.num_math_workers, limit=self.limit)
         for task in self.tasks:
             task.limit = self.limit if task.limit is None else task.limit

@@ -12,7 +12,7 @@ class JudgeConfig:
     """One machine's judge."""
 
     num_slots: int = 0
-    """Programs judged at the same time; 0: one a processor core of this process."""
+    """Programs judged at the same time; 0: one per processor core of this process."""
     python: str = ""
     """Interpreter that runs Python solutions; empty: the one that runs this program. A virtual environment's stands for
     its base interpreter."""

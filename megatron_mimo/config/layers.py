@@ -29,10 +29,9 @@ class Layers:
 
     def override(self, text: str) -> None:
         """Apply `key=value` or `--key=value`; raises UserError where it cannot be read or applied."""
-        apply_override(self.tree, text)
-        key, _, value = text.removeprefix("--").partition("=")
+        key, value = apply_override(self.tree, text)
         _forget(self.origins, key)
-        self.origins |= dict.fromkeys(_leaves(yaml.safe_load(value), key), f"override {text}")
+        self.origins |= {found: f"override {text}" for found, _ in tree_leaves(value, key)}
 
     def rename(self, old: str, new: str) -> None:
         """Origins of the values below a key that has got another name."""
@@ -51,7 +50,7 @@ def read_layers(path: Path, above: tuple[Path, ...] = ()) -> Layers:
     if path.resolve() in above:
         raise UserError(f"{path}: {BASE} leads back to a file that is being read: {above[-1]} names it")
     tree, node = _parse(path)
-    own = Layers(tree, {key: f"{path}:{line}" for key, line in _places(node, "") if key != BASE})
+    own = Layers(tree, {key: f"{path}:{leaf.start_mark.line + 1}" for key, leaf in node_leaves(node) if key != BASE})
     base = tree.pop(BASE, None)
     if base is None:
         return own
@@ -100,13 +99,27 @@ def _rebase(tree: Any, folder: str) -> None:
             _rebase(value, folder)
 
 
-def _leaves(value: Any, key: str) -> Iterator[str]:
-    """Dotted keys of the single values in a tree."""
-    if isinstance(value, dict | list) and value:
+def tree_leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of the single values in a tree, and of empty lists and mappings; `key`: the tree's own."""
+    prefix = f"{key}." if key else ""
+    if isinstance(value, dict | list | tuple) and value:
         for name, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _leaves(item, f"{key}.{name}")
+            yield from tree_leaves(item, f"{prefix}{name}")
     else:
-        yield key
+        yield key, value
+
+
+def node_leaves(node: yaml.Node, key: str = "") -> Iterator[tuple[str, yaml.Node]]:
+    """The same for the nodes that YAML text was composed to: they know the lines on which a value begins and ends."""
+    prefix = f"{key}." if key else ""
+    if isinstance(node, yaml.MappingNode) and node.value:
+        for name, value in node.value:
+            yield from node_leaves(value, f"{prefix}{name.value}")
+    elif isinstance(node, yaml.SequenceNode) and node.value:
+        for index, item in enumerate(node.value):
+            yield from node_leaves(item, f"{prefix}{index}")
+    else:
+        yield key, node
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -114,7 +127,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return _parse(path)[0]
 
 
-def _parse(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
+def _parse(path: Path) -> tuple[dict[str, Any], yaml.Node]:
     """(the mapping that a file holds, its node with the lines)."""
     try:
         loader = _UniqueKeyLoader(path.read_text(encoding="utf-8"))
@@ -124,22 +137,9 @@ def _parse(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(tree, dict):
+    if node is None or not isinstance(tree, dict):
         raise UserError(f"{path} must hold a mapping of keys to values")
     return tree, node
-
-
-def _places(node: yaml.Node | None, key: str) -> Iterator[tuple[str, int]]:
-    """(dotted key, line) of the single values below a node, and of empty lists and mappings."""
-    prefix = f"{key}." if key else ""
-    if isinstance(node, yaml.MappingNode) and node.value:
-        for name, value in node.value:
-            yield from _places(value, f"{prefix}{name.value}")
-    elif isinstance(node, yaml.SequenceNode) and node.value:
-        for index, item in enumerate(node.value):
-            yield from _places(item, f"{prefix}{index}")
-    elif node is not None and key:
-        yield key, node.start_mark.line + 1
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -153,8 +153,11 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Set one dotted key (`stages.0.seq_length=256`) in a raw YAML tree; the value is read as YAML."""
+def apply_override(tree: dict[str, Any], override: str) -> tuple[str, Any]:
+    """Set one dotted key (`stages.0.seq_length=256`) in a raw YAML tree; the value is read as YAML.
+
+    Returns the key and the value. Raises UserError where the override cannot be read or applied.
+    """
     key, sign, text = override.removeprefix("--").partition("=")
     if not sign or not key:
         raise UserError(f"cannot read the override {override!r}: write key=value, for example model.num_layers=4")
@@ -167,6 +170,7 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     except yaml.YAMLError as error:
         raise UserError(f"cannot read the override {override!r}: its value is not valid YAML") from error
     node[_list_index(node, last, override) if isinstance(node, list) else last] = value
+    return key, value
 
 
 def _child(node: Any, part: str, override: str) -> Any:

@@ -63,10 +63,10 @@ class ModelConfig:
             )
 
     def without_mtp(self) -> "ModelConfig":
-        """The main model alone."""
+        """Only the main model."""
         return replace(self, mtp_num_layers=0, mtp_recursive_steps=1)
 
     @property
     def mtp_depths(self) -> int:
-        """Tokens beyond the next that the model predicts: one a layer, or one a step of the recursive layer."""
+        """Tokens beyond the next that the model predicts: one per layer, or one per step of the recursive layer."""
         return self.mtp_num_layers if self.mtp_recursive_steps == 1 else self.mtp_recursive_steps

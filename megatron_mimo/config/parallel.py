@@ -20,8 +20,14 @@ class ParallelConfig:
     """Cut activations outside the tensor-parallel regions along the sequence."""
     recompute: Literal["none", "selective", "full"] = "none"
     """Activation recomputation: selective repeats the attention core, full repeats whole layers."""
+    recompute_num_layers: int | None = None
+    """With recompute=full: only the first so many decoder layers of each pipeline rank's chunk are recomputed, as many
+    as memory asks for, and no MTP layer; null recomputes all of both."""
     overlap_communication: bool | None = None
     """Reduce gradients during backward and gather new parameters during the next forward; null where there is a GPU."""
+    overlap_tensor_parallel: bool = False
+    """Send tensor-parallel pieces while Transformer Engine multiplies others (its user buffers); the MTP layers'
+    projection and the heads are left out."""
 
     def __post_init__(self) -> None:
         for name in ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size"):
@@ -30,6 +36,18 @@ class ParallelConfig:
         if self.sequence_parallel and self.tensor_model_parallel_size == 1:
             raise ConfigError(
                 "parallel.sequence_parallel", True, "needs parallel.tensor_model_parallel_size > 1; set it to false"
+            )
+        if self.overlap_tensor_parallel and not self.sequence_parallel:
+            raise ConfigError(
+                "parallel.overlap_tensor_parallel", True, "needs parallel.sequence_parallel=true; set it to false"
+            )
+        layers = self.recompute_num_layers
+        if layers is not None and (layers < 1 or self.recompute != "full"):
+            raise ConfigError(
+                "parallel.recompute_num_layers",
+                layers,
+                "counts the layers that parallel.recompute=full repeats: 1 or more, or null for all; to repeat none set"
+                " parallel.recompute=none",
             )
         chunks = self.virtual_pipeline_model_parallel_size
         if chunks is not None and (chunks < 2 or self.pipeline_model_parallel_size == 1):
@@ -71,4 +89,10 @@ class ParallelConfig:
                 "model.num_layers",
                 model.num_layers,
                 f"is not divisible by the {stages} pipeline chunks (pipeline_model_parallel_size x virtual size)",
+            )
+        if self.recompute_num_layers is not None and self.recompute_num_layers > model.num_layers // stages:
+            raise ConfigError(
+                "parallel.recompute_num_layers",
+                self.recompute_num_layers,
+                f"a pipeline rank's chunk has {model.num_layers // stages} layers; null recomputes all",
             )

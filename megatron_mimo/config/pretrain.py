@@ -1,9 +1,10 @@
 """The root of a pre-training configuration file."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from megatron_mimo.config.data import DataConfig, EvaluationConfig
 from megatron_mimo.config.errors import ConfigError, require_at_least
+from megatron_mimo.config.parallel import ParallelConfig
 from megatron_mimo.config.run import LoRAConfig, RunConfig, StartConfig
 from megatron_mimo.config.stages import MTPLossWeight, SkippedData, StageConfig, check_recipe
 
@@ -15,7 +16,7 @@ class PretrainConfig(RunConfig):
     start: StartConfig | None = None
     """Another run's weights to start from; null starts from random ones."""
     lora: LoRAConfig | None = None
-    """Train low-rank updates of the linear layers alone; null trains every weight."""
+    """Train only low-rank updates of the linear layers; null trains every weight."""
     stages: list[StageConfig]
     mtp_loss: list[MTPLossWeight] = field(default_factory=lambda: [MTPLossWeight(mtp_loss_scaling_factor=0.3)])
     mtp_step_decay: float = 1.0
@@ -38,17 +39,19 @@ class PretrainConfig(RunConfig):
     def __post_init__(self) -> None:
         check_recipe(self.stages, self.mtp_loss)
         super().__post_init__()
+        for stage in self.stages:
+            self.layout(stage).check_against(self.model)
         if self.lora and (self.start is None or self.start.train != "all"):
             raise ConfigError("lora", self.lora, "updates trained weights: set start.checkpoint, with start.train=all")
         if self.lora and set(self.lora.targets) == {"eh_proj"}:
-            if not self.model.mtp_num_layers or self.parallel.pipeline_model_parallel_size > 1:
-                way_out = "eh_proj is in the MTP layers of the last stage alone: name further layers"
+            if not self.model.mtp_num_layers or self._pipeline_size() > 1:
+                way_out = "eh_proj is only in the MTP layers of the last stage: name further layers"
                 raise ConfigError("lora.targets", self.lora.targets, way_out)
-        if self.start and self.start.train != "all" and self.parallel.pipeline_model_parallel_size > 1:
+        if self.start and self.start.train != "all" and self._pipeline_size() > 1:
             raise ConfigError(
                 "parallel.pipeline_model_parallel_size",
-                self.parallel.pipeline_model_parallel_size,
-                f"start.train={self.start.train} trains layers of the last stage alone: set it to 1, cut by TP or CP",
+                self._pipeline_size(),
+                f"start.train={self.start.train} trains only layers of the last stage: set it to 1, cut by TP or CP",
             )
         if not 0 < self.mtp_step_decay <= 1:
             raise ConfigError("mtp_step_decay", self.mtp_step_decay, "must be above 0 and at most 1")
@@ -73,11 +76,27 @@ class PretrainConfig(RunConfig):
         """What the draft steps of a recursive MTP layer are not trained with."""
         if self.model.mtp_recursive_steps == 1:
             return
-        for name, usual in (("context_parallel_size", 1), ("sequence_parallel", False), ("recompute", "none")):
-            value = getattr(self.parallel, name)
-            if value != usual:
-                way_out = f"draft steps of a recursive MTP layer are not trained with it: set it to {usual}"
-                raise ConfigError(f"parallel.{name}", value, way_out)
+        for parallel in (self.parallel, *(self.layout(stage) for stage in self.stages)):
+            for name, usual in (("context_parallel_size", 1), ("sequence_parallel", False), ("recompute", "none")):
+                value = getattr(parallel, name)
+                if value != usual:
+                    way_out = f"draft steps of a recursive MTP layer are not trained with it: set it to {usual}"
+                    raise ConfigError(f"parallel.{name}", value, way_out)
+
+    def layout(self, stage: StageConfig) -> ParallelConfig:
+        """How the model is cut in a stage."""
+        return stage.parallel or self.parallel
+
+    def cut_for(self, stage: StageConfig) -> "PretrainConfig":
+        """The run as it is while it trains `stage`: `parallel` is that stage's, and every stage names its own."""
+        if all(one.parallel is None for one in self.stages):
+            return self
+        stages = [replace(one, parallel=self.layout(one)) for one in self.stages]
+        return replace(self, parallel=self.layout(stage), stages=stages)
+
+    def _pipeline_size(self) -> int:
+        """The largest of all stages."""
+        return max(self.layout(stage).pipeline_model_parallel_size for stage in self.stages)
 
     @property
     def total_tokens(self) -> int:
@@ -91,16 +110,15 @@ class PretrainConfig(RunConfig):
 
     def check_stage(self, stage: StageConfig, world_size: int) -> None:
         """Raise ConfigError where the batches of `stage`, which may be a variant, do not fit on `world_size` ranks."""
-        data_parallel_size = self.parallel.data_parallel_size(world_size)
-        stage.check_against(
-            data_parallel_size, self.parallel.tensor_model_parallel_size, self.parallel.context_parallel_size
-        )
-        if self.parallel.virtual_pipeline_model_parallel_size is not None:
-            self._check_interleaved(stage, data_parallel_size)
+        parallel = self.layout(stage)
+        data_parallel_size = parallel.data_parallel_size(world_size)
+        stage.check_against(data_parallel_size, parallel.tensor_model_parallel_size, parallel.context_parallel_size)
+        if parallel.virtual_pipeline_model_parallel_size is not None:
+            self._check_interleaved(stage, data_parallel_size * parallel.pipeline_model_parallel_size)
 
-    def _check_interleaved(self, stage: StageConfig, data_parallel_size: int) -> None:
-        """The interleaved schedule takes micro-batches in groups of the pipeline's size."""
-        group = stage.micro_batch_size * data_parallel_size * self.parallel.pipeline_model_parallel_size
+    def _check_interleaved(self, stage: StageConfig, copies: int) -> None:
+        """The interleaved schedule takes micro-batches in groups of the pipeline's size; `copies`: DP x PP."""
+        group = stage.micro_batch_size * copies
         for size in stage.batch_sizes():
             if size % group:
                 raise ConfigError(

@@ -3,15 +3,13 @@
 A dataclass lists them in its class variable `RENAMED`, old name -> present name. docs/settings.md has the table.
 """
 
-import functools
-import os
-import sys
 import typing
 from collections.abc import Iterator
 from typing import Any
 
 from megatron_mimo.config.describe import inner_class
 from megatron_mimo.config.errors import ConfigError
+from megatron_mimo.config.notices import say_once
 
 
 def with_present_names(config_class: Any, tree: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -29,7 +27,7 @@ def with_present_names(config_class: Any, tree: Any, prefix: str = "") -> Iterat
         items = [(new if name == old else name, value) for name, value in tree.items()]
         tree.clear()
         tree.update(items)
-        _say_once(f"{prefix}{old} is now called {prefix}{new}")
+        say_once(f"{prefix}{old} is now called {prefix}{new}")
         yield f"{prefix}{old}", f"{prefix}{new}"
     for name, annotation in typing.get_type_hints(config_class).items():
         inner, is_list = inner_class(annotation)
@@ -52,7 +50,7 @@ def with_present_key(config_class: Any, override: str) -> str:
             annotation = typing.get_type_hints(here).get(new)
             here = None if annotation is None else inner_class(annotation)[0]
         if new != part:
-            _say_once(f"{'.'.join([*found, part])} is now called {'.'.join([*found, new])}")
+            say_once(f"{'.'.join([*found, part])} is now called {'.'.join([*found, new])}")
         found.append(new)
     return override if found == parts else ".".join(found) + sign + value
 
@@ -60,9 +58,3 @@ def with_present_key(config_class: Any, override: str) -> str:
 def old_names(config_class: Any) -> dict[str, str]:
     """Old name -> present name of the settings of one dataclass."""
     return getattr(config_class, "RENAMED", {})
-
-
-@functools.cache
-def _say_once(line: str) -> None:
-    if os.environ.get("RANK", "0") == "0":
-        print(line, file=sys.stderr, flush=True)

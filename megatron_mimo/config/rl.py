@@ -103,7 +103,7 @@ class RolloutConfig:
     """The rollout of one step (report sections 3.3 and 3.4.1)."""
 
     num_groups: int = 512
-    """Prompts a batch."""
+    """Prompts per batch."""
     samples_per_prompt: int = 16
     seed: int = 1234
     """Of the requests; a run puts its own `seed` here."""
@@ -180,13 +180,13 @@ class WeighedReward:
 
 @dataclass(kw_only=True)
 class RewardConfig:
-    """Rule-based accuracy alone by default."""
+    """Only rule-based accuracy by default."""
 
     RENAMED: ClassVar = {"math_workers": "num_math_workers", "math_limit_seconds": "math_timeout_seconds"}
     function: str = ""
     """`FILE.py:NAME`, a function (problem, response) that scores in place of the rules (reward/own.py)."""
     functions: list[WeighedReward] = field(default_factory=list)
-    """Several rewards, weighed and added; `rules` is the built-in one. Empty: one reward alone."""
+    """Several rewards, weighed and added; `rules` is the built-in one. Empty: only one reward."""
     scheme: Literal["strict", "soft", "all_or_nothing"] = "strict"
     """Of the code reward over difficulty levels (report section 3.3.1); `all_or_nothing` knows no levels."""
     language_penalty: float = 0.0
@@ -286,7 +286,7 @@ class RLConfig(RunConfig):
     mini_batch_groups: int = 32
     """Prompts per gradient update: 512 / 32 = 16 updates per step (report section 3.3)."""
     on_policy: bool = False
-    """One update over the whole batch a step (0530 release); mini_batch_groups is not used then."""
+    """One update per step, over the whole batch (0530 release); mini_batch_groups is not used then."""
     micro_batch_tokens: int = 8192
     """Tokens of a micro-batch, a row of packed samples; a longer sample has its own row."""
     loss: PolicyLossConfig = field(default_factory=PolicyLossConfig)
@@ -328,6 +328,15 @@ class RLConfig(RunConfig):
                 raise ConfigError(
                     f"parallel.{name}", getattr(self.parallel, name), "RL cuts the model by TP and PP: leave it out"
                 )
+        for key, wanted in (
+            ("parallel.overlap_tensor_parallel", self.parallel.overlap_tensor_parallel),
+            ("precision.fp8_parameters", self.precision.fp8_parameters),
+        ):
+            if wanted:
+                reason = (
+                    "rows have other lengths at every step" if "overlap" in key else "engines are sent bf16 weights"
+                )
+                raise ConfigError(key, True, f"RL does without it, for {reason}: set it to false")
         for name in ("temperature", "top_p"):
             value = getattr(self.rollout.generation, name)
             if value != 1:

@@ -79,7 +79,7 @@ class LoRAConfig:
     targets: list[LinearLayer] = field(default_factory=lambda: list(ALL_LINEAR))
     """The layers that get updates; all of them by default."""
     mtp_layers: bool = True
-    """Update the MTP layers too. false trains the main model alone: vLLM's adapters know no MTP layers."""
+    """Update the MTP layers too. false trains only the main model: vLLM's adapters know no MTP layers."""
 
     def __post_init__(self) -> None:
         require_at_least(1, "lora", rank=self.rank)
@@ -166,7 +166,7 @@ class RunConfig:
     """Run folder: checkpoints, TensorBoard events, metrics, report, resolved configuration."""
     seed: int = 1234
     num_threads: int | None = None
-    """CPU threads a rank; null divides the machine's cores over its ranks."""
+    """CPU threads per rank; null divides the machine's cores over its ranks."""
     model: ModelConfig
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
@@ -181,5 +181,5 @@ class RunConfig:
         self.parallel.check_against(self.model)
 
     def shared_settings(self) -> dict[str, Any]:
-        """The values of these fields alone, to make another kind of run of."""
+        """The values of only these fields, to make another kind of run of."""
         return {shared.name: getattr(self, shared.name) for shared in dataclasses.fields(RunConfig)}

@@ -47,7 +47,7 @@ class ChatDataConfig:
     valid_share: float = 0.01
     """Share of the conversations held out, chosen by the hash of their content."""
     system: str | None = None
-    """System message of conversations that have none of their own. Empty is an empty system message, as Xiaomi
+    """System message of conversations that have none. Empty is an empty system message, as Xiaomi
     recommends and as evaluation, RL and chat ask; null leaves it to the chat template, which may write one."""
     ignore_empty_think: bool = False
     """Leave an empty think block out of the loss."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from megatron_mimo.config.errors import ConfigError, require_at_least
+from megatron_mimo.config.parallel import ParallelConfig
 
 
 @dataclass(kw_only=True)
@@ -56,9 +57,12 @@ class StageConfig:
     """Path of the stage's mixture file (weights by source, report section 2.1), relative to the configuration file."""
     learning_rate: list[LearningRateSegment]
     global_batch_size: int
-    """Sequences a step, over all ranks."""
+    """Sequences per step, over all ranks."""
     micro_batch_size: int = 1
     batch_ramp: BatchRamp | None = None
+    parallel: ParallelConfig | None = None
+    """How the model is cut in this stage; null cuts it as the run's `parallel` says. Where it changes, the run saves,
+    lays out its ranks anew and continues from what it saved."""
     ended_after_tokens: int | None = None
     """Tokens after which the stage ended before its time, `tokens` having been lowered below what it had consumed by
     then. Entered by the program when it resumes, for its later starts."""
@@ -168,7 +172,7 @@ class OptimizerConfig:
 
 
 def check_recipe(stages: list[StageConfig], mtp_loss: list[MTPLossWeight]) -> None:
-    """Raise ConfigError unless the stages have names of their own and the MTP weights follow each other."""
+    """Raise ConfigError unless the stages have different names and the MTP weights follow each other."""
     if not stages:
         raise ConfigError("stages", [], "a run needs at least one stage")
     names = [stage.name for stage in stages]

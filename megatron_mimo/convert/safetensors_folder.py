@@ -106,8 +106,8 @@ class HuggingFaceFolder:
         elif own < model.mtp_num_layers and not without_mtp:
             raise UserError(
                 f"{self.folder} has the weights of {own} MTP layers, its config.json says {model.mtp_num_layers}:"
-                " another tool has lost them. Take them from the model that was tuned with --mtp-from MODEL, or go on"
-                " without MTP layers with --without-mtp"
+                " another tool has lost them. Take them from the model that was tuned with --mtp-from MODEL, or"
+                " continue without MTP layers with --without-mtp"
             )
         self.config = replace(self.config, model=model)
 

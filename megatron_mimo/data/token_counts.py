@@ -35,7 +35,7 @@ def count_chat_tokens(paths: Sequence[Path], tokenizer_folder: Path, vocab_size:
 
 
 def count_data_tokens(folder: Path, tokenizer_folder: Path, vocab_size: int) -> np.ndarray:
-    """The same of all training documents of a data folder (megatron-mimo preprocess), by the same tokenizer."""
+    """The same of all training documents of a data folder (megatron-mimo data), by the same tokenizer."""
     manifest, counts = read_manifest(folder), np.zeros(vocab_size, dtype=np.int64)
     check_tokenizer(manifest, folder, tokenizer_folder)
     for source in manifest.sources.values():

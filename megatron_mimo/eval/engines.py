@@ -248,29 +248,22 @@ class LocalEngine:
         return [] if turn_end is None or self._config.template == "plain" else [turn_end]
 
     async def __aenter__(self) -> Self:
-        from megatron_mimo.serve.speculative import compute_dtype, mtp_speculative_config, vllm_environment
+        from megatron_mimo.serve.engine_settings import engine_settings
+        from megatron_mimo.serve.speculative import vllm_environment
 
-        os.environ.update(vllm_environment() | {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"})
-        import torch
+        os.environ.update(vllm_environment())
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
         from megatron_mimo.serve.vllm_plugin import register
 
         register()
-        on_gpu = torch.cuda.is_available()
-        dtype: Any = compute_dtype(self._folder)
         max_model_len: Any = self._config.seq_length  # None: the model's own; vLLM's annotation forgets it
         self._running.engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(
-                model=str(self._folder),
-                trust_remote_code=True,
-                dtype=dtype,
+                **engine_settings(self._folder, self._config.num_speculative_tokens),
                 max_num_seqs=self._config.max_concurrent_requests,
                 max_model_len=max_model_len,
-                enforce_eager=not on_gpu,  # compiling takes longer than it gains on the CPU
-                enable_chunked_prefill=on_gpu,  # on CPU a prompt cut in two and a request's own seed end in an error
-                speculative_config=mtp_speculative_config(self._folder, self._config.num_speculative_tokens),
             )
         )
         return self

@@ -11,11 +11,9 @@ Symbols: see workload.py.
 from typing import Literal
 
 from megatron_mimo.model.product_attention import blocks
-from megatron_mimo.model.workload import Workload
+from megatron_mimo.model.workload import FP32_BYTES, Workload
 
 Recompute = Literal["none", "selective", "full"]
-
-FP32_BYTES = 4
 
 
 def layer_tensors(work: Workload) -> dict[str, float]:
@@ -45,6 +43,14 @@ def mtp_layer_bytes(work: Workload, recompute: Recompute) -> float:
     return norms + 2 * _linear_input(work) + layer_bytes(work, recompute)
 
 
+def recursive_extra_bytes(work: Workload) -> float:
+    """Bytes that draft steps 2 to K of a recursive MTP layer keep beyond a step of a layer of its own: the keys and
+    values of the steps before, joined, and the mask's columns for them."""
+    earlier = sum(range(work.model.mtp_recursive_steps))
+    a, b = work.element_bytes, work.micro_batch_size
+    return earlier * a * (2 * _key(work) + b * work.seq_length**2)
+
+
 def head_tensors(work: Workload) -> dict[str, float]:
     """Bytes kept of one application of the output head to one micro-batch.
 
@@ -56,7 +62,7 @@ def head_tensors(work: Workload) -> dict[str, float]:
         gathered = hidden_bytes(work) * work.sequence_parallel_size
         return {"head input": gathered, "softmax": 0.0, "log-sum-exp and labels": (FP32_BYTES + 8) * work.rank_tokens}
     v = work.model.vocab_size / work.parallel.tensor_model_parallel_size
-    kept = work.element_bytes if work.loss_in_place or work.variant.fused_cross_entropy else FP32_BYTES
+    kept = work.element_bytes if work.loss_in_place or work.fused_cross_entropy else FP32_BYTES
     return {"head input": hidden_bytes(work), "softmax": kept * v * work.rank_tokens}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,14 +15,19 @@ from megatron.core.transformer import TransformerConfig
 from megatron_mimo.config import ModelConfig, ParallelConfig, PrecisionConfig
 from megatron_mimo.model.gpt import MTPGPTModel
 from megatron_mimo.model.precision import precision_fields
-from megatron_mimo.model.spec import choose_backend, decoder_spec, mtp_spec, spec_provider
+from megatron_mimo.model.spec import check_engine_options, choose_backend, decoder_spec, mtp_spec, spec_provider
 from megatron_mimo.platform import cpu
 
-RECOMPUTE_FIELDS = {
-    "none": {},
-    "selective": {"recompute_granularity": "selective", "recompute_modules": ["core_attn"]},
-    "full": {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1},
-}
+
+def recompute_fields(parallel: ParallelConfig) -> dict[str, Any]:
+    """TransformerConfig fields for recomputation; "block" repeats the first layers of a chunk alone."""
+    if parallel.recompute == "none":
+        return {}
+    if parallel.recompute == "selective":
+        return {"recompute_granularity": "selective", "recompute_modules": ["core_attn"]}
+    method = "uniform" if parallel.recompute_num_layers is None else "block"
+    layers = parallel.recompute_num_layers or 1
+    return {"recompute_granularity": "full", "recompute_method": method, "recompute_num_layers": layers}
 
 
 def transformer_config(
@@ -69,8 +75,10 @@ def transformer_config(
         apply_rope_fusion=engine,
         masked_softmax_fusion=False,
         persist_layer_norm=False,
+        # Of Transformer Engine's layers alone, by precision.fuse_gradient_accumulation: see engine_linear.py.
         gradient_accumulation_fusion=False,
-        **RECOMPUTE_FIELDS[parallel.recompute],
+        tp_comm_overlap=parallel.overlap_tensor_parallel,
+        **recompute_fields(parallel),
         **precision_fields(precision),
     )
 
@@ -121,6 +129,7 @@ def build_model(
 ) -> list[MTPGPTModel]:
     """All chunks of this pipeline rank, on its device; parallel groups must exist."""
     backend, _ = choose_backend(precision)
+    check_engine_options(parallel, precision, backend)
     config = transformer_config(model, parallel, precision, backend)
     stages = parallel.virtual_pipeline_model_parallel_size
     chunks = [

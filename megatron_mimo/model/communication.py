@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from megatron_mimo.model.activations import hidden_bytes
 from megatron_mimo.model.hardware import GPU
-from megatron_mimo.model.memory import rank_parameters
+from megatron_mimo.model.memory import layer_parameters, rank_parameters
 from megatron_mimo.model.workload import Workload
 
 
@@ -35,18 +35,20 @@ def tensor_parallel_traffic(work: Workload, gpu: GPU, pipeline_rank: int) -> Tra
     costs 2, a head 3 (2 without), an MTP layer also its embedding and the products and output of its projection
     [2h -> h]: 3 forward and 5 backward (1 and 4). Full recomputation repeats the forward ones of layers.
     """
-    t, mtp = work.parallel.tensor_model_parallel_size, work.model.mtp_num_layers
+    t, mtp = work.parallel.tensor_model_parallel_size, work.model.mtp_depths
     sequence = work.parallel.sequence_parallel
     backward, backward_exposed = (6, 2) if sequence else (4, 0)
-    forward = 8 if work.parallel.recompute == "full" else 4
-    project = (3 if sequence else 1) * forward // 4 + (5 if sequence else 4)
-    layers, ends = work.layers_per_rank, 2 if pipeline_rank == 0 else 0
+    layers, again, ends = work.layers_per_rank, work.recomputed_layers, 2 if pipeline_rank == 0 else 0
+    project = (3 if sequence else 1) * (2 if work.recomputes_mtp else 1) + (5 if sequence else 4)
     if work.is_last(pipeline_rank):
         layers += mtp
+        again += mtp if work.recomputes_mtp else 0
         ends += (3 if sequence else 2) * (1 + mtp) + mtp * (2 + project)
     unit = work.element_bytes * work.model.hidden_size * work.rank_tokens * (t - 1) / t
-    sent = unit * work.num_microbatches * (layers * (forward + backward) + ends)
-    exposed = unit * work.num_microbatches * (layers * (forward + backward_exposed) + ends)
+    sent = unit * work.num_microbatches * (layers * (4 + backward) + 4 * again + ends)
+    # With user buffers what a layer sends runs in pieces beside the product that it belongs to.
+    layers_exposed = 0 if work.parallel.overlap_tensor_parallel else layers * (4 + backward_exposed) + 4 * again
+    exposed = unit * work.num_microbatches * (layers_exposed + ends)
     rate = gpu.group_bytes_per_second(t, stride=1)
     how = "all-gather + reduce-scatter" if work.parallel.sequence_parallel else "all-reduce"
     return Traffic(
@@ -54,7 +56,12 @@ def tensor_parallel_traffic(work: Workload, gpu: GPU, pipeline_rank: int) -> Tra
         sent_bytes=sent,
         seconds=sent / rate,
         exposed_seconds=exposed / rate,
-        how=how + "; forward exposed, backward mostly beside matrix products",
+        how=how
+        + (
+            "; in pieces beside matrix products"
+            if work.parallel.overlap_tensor_parallel
+            else "; forward exposed, backward mostly beside matrix products"
+        ),
     )
 
 
@@ -70,10 +77,13 @@ def context_parallel_traffic(work: Workload, gpu: GPU, pipeline_rank: int, atten
     others = parallel.context_parallel_size - 1
     ring = not work.gathers_keys
     key = model.num_query_groups * model.kv_channels / parallel.tensor_model_parallel_size
-    repeats = parallel.recompute == "full" or (parallel.recompute == "selective" and not ring)
-    passes = (3 if ring else 2) + (1 if repeats else 0)
-    layers = work.layers_per_rank + (model.mtp_num_layers if work.is_last(pipeline_rank) else 0)
-    sent = work.num_microbatches * layers * passes * others * 2 * work.element_bytes * key * work.rank_tokens
+    mtp = model.mtp_depths if work.is_last(pipeline_rank) else 0
+    layers = work.layers_per_rank + mtp
+    again = work.recomputed_layers + (mtp if work.recomputes_mtp else 0)
+    if parallel.recompute == "selective" and not ring:
+        again = layers
+    passes = layers * (3 if ring else 2) + again
+    sent = work.num_microbatches * passes * others * 2 * work.element_bytes * key * work.rank_tokens
     rate = gpu.group_bytes_per_second(parallel.context_parallel_size, stride=parallel.tensor_model_parallel_size)
     seconds = sent / rate
     return Traffic(
@@ -96,7 +106,7 @@ def pipeline_traffic(work: Workload, gpu: GPU) -> Traffic:
     sent = 2 * work.num_microbatches * work.chunks_per_rank * hidden_bytes(work) if size > 1 else 0.0
     if size > 1 and work.model.mtp_num_layers:
         vocabulary = work.model.vocab_size * work.model.hidden_size
-        sent += work.variant.gradient_bytes * vocabulary / parallel.tensor_model_parallel_size
+        sent += work.gradient_bytes * vocabulary / parallel.tensor_model_parallel_size
     seconds = sent / gpu.link_bytes_per_second(size * stride)
     return Traffic(
         kind="pipeline parallel",
@@ -115,9 +125,12 @@ def data_parallel_traffic(work: Workload, gpu: GPU, pipeline_rank: int, overlap_
     """
     ranks = work.data_parallel_size * work.parallel.context_parallel_size
     parameters = rank_parameters(work, pipeline_rank)
-    # FP8 primary weights travel in FP8.
-    weight_bytes = 1 if work.fp8_primary_weights else work.element_bytes
-    sent = (work.variant.gradient_bytes + weight_bytes) * parameters * (ranks - 1) / ranks
+    weights = float(work.element_bytes * parameters)
+    if work.fp8_primary_weights:
+        # They travel in FP8: one byte in place of two.
+        layer = layer_parameters(work.model, work.parallel.tensor_model_parallel_size)
+        weights -= (work.element_bytes - 1) * work.layers_per_rank * layer
+    sent = (work.gradient_bytes * parameters + weights) * (ranks - 1) / ranks
     rate = gpu.group_bytes_per_second(ranks, stride=work.parallel.tensor_model_parallel_size)
     seconds = sent / rate
     return Traffic(
@@ -125,6 +138,6 @@ def data_parallel_traffic(work: Workload, gpu: GPU, pipeline_rank: int, overlap_
         sent_bytes=sent,
         seconds=seconds,
         exposed_seconds=max(seconds / max(1, work.layers_per_rank), seconds - overlap_seconds),
-        how=f"{'fp32' if work.variant.gradient_bytes == 4 else 'bf16'} reduce-scatter, weight all-gather,"
+        how=f"{'fp32' if work.gradient_bytes == 4 else 'bf16'} reduce-scatter, weight all-gather,"
         " beside one micro-batch",
     )

@@ -18,6 +18,7 @@ from megatron.core.transformer.spec_utils import build_module
 from torch import Tensor
 
 from megatron_mimo.model.chunked_cross_entropy import chunked_cross_entropy
+from megatron_mimo.model.engine_loss import fused_cross_entropy
 from megatron_mimo.model.mtp import ParallelMTPLayer
 from megatron_mimo.model.packed_documents import PackedDocuments
 from megatron_mimo.model.recursive_mtp import recursive_states
@@ -150,7 +151,10 @@ class MTPGPTModel(GPTModel):
             return self._chunked_losses(states, labels, self.cross_entropy_chunk_vocab, fixed_head)
         weight: Any = self.output_layer.weight
         logits, _ = self.output_layer(states, weight=weight.detach() if fixed_head else weight)
-        if self.config.tensor_model_parallel_size == 1 and logits.device.type == "cpu":
+        whole = self.config.tensor_model_parallel_size == 1
+        if self.config.cross_entropy_loss_fusion:
+            return fused_cross_entropy(logits, labels, None if whole else self.pg_collection.tp)
+        if whole and logits.device.type == "cpu":
             # The whole vocabulary is here: no need of the dozen operators that one cut over ranks takes.
             losses: Any = CrossEntropyFunction.apply(logits.flatten(0, 1), labels.t().flatten())
             return losses.view(logits.shape[:2]).t()

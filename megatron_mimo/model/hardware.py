@@ -24,8 +24,9 @@ figures around it, each less its losses: Llama3.1-70B in bf16 on 64 H100 (NVIDIA
 torchtitan's Llama3.1-8B in bf16 with compile 0.35. tests/unit/model/test_published_runs.py has the others."""
 
 FP8_EFFICIENCY_RATIO = 0.85
-"""FP8 products reach a smaller share of their peak than bf16 ones: quantizing takes time, and they end sooner. With
-it, Megatron-Bridge 25.11's Llama3-8B in FP8 on 8 H100 (14 451 tokens/s/GPU) is predicted to 2 %."""
+"""FP8 products reach a smaller share of their peak than bf16 ones: quantizing takes time, and they end sooner. Chosen
+by one published row, Megatron-Bridge 25.11's Llama3-8B in FP8 on 8 H100 (14 451 tokens/s/GPU), which it therefore
+predicts to 0.1 %; tests/unit/model/test_published_runs.py says what it is worth on the others."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from megatron.core import parallel_state
 from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory
 
 from megatron_mimo.config import ModelConfig
+from megatron_mimo.model.fp8_parameters import filled_in_high_precision
 from megatron_mimo.model.gpt import MTPGPTModel
 
 RESIDUAL_OUTPUTS = ("linear_proj.weight", "linear_fc2.weight")
@@ -27,9 +28,11 @@ def initialize_weights(
     """
     metadata = {"dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True)}
     for chunk in chunks:
-        for tensor in sharded_tensors(chunk.sharded_state_dict(metadata=metadata)):
-            if wanted(tensor.key):
-                _fill(tensor, model, seed)
+        for shard in chunk.sharded_state_dict(metadata=metadata).values():
+            with filled_in_high_precision(shard):
+                for tensor in sharded_tensors(shard):
+                    if wanted(tensor.key):
+                        _fill(tensor, model, seed)
 
 
 def is_low_rank(name: str) -> bool:

@@ -1,8 +1,10 @@
 """Search for the parallel layouts of a run that fit on a GPU and finish first, by trying every one."""
 
 import itertools
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from megatron_mimo.config import ConfigError, ParallelConfig, PretrainConfig, StageConfig
 from megatron_mimo.model.hardware import GPU
@@ -41,15 +43,16 @@ def search_layouts(
 ) -> SearchResult:
     """The `count` fastest layouts of the whole run, each with its best recomputation and micro-batch sizes.
 
-    One layout serves all stages, as one configuration does; micro-batch sizes are chosen stage by stage. Raises
-    ConfigError for a request that no layout can serve, such as an unknown number format of the GPU.
+    One layout serves all stages; micro-batch sizes, and how many layers are recomputed, are chosen stage by stage.
+    Raises ConfigError for a request that no layout can serve, such as an unknown number format of the GPU.
     """
     check_request(config, world_size, gpu, efficiency)
     best: dict[tuple[int, ...], Plan] = {}
     rejected: dict[str, Rejection] = {}
-    for parallel in candidates(world_size):
+    for parallel in candidates(world_size, config.parallel.overlap_tensor_parallel):
         try:
-            plan = _fastest_that_fits(replace(config, parallel=parallel), world_size, gpu, efficiency, variant)
+            stages = [replace(stage, parallel=parallel) for stage in config.stages]
+            plan = _fastest_that_fits(replace(config, stages=stages), world_size, gpu, efficiency, variant)
         except ConfigError as error:
             rejected.setdefault(error.key, Rejection(reason=error.key, example=str(error))).layouts += 1
             continue
@@ -70,7 +73,7 @@ def sizes(parallel: ParallelConfig) -> tuple[int, int, int]:
     )
 
 
-def candidates(world_size: int) -> Iterator[ParallelConfig]:
+def candidates(world_size: int, overlap_tensor_parallel: bool = False) -> Iterator[ParallelConfig]:
     """Every layout that divides `world_size` ranks; tensor parallelism always comes with sequence parallelism."""
     for t, p, chunks, c, recompute in itertools.product(
         TENSOR_SIZES, PIPELINE_SIZES, CHUNKS, CONTEXT_SIZES, RECOMPUTE_CHOICES
@@ -83,6 +86,7 @@ def candidates(world_size: int) -> Iterator[ParallelConfig]:
             virtual_pipeline_model_parallel_size=chunks,
             context_parallel_size=c,
             sequence_parallel=t > 1,
+            overlap_tensor_parallel=overlap_tensor_parallel and t > 1,
             recompute=recompute,
         )
 
@@ -91,7 +95,7 @@ def _fastest_that_fits(
     config: PretrainConfig, world_size: int, gpu: GPU, efficiency: float, variant: Variant | None
 ) -> Plan:
     stages = [_best_micro_batch(config, stage, world_size, gpu, efficiency, variant) for stage in config.stages]
-    return Plan(parallel=config.parallel, stages=stages)
+    return Plan(stages=stages)
 
 
 def _best_micro_batch(
@@ -109,7 +113,7 @@ def _best_micro_batch(
         try:
             resized = replace(stage, micro_batch_size=size)
             work = Workload.of(config, resized, world_size, variant)
-            divides.append(estimate_stage(resized, work, gpu, efficiency))
+            divides.append(estimate_stage(stage.name, stage.length, work, gpu, efficiency))
         except ConfigError as error:
             errors.append(error)
     if not divides:
@@ -121,4 +125,24 @@ def _best_micro_batch(
         raise ConfigError(
             f"stage {stage.name}: memory", f"{need:.1f} GB", f"{gpu.name} has {usable / 1e9:.1f} GB usable"
         )
+    fits = [_least_recomputation(estimate, gpu, efficiency) for estimate in fits]
     return min(fits, key=lambda estimate: (estimate.step_seconds, estimate.peak_memory.total))
+
+
+def _least_recomputation(estimate: StageEstimate, gpu: GPU, efficiency: float) -> StageEstimate:
+    """Of full recomputation, that of the fewest layers with which the stage still fits: perhaps of none."""
+    work = estimate.work
+    if work.parallel.recompute != "full":
+        return estimate
+
+    def recomputing(count: int) -> StageEstimate:
+        some: dict[str, Any] = {"recompute": "full", "recompute_num_layers": count}
+        parallel = replace(work.parallel, **(some if count else {"recompute": "none"}))
+        return estimate_stage(estimate.stage, estimate.tokens, replace(work, parallel=parallel), gpu, efficiency)
+
+    def fits(count: int) -> bool:
+        return recomputing(count).peak_memory.total <= gpu.usable_memory_bytes
+
+    counts = range(work.layers_per_rank // work.chunks_per_rank + 1)
+    least = bisect_left(counts, True, key=fits)
+    return recomputing(least) if least < len(counts) else estimate

@@ -11,7 +11,7 @@ layout with nothing exposed, no bubble and no recomputation. The batch ramp and 
 
 from dataclasses import dataclass
 
-from megatron_mimo.config import ConfigError, ParallelConfig, PretrainConfig, StageConfig
+from megatron_mimo.config import ConfigError, ParallelConfig, PretrainConfig
 from megatron_mimo.model import flops
 from megatron_mimo.model.communication import (
     Traffic,
@@ -70,14 +70,27 @@ class StageEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All stages of a run in one layout."""
+    """All stages of a run, each in its layout."""
 
-    parallel: ParallelConfig
     stages: list[StageEstimate]
+
+    @property
+    def layouts(self) -> list[ParallelConfig]:
+        """Those of the stages, in order, each once."""
+        found: list[ParallelConfig] = []
+        for stage in self.stages:
+            if stage.work.parallel not in found:
+                found.append(stage.work.parallel)
+        return found
 
     @property
     def days(self) -> float:
         return sum(stage.days for stage in self.stages)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of the whole run: its tokens over its time."""
+        return sum(stage.tokens for stage in self.stages) / (self.days * SECONDS_PER_DAY)
 
     def fits(self, gpu: GPU) -> bool:
         return all(stage.peak_memory.total <= gpu.usable_memory_bytes for stage in self.stages)
@@ -87,7 +100,7 @@ def compute_time(work: Workload, gpu: GPU, efficiency: float, pipeline_rank: int
     """Compute of one micro-batch on a pipeline rank; linear layers run in FP8 where it is configured."""
     model, parallel = work.model, work.parallel
     last = work.is_last(pipeline_rank)
-    mtp = model.mtp_num_layers if last else 0
+    mtp = model.mtp_depths if last else 0
     layers = work.layers_per_rank + mtp
     linear = layers * (flops.projection_flops(model) + flops.mlp_flops(model))
     attention = layers * flops.attention_core_flops(model, work.seq_length, causal_half=True)
@@ -98,9 +111,10 @@ def compute_time(work: Workload, gpu: GPU, efficiency: float, pipeline_rank: int
     scale = work.rank_tokens / (parallel.tensor_model_parallel_size * efficiency * 1e12)
     core = attention * scale / gpu.bf16_tflops
     forward_layers = linear * scale / linear_peak + core
-    again = {"none": 0.0, "selective": core, "full": forward_layers}[parallel.recompute]
+    repeated = (work.recomputed_layers + (mtp if work.recomputes_mtp else 0)) / layers
+    again = core if parallel.recompute == "selective" else repeated * forward_layers
     model_seconds = flops.TRAINING_FACTOR * (forward_layers + rest * scale / gpu.bf16_tflops)
-    core_again = core if parallel.recompute != "none" else 0.0
+    core_again = core if parallel.recompute == "selective" else repeated * core
     return Compute(
         seconds=model_seconds + again,
         recompute_seconds=again,
@@ -108,8 +122,8 @@ def compute_time(work: Workload, gpu: GPU, efficiency: float, pipeline_rank: int
     )
 
 
-def estimate_stage(stage: StageConfig, work: Workload, gpu: GPU, efficiency: float) -> StageEstimate:
-    """Memory of every pipeline rank, and the time of a step as the slowest of them sets it."""
+def estimate_stage(stage: str, tokens: int, work: Workload, gpu: GPU, efficiency: float) -> StageEstimate:
+    """Memory of every pipeline rank, and the time of a step as the slowest of them sets it; `stage` is a name."""
     ranks = range(work.parallel.pipeline_model_parallel_size)
     compute = [compute_time(work, gpu, efficiency, rank) for rank in ranks]
     slowest = max(ranks, key=lambda rank: compute[rank].seconds)
@@ -130,8 +144,8 @@ def estimate_stage(stage: StageConfig, work: Workload, gpu: GPU, efficiency: flo
     } | {traffic.kind: traffic.exposed_seconds / step for traffic in (tensor, context, pipeline, data)}
     model_flops = flops.training_flops_per_token(work.model, work.seq_length).total * work.step_tokens
     return StageEstimate(
-        stage=stage.name,
-        tokens=stage.tokens,
+        stage=stage,
+        tokens=tokens,
         work=work,
         memory=[estimate_memory(work, rank) for rank in ranks],
         traffic=[tensor, context, pipeline, data],
@@ -147,8 +161,11 @@ def estimate_run(
     """The run as configured. Raises ConfigError where its layout or batches do not divide over `world_size` GPUs."""
     check_request(config, world_size, gpu, efficiency)
     works = [Workload.of(config, stage, world_size, variant) for stage in config.stages]
-    stages = [estimate_stage(stage, work, gpu, efficiency) for stage, work in zip(config.stages, works, strict=True)]
-    return Plan(parallel=config.parallel, stages=stages)
+    stages = [
+        estimate_stage(stage.name, stage.length, work, gpu, efficiency)
+        for stage, work in zip(config.stages, works, strict=True)
+    ]
+    return Plan(stages=stages)
 
 
 def check_request(config: PretrainConfig, world_size: int, gpu: GPU, efficiency: float) -> None:

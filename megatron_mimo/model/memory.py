@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 from megatron_mimo.config import ModelConfig
 from megatron_mimo.model.activations import (
-    FP32_BYTES,
     final_norm_bytes,
     head_tensors,
     hidden_bytes,
     input_bytes,
     layer_bytes,
     mtp_layer_bytes,
+    recursive_extra_bytes,
 )
 from megatron_mimo.model.torch_functions import LOSS_CHUNK_ROWS
-from megatron_mimo.model.workload import Workload
+from megatron_mimo.model.workload import FP32_BYTES, Workload
 
 MOMENTS_BYTES = 8
 MASTER_WEIGHT_BYTES = 4
@@ -115,14 +115,14 @@ def estimate_memory(work: Workload, pipeline_rank: int) -> MemoryEstimate:
     if work.is_last(pipeline_rank):
         phases.append(("head", kept, *_logits_and_workspace(work)))
     if work.device == "cpu":
-        phases.append(("reduction", 0.0, 0.0, float(work.variant.gradient_bytes * parameters)))
+        phases.append(("reduction", 0.0, 0.0, float(work.gradient_bytes * parameters)))
     phase, activations, logits, workspace = max(phases, key=lambda item: sum(item[1:]))
     return MemoryEstimate(
         pipeline_rank=pipeline_rank,
         parameters=parameters,
         phase=phase,
         weights=_weight_bytes(work, parameters, pipeline_rank),
-        gradients=work.variant.gradient_bytes * parameters,
+        gradients=work.gradient_bytes * parameters,
         optimizer=_optimizer_bytes(work, parameters) * (1 - work.variant.optimizer_offload_ratio),
         activations=activations,
         logits=logits,
@@ -143,9 +143,13 @@ def peak_memory(work: Workload) -> MemoryEstimate:
 def _weight_bytes(work: Workload, parameters: int, pipeline_rank: int) -> float:
     weights = float(work.element_bytes * parameters)
     if work.fp8:
-        layers = work.layers_per_rank + (work.model.mtp_num_layers if work.is_last(pipeline_rank) else 0)
-        matrices = layers * layer_parameters(work.model, work.parallel.tensor_model_parallel_size)
-        weights += (FP8_WEIGHT_BYTES - (work.element_bytes if work.fp8_primary_weights else 0)) * matrices
+        layer = layer_parameters(work.model, work.parallel.tensor_model_parallel_size)
+        decoder = work.layers_per_rank * layer
+        mtp = work.model.mtp_num_layers * layer if work.is_last(pipeline_rank) else 0
+        weights += FP8_WEIGHT_BYTES * (decoder + mtp)
+        if work.fp8_primary_weights:
+            # megatron-core makes the decoder's layers alone in FP8.
+            weights -= work.element_bytes * decoder
     return weights
 
 
@@ -165,10 +169,13 @@ def _host_bytes(work: Workload, parameters: int) -> float:
 
 def kept_bytes(work: Workload, pipeline_rank: int) -> float:
     """Activations that decoder, MTP layers and final norm keep on a rank, over all micro-batches in flight."""
-    recompute = work.parallel.recompute
-    kept = layers_in_flight(work, pipeline_rank) * layer_bytes(work, recompute)
+    again = work.recomputed_layers / work.layers_per_rank
+    usual = "selective" if work.parallel.recompute == "selective" else "none"
+    layer = again * layer_bytes(work, "full") + (1 - again) * layer_bytes(work, usual)
+    kept = layers_in_flight(work, pipeline_rank) * layer
     if work.is_last(pipeline_rank):
-        kept += final_norm_bytes(work) + work.model.mtp_num_layers * mtp_layer_bytes(work, recompute)
+        mtp = mtp_layer_bytes(work, "full" if work.recomputes_mtp else usual)
+        kept += final_norm_bytes(work) + work.model.mtp_depths * mtp + recursive_extra_bytes(work)
     return kept
 
 
@@ -176,14 +183,14 @@ def _logits_and_workspace(work: Workload) -> tuple[float, float]:
     """All heads have run forward: the softmaxes live, beside the last logits or a head's weight gradient."""
     if work.head_slab is not None:
         return _chunked_heads(work, work.head_slab)
-    heads = 1 + work.model.mtp_num_layers
+    heads = 1 + work.model.mtp_depths
     tensors = head_tensors(work)
     t, a = work.parallel.tensor_model_parallel_size, work.element_bytes
     logits_copy = a * work.model.vocab_size / t * work.rank_tokens
     weight_gradient = a * work.model.vocab_size * work.model.hidden_size / t
     inputs, softmaxes = heads * tensors["head input"], heads * tensors["softmax"]
     # fp32 logits turn into the softmax, and the softmax into their gradient, in place.
-    forward = softmaxes + (logits_copy if a == 2 and not work.variant.fused_cross_entropy else 0)
+    forward = softmaxes + (logits_copy if a == 2 and not work.fused_cross_entropy else 0)
     backward = softmaxes - tensors["softmax"] + logits_copy + hidden_bytes(work) + weight_gradient
     # Gradients of the shared head wait for each other before they are added up.
     last = logits_copy + heads * weight_gradient
@@ -201,7 +208,7 @@ def _chunked_heads(work: Workload, slab: int) -> tuple[float, float]:
     Of a slab there are its logits, their gradient, the gradient of the slab before, and in bf16 an fp32 copy. The
     gradient of the hidden states is summed in fp32. (Fused kernels on GPUs need less.)
     """
-    heads, a, t = 1 + work.model.mtp_num_layers, work.element_bytes, work.parallel.tensor_model_parallel_size
+    heads, a, t = 1 + work.model.mtp_depths, work.element_bytes, work.parallel.tensor_model_parallel_size
     kept = heads * sum(head_tensors(work).values())
     logits = work.rank_tokens * slab * (3 * a + FP32_BYTES if a == 2 else 2 * a)
     hidden_gradient = work.rank_tokens * work.model.hidden_size * FP32_BYTES
@@ -223,7 +230,7 @@ def _layer_workspace(work: Workload, pipeline_rank: int) -> float:
     has_mtp = work.is_last(pipeline_rank) and model.mtp_num_layers > 0
     inner, weight = (model.ffn_hidden_size / t * size for size in (work.rank_tokens, model.hidden_size))
     workspace = hidden_bytes(work) + a * max(inner + weight, 2 * inner) + _gathered_input(work)
-    if work.parallel.recompute == "full":
+    if work.recomputed_layers == work.layers_per_rank:
         workspace += mtp_layer_bytes(work, "none") if has_mtp else layer_bytes(work, "none")
     if has_mtp:
         # The embedding's gradient from the MTP layers waits for the one from the bottom of the decoder.

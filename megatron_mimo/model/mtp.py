@@ -42,7 +42,12 @@ class ParallelMTPLayer(MultiTokenPredictionLayer):
         return input_ids, position_ids, embedded, hidden_states
 
     def _checkpointed_forward(self, forward_func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Recompute from the differentiable inputs; megatron-core would save the packed bounds as a tensor."""
+        """Recompute from the differentiable inputs; megatron-core would save the packed bounds as a tensor.
+
+        Where some decoder layers alone are recomputed ("block"), MTP layers are not.
+        """
+        if self.config.recompute_method == "block":
+            return forward_func(*args, **kwargs)
         hidden_states, decoder_input = kwargs.pop("hidden_states"), kwargs.pop("decoder_input")
 
         def run(hidden_states: Tensor, decoder_input: Tensor) -> Tensor:

@@ -29,10 +29,14 @@ MAX_MASKED_SEQ_LENGTH = 2048
 """A dense mask grows with the square of the sequence; beyond this length a packed row is cheaper."""
 
 
-def choose_document_attention(intra_document: bool, backend: str, seq_length: int) -> DocumentAttention:
-    """How to keep attention inside documents."""
+def choose_document_attention(
+    intra_document: bool, backend: str, seq_length: int, recursive_mtp: bool = False
+) -> DocumentAttention:
+    """How to keep attention inside documents; draft steps of a recursive MTP layer always take a mask."""
     if not intra_document:
         return "ignore"
+    if recursive_mtp:
+        return "mask"
     return "packed" if backend == "transformer_engine" or seq_length > MAX_MASKED_SEQ_LENGTH else "mask"
 
 

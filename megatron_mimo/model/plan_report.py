@@ -69,9 +69,9 @@ def describe_best(result: SearchResult, gpu: GPU) -> dict[str, Any] | None:
 
 def describe_plan(plan: Plan, gpu: GPU) -> dict[str, Any]:
     return {
-        "parallel": asdict(plan.parallel),
         "fits": plan.fits(gpu),
         "days": plan.days,
+        "tokens_per_second": plan.tokens_per_second,
         "stages": [describe_stage(stage) for stage in plan.stages],
     }
 
@@ -81,6 +81,7 @@ def describe_stage(stage: StageEstimate) -> dict[str, Any]:
     return {
         "stage": stage.stage,
         "tokens": stage.tokens,
+        "parallel": asdict(work.parallel),
         "data_parallel_size": work.data_parallel_size,
         "micro_batch_size": work.micro_batch_size,
         "num_microbatches": work.num_microbatches,
@@ -125,14 +126,9 @@ def render_head(report: dict[str, Any]) -> str:
 
 def render_variant(variant: dict[str, Any]) -> str:
     """What is planned for that this trainer does not do; nothing where that is nothing."""
-    words = {
-        "gradient_bytes": "gradients in bf16",
-        "fp8_primary_weights": "matrices in FP8 alone",
-        "fused_cross_entropy": "a fused loss",
-        "optimizer_offload_ratio": f"{variant['optimizer_offload_ratio']:.0%} of the optimizer's state on the host",
-    }
-    chosen = [words[key] for key, value in asdict(Variant()).items() if variant[key] != value]
-    return f"\n  not this trainer {', '.join(chosen)}: what other trainers can do" if chosen else ""
+    share = variant["optimizer_offload_ratio"]
+    text = f"\n  not this trainer {share:.0%} of the optimizer's state on the host: what other trainers can do"
+    return text if share else ""
 
 
 def render_flops(report: dict[str, Any]) -> str:
@@ -149,7 +145,8 @@ def render_configured(report: dict[str, Any]) -> str:
     if "error" in plan:
         return f"Configured layout: cannot run on {report['gpus']} GPUs\n  {plan['error']}"
     fit = "fits" if plan["fits"] else "DOES NOT FIT"
-    head = f"Configured layout: {layout_name(plan)}: {plan['days']:.1f} days, {fit}"
+    rate = plan["tokens_per_second"] / report["gpus"]
+    head = f"Configured layout: {layout_name(plan)}: {rate:,.0f} tokens/s/GPU, {plan['days']:.1f} days, {fit}"
     return "\n".join(
         [
             head,
@@ -219,7 +216,7 @@ def render_alone(report: dict[str, Any]) -> str:
             rows.append([stage, "none fits", "", "", ""])
         else:
             rows.append([stage, layout_name(plan), f"{plan['days']:.1f}", f"{fullest(plan) / GB:.1f}", why(plan)])
-    return table(rows) + "\n  (a checkpoint loads into another layout, so each stage may be started with its own)"
+    return table(rows) + "\n  (a stage may have its own, stages[].parallel: the run then continues in it by itself)"
 
 
 def render_rejected(report: dict[str, Any]) -> str:
@@ -228,17 +225,22 @@ def render_rejected(report: dict[str, Any]) -> str:
 
 
 def layout_name(plan: dict[str, Any]) -> str:
-    parallel = plan["parallel"]
-    data = "/".join(dict.fromkeys(str(stage["data_parallel_size"]) for stage in plan["stages"]))
+    """Of every stage, each layout once: `TP1 PP1 CP1 DP256, recompute none | TP1 PP1 CP4 DP64, recompute none`."""
+    return " | ".join(dict.fromkeys(stage_layout(stage) for stage in plan["stages"]))
+
+
+def stage_layout(stage: dict[str, Any]) -> str:
+    parallel = stage["parallel"]
     sizes = [
         f"TP{parallel['tensor_model_parallel_size']}" + ("+SP" if parallel["sequence_parallel"] else ""),
         f"PP{parallel['pipeline_model_parallel_size']}",
         f"CP{parallel['context_parallel_size']}",
-        f"DP{data}",
+        f"DP{stage['data_parallel_size']}",
     ]
     if parallel["virtual_pipeline_model_parallel_size"]:
         sizes.insert(2, f"VP{parallel['virtual_pipeline_model_parallel_size']}")
-    return f"{' '.join(sizes)}, recompute {parallel['recompute']}"
+    layers = parallel["recompute_num_layers"]
+    return f"{' '.join(sizes)}, recompute {parallel['recompute']}" + (f" of {layers} layers" if layers else "")
 
 
 def losses(stage: dict[str, Any]) -> str:

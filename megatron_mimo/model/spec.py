@@ -18,7 +18,7 @@ from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
 from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
 
-from megatron_mimo.config import ConfigError, PrecisionConfig
+from megatron_mimo.config import ConfigError, ParallelConfig, PrecisionConfig
 from megatron_mimo.model.fp8_layers import EmulatedFP8SpecProvider
 from megatron_mimo.model.mtp import ParallelMTPLayer
 from megatron_mimo.model.recursive_mtp import RecallingAttention
@@ -68,6 +68,20 @@ def _check_fp8(recipe: str, has_engine: bool, has_gpu: bool) -> None:
         )
 
 
+def check_engine_options(parallel: ParallelConfig, precision: PrecisionConfig, backend: str) -> None:
+    """Raise ConfigError for an option that the chosen layers do not have."""
+    if backend == "transformer_engine":
+        return
+    for key, wanted, usual in (
+        ("precision.cross_entropy", precision.cross_entropy == "fused", "whole or chunked"),
+        ("precision.fuse_gradient_accumulation", precision.fuse_gradient_accumulation, "false"),
+        ("parallel.overlap_tensor_parallel", parallel.overlap_tensor_parallel, "false"),
+    ):
+        if wanted:
+            value = "fused" if key.endswith("cross_entropy") else True
+            raise ConfigError(key, value, f"is Transformer Engine's, and torch layers were chosen: set it to {usual}")
+
+
 def spec_provider(backend: str, precision: PrecisionConfig) -> BackendSpecProvider:
     """The provider of the backend's layers, norms and attention."""
     if precision.fp8_emulation:
@@ -77,10 +91,22 @@ def spec_provider(backend: str, precision: PrecisionConfig) -> BackendSpecProvid
     from megatron.core.extensions.transformer_engine_spec_provider import TESpecProvider
 
     from megatron_mimo.model.engine_attention import EngineAttention
+    from megatron_mimo.model.engine_linear import linear_layers
+
+    layers = linear_layers(precision.fuse_gradient_accumulation)
 
     class EngineSpecProvider(TESpecProvider):
         def core_attention(self) -> type:
             return EngineAttention
+
+        def column_parallel_layer_norm_linear(self) -> type:
+            return layers["TELayerNormColumnParallelLinear"]
+
+        def column_parallel_linear(self) -> type:
+            return layers["TEColumnParallelLinear"]
+
+        def row_parallel_linear(self) -> type:
+            return layers["TERowParallelLinear"]
 
     return EngineSpecProvider()
 

@@ -18,6 +18,7 @@ from megatron_mimo.config import (
 from megatron_mimo.model.packed_documents import DocumentAttention, choose_document_attention
 from megatron_mimo.model.product_attention import MAX_PRODUCT_LENGTH
 
+FP32_BYTES = 4
 Backend = Literal["torch", "transformer_engine"]
 
 
@@ -25,12 +26,6 @@ Backend = Literal["torch", "transformer_engine"]
 class Variant:
     """What other trainers can do and this one does not: to compare with their figures, or to see what it would save."""
 
-    gradient_bytes: Literal[2, 4] = 4
-    """2: gradients are kept and reduced in bf16."""
-    fp8_primary_weights: bool = False
-    """The layers' matrices are kept in FP8 alone, as they are and transposed, without a bf16 copy."""
-    fused_cross_entropy: bool = False
-    """The loss's gradient takes the place of the logits in their own format, as in Transformer Engine's kernel."""
     optimizer_offload_ratio: float = 0.0
     """Share of the optimizer's state that lies in host memory."""
 
@@ -64,7 +59,7 @@ class Workload:
 
         Raises ConfigError when the stage's batches or sequences do not divide over the ranks.
         """
-        parallel = config.parallel
+        parallel = config.layout(stage)
         parallel.check_against(config.model)
         config.check_stage(stage, world_size)
         return cls(
@@ -85,7 +80,8 @@ class Workload:
     @property
     def document_attention(self) -> DocumentAttention:
         """How documents that share a row are kept apart."""
-        return choose_document_attention(self.intra_document_attention, self.backend, self.seq_length)
+        recursive = self.model.mtp_recursive_steps > 1
+        return choose_document_attention(self.intra_document_attention, self.backend, self.seq_length, recursive)
 
     @property
     def gathers_keys(self) -> bool:
@@ -102,8 +98,31 @@ class Workload:
 
     @property
     def fp8_primary_weights(self) -> bool:
-        """Whether the layers' matrices have no bf16 copy."""
-        return self.fp8 and self.variant.fp8_primary_weights
+        """Whether the decoder layers' matrices have no bf16 copy."""
+        return self.fp8 and self.precision.fp8_parameters
+
+    @property
+    def fused_cross_entropy(self) -> bool:
+        """Whether the loss's gradient takes the place of the logits in their own format."""
+        return self.precision.cross_entropy == "fused"
+
+    @property
+    def gradient_bytes(self) -> int:
+        """Bytes of a gradient as it is accumulated and reduced."""
+        return 2 if self.precision.gradient_dtype == "bf16" else FP32_BYTES
+
+    @property
+    def recomputed_layers(self) -> int:
+        """Decoder layers of a pipeline rank that run their forward pass again; not those of selective recomputation."""
+        if self.parallel.recompute != "full":
+            return 0
+        first = self.parallel.recompute_num_layers
+        return self.layers_per_rank if first is None else first * self.chunks_per_rank
+
+    @property
+    def recomputes_mtp(self) -> bool:
+        """Whether MTP layers run their forward pass again."""
+        return self.parallel.recompute == "full" and self.parallel.recompute_num_layers is None
 
     @property
     def loss_in_place(self) -> bool:
@@ -114,7 +133,7 @@ class Workload:
     @property
     def head_slab(self) -> int | None:
         """Vocabulary entries whose logits live at once in chunked heads; None where heads keep all logits."""
-        if self.precision.cross_entropy == "whole":
+        if self.precision.cross_entropy != "chunked":
             return None
         local = self.model.vocab_size // self.parallel.tensor_model_parallel_size
         return min(self.precision.cross_entropy_chunk_vocab, local)

@@ -101,7 +101,7 @@ def _cpu() -> dict[str, Any]:
     return {
         "CPU": cpu_model_and_flags(CPUINFO)[0],
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads a rank": torch.get_num_threads(),
+        "threads per rank": torch.get_num_threads(),
         "bf16": f"{'in hardware' if has_bf16 else 'emulated, slower than fp32'}: {reason}",
         "host": socket.gethostname(),
     }

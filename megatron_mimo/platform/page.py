@@ -27,7 +27,8 @@ h1 { font-size: 1.7rem; font-weight: 650; margin: 0; letter-spacing: -0.01em; }
 h2 { font-size: 1.12rem; font-weight: 650; margin: 2.4rem 0 .8rem; }
 h3 { font-size: .95rem; font-weight: 600; margin: 1.1rem 0 .4rem; }
 p { margin: .3rem 0; max-width: 90ch; } section > p { margin: -.5rem 0 .6rem; } .soft { color: var(--ink-soft); }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 14px; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 14px;
+  align-items: start; }
 .grid.narrow { grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); }
 .card { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 12px 14px; min-width: 0; }
 .card:has(th:nth-child(7)) { grid-column: 1 / -1; }
@@ -45,7 +46,12 @@ figure.chart { margin: 0; overflow-x: auto; } figure.chart svg { min-width: 360p
 .legend span { overflow-wrap: anywhere; } .legend i { display: inline-block; width: 1.2em; border-top: 2px solid;
   vertical-align: middle; margin-right: .4em; } .legend i.dashed { border-top-style: dashed; }
 svg text { font-family: inherit !important; }
-.scroll { overflow-x: auto; }
+/* A shadow at an edge where there is more to see; covers that move with the content hide it at the end. */
+.scroll { overflow-x: auto; background:
+  linear-gradient(90deg, var(--card) 40%, transparent) 0 0 / 36px 100% no-repeat local,
+  linear-gradient(270deg, var(--card) 40%, transparent) 100% 0 / 36px 100% no-repeat local,
+  linear-gradient(90deg, var(--rule), transparent) 0 0 / 14px 100% no-repeat scroll,
+  linear-gradient(270deg, var(--rule), transparent) 100% 0 / 14px 100% no-repeat scroll; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .28rem .7rem .28rem 0; border-bottom: 1px solid var(--rule); vertical-align: top; }
 tr:last-child td, tr:last-child th { border-bottom: 0; }

@@ -13,6 +13,8 @@ from megatron_mimo.config.errors import UserError
 TEMPLATES = Path(__file__).parent
 SIZES = ("nano", "150m", "400m", "1b", "7b")
 NUMBERS = "sizes.yaml"
+FP8 = "pretrain_fp8.yaml"
+"""Not of size nano, which is for CPUs."""
 NANO_DATA = "nano_data.yaml"
 """The data of size nano is what every Python installation carries; that of other sizes is the user's own."""
 
@@ -37,7 +39,7 @@ def recipes(size: str) -> dict[str, str]:
     found = {}
     for path in sorted([*TEMPLATES.glob("*.yaml"), *TEMPLATES.glob("*/*.yaml"), TEMPLATES / "README.md"]):
         name = str(path.relative_to(TEMPLATES))
-        if name not in (NUMBERS, NANO_DATA):
+        if name not in (NUMBERS, NANO_DATA) and (size, name) != ("nano", FP8):
             source = TEMPLATES / NANO_DATA if (size, name) == ("nano", "data.yaml") else path
             found[name] = string.Template(source.read_text(encoding="utf-8")).substitute(values)
     return found

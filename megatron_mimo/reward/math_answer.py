@@ -88,7 +88,7 @@ class Worker(WorkerProcess):
 def why_not_started() -> str:
     """The package is missing, or the process ended before it was ready, as it does in a script without a guard."""
     if find_spec("math_verify") is None:
-        return "math-verify is missing: pip install 'math-verify[antlr4_13_2]'"
+        return "math-verify is missing: pip install 'math-verify[antlr4-13-2]'"
     return (
         "the verifier's worker process did not start: a script that uses MathVerifier needs the guard "
         "`if __name__ == '__main__':` around its own work"

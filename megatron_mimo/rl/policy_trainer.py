@@ -54,7 +54,7 @@ class PolicyTrainer:
             for name, parameter in part.named_parameters():
                 parameter.requires_grad_(trains_mtp or not name.startswith(MTP))
         # On the last pipeline stage the copy of the embedding for the MTP layers has no gradient of its own.
-        self.chunks = wrap_data_parallel(models, overlap=False)
+        self.chunks = wrap_data_parallel(models, overlap=False, precision=config.precision)
         self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision, apart=MTP)
         self._step = PolicyStep(self.chunks, config.loss)
         self._guard = LossGuard(config.guard)

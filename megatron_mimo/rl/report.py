@@ -2,23 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from megatron_mimo.config import UserError
 from megatron_mimo.platform import page
 from megatron_mimo.platform.files import write_text
 from megatron_mimo.platform.formats import format_seconds
+from megatron_mimo.record.charts import Series, line_chart
+from megatron_mimo.record.rows import METRICS, TIMELINE, Row, read_rows
 from megatron_mimo.rl.gantt import gantt
-from megatron_mimo.rl.rows import METRICS, TIMELINE, read_rows
-from megatron_mimo.training.charts import Series, line_chart
-
-Row = dict[str, Any]
 
 
 def write_report(output_dir: Path) -> Path:
-    """Write `<output_dir>/report.html` from the files beside it; raises UserError without a finished step."""
+    """Write `<output_dir>/report.html` from the other files of the folder; raises UserError without a finished step."""
     metrics = output_dir / METRICS
-    rows = read_rows(metrics) if metrics.is_file() else []
+    rows = list(read_rows(metrics)) if metrics.is_file() else []
     steps = [row for row in rows if row["kind"] == "step"]
     validations = [row for row in rows if row["kind"] == "validation"]
     if not rows:

@@ -1,6 +1,5 @@
 """The trace of an RL run: one line per step, `metrics.jsonl`, TensorBoard, the last step's timeline, HTML report."""
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -8,18 +7,18 @@ from typing import Any, TextIO
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from megatron_mimo.platform.files import write_json, write_text
+from megatron_mimo.platform.files import write_json
 from megatron_mimo.platform.formats import format_seconds
 from megatron_mimo.platform.trackers import Trackers
+from megatron_mimo.record.rows import METRICS, TIMELINE, RowLog
 from megatron_mimo.rl.report import write_report
 from megatron_mimo.rl.rollout_page import write_rollout_page
-from megatron_mimo.rl.rows import METRICS, TIMELINE, read_rows
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch
 from megatron_mimo.rl.step_record import StepRecord, ValidationRecord, scalars
 
 
 class Trace:
-    """Written by the driver alone. A row is in the file before the next step begins."""
+    """Written only by the driver. A row is in the file before the next step begins."""
 
     def __init__(
         self,
@@ -35,8 +34,10 @@ class Trace:
         """
         self._output_dir, self._num_steps = output_dir, num_steps
         self._stream = stream or sys.stdout
-        output_dir.mkdir(parents=True, exist_ok=True)
-        self._keep_rows_until(after_step)
+        if not after_step:
+            (output_dir / METRICS).unlink(missing_ok=True)
+        self._rows = RowLog(output_dir / METRICS)
+        self._rows.truncate_after(after_step)
         self._board = SummaryWriter(str(output_dir / "tensorboard"), purge_step=after_step + 1 if after_step else None)
         self._trackers = trackers
         self._seconds_per_step: float | None = None
@@ -106,21 +107,13 @@ class Trace:
             print(f"no report written: {type(error).__name__}: {error}", file=sys.stderr)
 
     def _append(self, kind: str, record: StepRecord | ValidationRecord) -> None:
-        with (self._output_dir / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind} | asdict(record)) + "\n")
+        self._rows.append_row(kind, asdict(record))
         values = scalars(record)
         for tag, value in values.items():
             self._board.add_scalar(tag, value, record.step)
         self._board.flush()
         if self._trackers:
             self._trackers.log(values, record.step)
-
-    def _keep_rows_until(self, step: int) -> None:
-        path = self._output_dir / METRICS
-        if not path.exists():
-            return
-        kept = [row for row in read_rows(path) if row["step"] <= step] if step else []
-        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def timeline(step: int, batch: RolloutBatch) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from megatron_mimo.rl.engine_protocol import (
     RolloutFault,
 )
 from megatron_mimo.rl.weight_broadcast import MeetingPoint
-from megatron_mimo.serve.speculative import compute_dtype, mtp_speculative_config, read_model_config, vllm_environment
+from megatron_mimo.serve.engine_settings import engine_settings
+from megatron_mimo.serve.speculative import read_model_config, vllm_environment
 
 WORKER_EXTENSION = "megatron_mimo.rl.vllm_worker.PolicyUpdates"
 
@@ -41,7 +42,8 @@ class VLLMRolloutEngine:
         """Returns when the model is loaded. Raises UserError for a bad folder, EngineDied where vLLM does not start."""
         self.name, self.max_concurrent_requests = name, config.max_concurrent_requests
         self.policy_version = policy_version
-        self._speculative_config = mtp_speculative_config(folder, config.num_speculative_tokens)
+        dtype = "" if config.dtype == "auto" else config.dtype
+        self._settings = engine_settings(folder, config.num_speculative_tokens, dtype)
         self._stop_token_ids = stop_token_ids(folder)
         self._num_active = 0
         self._idle, self._open = asyncio.Event(), asyncio.Event()
@@ -49,32 +51,26 @@ class VLLMRolloutEngine:
         self._open.set()
         self._updating = asyncio.Lock()
         try:
-            self._llm = self._start(folder, config)
+            self._llm = self._start(config)
         except Exception as error:
             reason = f"{error}; the cause stands in the engine's output, with Ray in <session>/logs/worker-*"
             raise EngineDied(f"{name}: vLLM does not start on {folder}: {reason}") from error
 
-    def _start(self, folder: Path, config: EngineConfig) -> Any:
+    def _start(self, config: EngineConfig) -> Any:
         import torch
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
         on_gpu = torch.cuda.is_available()
-        dtype: Any = compute_dtype(folder) if config.dtype == "auto" else config.dtype
         arguments = AsyncEngineArgs(
-            model=str(folder),
+            **self._settings,
             skip_tokenizer_init=True,
-            trust_remote_code=True,
-            dtype=dtype,
             max_num_seqs=config.max_concurrent_requests,
             tensor_parallel_size=config.tensor_model_parallel_size,
-            enforce_eager=not on_gpu,  # compiling takes longer than it gains on the CPU
             kv_cache_memory_bytes=None if on_gpu else config.memory_bytes,
             gpu_memory_utilization=config.gpu_memory_ratio,
             enable_prefix_caching=True,
-            enable_chunked_prefill=on_gpu,  # on CPU a prompt cut in two and a request's own seed end in an error
             use_tqdm_on_load=False,
-            speculative_config=self._speculative_config,
             worker_extension_cls=WORKER_EXTENSION,
             disable_log_stats=False,  # the counters of drafted tokens come from there
         )

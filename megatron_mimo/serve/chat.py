@@ -24,10 +24,10 @@ from megatron_mimo.serve.chat_lines import Lines, open_lines
 DIM, PLAIN = "\033[2m", "\033[0m"
 HELP = "/clear forgets the conversation, /quit or Ctrl-D ends, Ctrl-C stops an answer"
 BASE_MODEL = """This is a base model: it continues text, and has not been trained to answer in a conversation.
-Each line is completed on its own, from its line break on; end a line with \\ to go on within it."""
+Each line is completed on its own, from its line break on; end a line with \\ to continue it."""
 UNKNOWN_MODEL = "Whether this model has learned to chat cannot be seen from here; a base model needs --form completion."
 NO_TEMPLATE = "(a model without a chat template is a base model: start again with --form completion)"
-KEPT = "(this line is left out of the conversation, which goes on; /clear empties it)"
+KEPT = "(this line is left out of the conversation, which continues; /clear empties it)"
 
 
 @dataclass
@@ -69,7 +69,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--form",
         choices=("auto", "chat", "completion"),
         default="auto",
-        help="conversation in the chat template, or text to go on with (default: what the model was trained for)",
+        help="conversation in the chat template, or text to continue (default: what the model was trained for)",
     )
     parser.add_argument("--system", default="", help="system prompt (default: empty)")
     parser.add_argument(

@@ -61,7 +61,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--log", type=Path, help="file for the server's output (default: a temporary file)")
     parser.add_argument(
         "--prompt",
-        help="line that --check and the curl line ask: a question for a chat model, a text to go on for a base model",
+        help="what --check and the curl line ask: a question for a chat model, a text to continue for a base model",
     )
     parser.add_argument(
         "--max-new-tokens", "--max-tokens", dest="max_tokens", type=int, default=128, metavar="TOKENS",

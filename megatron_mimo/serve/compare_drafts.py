@@ -1,8 +1,8 @@
-"""Forms of drafts beside each other: megatron-mimo compare-drafts NAME=MODEL_DIR ... --prompts heldout.jsonl
+"""Compares forms of drafts: megatron-mimo compare-drafts NAME=MODEL_DIR ... --prompts heldout.jsonl
 
-Decodes the same prompts greedily with every model in vLLM, each in a process of its own, and once without drafts. The
-table says which drafts were accepted by place, tokens a step, tokens/s, and whether the texts are those without drafts.
-The models must have the same main model: forms of its MTP layers are what differs (docs/drafting.md).
+Decodes the same prompts greedily with every model in vLLM, each in its own process, and once without drafts. The
+table says which drafts were accepted by place, tokens per step, tokens/s, and which texts differ from those without
+drafts. The models must have the same main model: forms of its MTP layers are what differs (docs/drafting.md).
 """
 
 import argparse
@@ -45,8 +45,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("models", nargs="+", metavar="NAME=MODEL_DIR", help="exported folders of one main model")
     parser.add_argument("--prompts", type=Path, required=True, help="JSON lines with a field `prompt`")
     parser.add_argument("--num-prompts", type=int, default=24, help="the first of them")
-    parser.add_argument("--num-drafts", type=int, default=3, help="tokens drafted a step")
-    parser.add_argument("--max-tokens", type=int, default=128, help="of each answer")
+    parser.add_argument(
+        "--num-speculative-tokens", "--num-drafts", dest="num_drafts", type=int, default=3, metavar="TOKENS",
+        help="tokens drafted per step",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-new-tokens", "--max-tokens", dest="max_tokens", type=int, default=128, metavar="TOKENS",
+        help="of each answer",
+    )  # fmt: skip
     parser.add_argument("--batch", type=int, default=1, help="prompts decoded together; 0: all")
     parser.add_argument("--rounds", type=int, default=1, help="times that everything is measured")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
@@ -105,8 +111,8 @@ def check_same_main_model(models: dict[str, Path]) -> None:
         raise UserError(f"these are different main models ({', '.join(keys)}): {shapes}")
 
 
-def read_prompts(path: Path, number: int) -> list[str]:
-    """The first `number` prompts; raises UserError for a file without any."""
+def read_prompts(path: Path, number: int | None = None) -> list[str]:
+    """The first `number` prompts, or all; raises UserError for a file without any."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()[:number]
         prompts = [json.loads(line)["prompt"] for line in lines]
@@ -137,7 +143,7 @@ def summary(name: str, rounds: Sequence[Sequence[GroupGeneration]], plain: Seque
     speeds = [sum(part.generated_tokens for part in parts) / sum(part.seconds for part in parts) for parts in rounds]
     steps = sum(part.draft_rounds for part in rounds[0])
     places = zip(*(part.accepted_by_position for part in rounds[0] if part.accepted_by_position), strict=True)
-    accepted = [sum(counts) / steps for counts in places]
+    accepted = [sum(counts) / steps for counts in places] if steps else []
     texts = [text for part in rounds[0] for text in part.texts]
     return Measured(
         name=name,

@@ -12,22 +12,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from megatron_mimo.config import UserError
 from megatron_mimo.convert.huggingface import chat_template
+from megatron_mimo.serve.engine_settings import engine_settings, server_options
 from megatron_mimo.serve.server_process import ServerProcess, server_process
 from megatron_mimo.serve.speculative import (
     check_plugin_is_installed,
-    compute_dtype,
     is_recursive,
-    mtp_speculative_config,
     read_model_config,
     vllm_environment,
 )
 
 SAID_EVERY_SECONDS = 60
-"""A start that takes longer says that it goes on, and how far it is."""
+"""A start that takes longer says that it continues, and how far it is."""
 REASONING_PARSER = "mimo"
 """vLLM's parser that splits `<think>...</think>` off the answer; it needs no special tokens for the two marks."""
 TOOL_CALL_PARSER = "hermes"
@@ -40,18 +37,16 @@ def server_command(
 ) -> list[str]:  # fmt: skip
     """The command line of the server. `vllm serve` is the same program, but fails in CPU builds of vLLM.
 
-    `num_drafts`: tokens drafted a step, see `mtp_speculative_config`. `reasoning_parser`, `tool_call_parser`: names of
-    vLLM's, "none", or "auto" for models that think, and whose chat template writes tool calls. Raises UserError where
+    `num_drafts`: tokens drafted per step, see `mtp_speculative_config`. `reasoning_parser`, `tool_call_parser`: vLLM's
+    names, "none", or "auto" for models that think, and whose chat template writes tool calls. Raises UserError where
     several layers lack vLLM's plugin.
     """
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder.resolve())]
-    command += ["--served-model-name", served_name(folder), "--trust-remote-code", "--host", host, "--port", str(port)]
-    command += ["--dtype", compute_dtype(folder)]
-    speculative_config = mtp_speculative_config(folder, num_drafts)
-    if speculative_config is not None:
-        if speculative_config["num_speculative_tokens"] > 1 and not is_recursive(read_model_config(folder)):
-            check_plugin_is_installed()
-        command += ["--speculative-config", json.dumps(speculative_config)]
+    settings = engine_settings(folder, num_drafts)
+    drafts = settings["speculative_config"]
+    if drafts and drafts["num_speculative_tokens"] > 1 and not is_recursive(read_model_config(folder)):
+        check_plugin_is_installed()
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *server_options(settings)]
+    command += ["--served-model-name", served_name(folder), "--host", host, "--port", str(port)]
     if reasoning_parser == "auto":
         reasoning_parser = REASONING_PARSER if thinks(folder) else "none"
     if reasoning_parser != "none":
@@ -60,8 +55,6 @@ def server_command(
         tool_call_parser = TOOL_CALL_PARSER if calls_tools(folder) and "--tool-call-parser" not in extra else "none"
     if tool_call_parser != "none":
         command += ["--enable-auto-tool-choice", "--tool-call-parser", tool_call_parser]
-    if not torch.cuda.is_available():
-        command += ["--enforce-eager"]  # compiling takes longer than it gains on the CPU
     return command + extra
 
 

@@ -3,12 +3,12 @@
 import json
 import os
 import sys
-from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import UserError
+from megatron_mimo.config.notices import say_once
 from megatron_mimo.missing import is_installed, way_out
 
 PLUGIN = "megatron_mimo_mtp"
@@ -49,7 +49,7 @@ def check_plugin_is_installed() -> None:
     """Raise UserError where vLLM's processes would not find the plugin that several MTP layers need."""
     if PLUGIN not in {entry_point.name for entry_point in entry_points(group="vllm.general_plugins")}:
         raise UserError(
-            f"vLLM's plugin {PLUGIN} is not installed, and stock vLLM drafts with the first MTP layer alone: run "
+            f"vLLM's plugin {PLUGIN} is not installed, and stock vLLM drafts with the first MTP layer only: run "
             "`pip install -e .` in the project, or draft one token"
         )
 
@@ -77,13 +77,8 @@ def compute_dtype(folder: Path) -> str:
     stored = config.get("torch_dtype") or config.get("dtype")
     dtype = inference_dtype(stored)
     if stored and dtype != stored:
-        _say_once(f"{folder}: {stored} weights run in {dtype} here: {cpu_bf16()[1]}")
+        say_once(f"{folder}: {stored} weights run in {dtype} here: {cpu_bf16()[1]}")
     return dtype
-
-
-@cache
-def _say_once(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def vllm_environment() -> dict[str, str]:

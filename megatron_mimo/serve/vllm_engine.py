@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import UserError
+from megatron_mimo.serve.engine_settings import engine_settings
 from megatron_mimo.serve.speculative import compute_dtype, mtp_speculative_config, vllm_environment
 
 Prompt = str | list[int]
@@ -77,22 +78,14 @@ class VLLMEngine:
 
     def __init__(self, folder: Path, max_num_seqs: int = 64, num_drafts: int | None = None, dtype: str = "") -> None:
         """`dtype`: of the computation, by default `compute_dtype(folder)`."""
-        import torch
         from vllm import LLM
 
         from megatron_mimo.serve.vllm_plugin import register
 
         register()  # vLLM does it too where the project is installed
-        number_format: Any = dtype or compute_dtype(folder)
-        self._llm = LLM(
-            model=str(folder),
-            trust_remote_code=True,
-            dtype=number_format,
-            max_num_seqs=max_num_seqs,
-            enforce_eager=not torch.cuda.is_available(),  # compiling takes longer than it gains on the CPU
-            disable_log_stats=False,  # the counters of drafted tokens come from there
-            speculative_config=mtp_speculative_config(folder, num_drafts),
-        )
+        # The counters of drafted tokens come from the statistics.
+        settings = engine_settings(folder, num_drafts, dtype)
+        self._llm = LLM(**settings, max_num_seqs=max_num_seqs, disable_log_stats=False)
 
     def complete(self, group: PromptGroup) -> GroupGeneration:
         """Complete the group's prompts greedily, all at once."""

@@ -47,16 +47,15 @@ def model_shape(attention: DocumentAttention, micro_batch_size: int, seq_length:
 
 
 def document_attention(config: PretrainConfig, stage: StageConfig, backend: str) -> DocumentAttention:
-    """`choose_document_attention` for a stage of a run; draft steps of a recursive MTP layer always take a mask."""
-    if config.model.mtp_recursive_steps > 1:
-        if backend == "transformer_engine":
-            raise ConfigError(
-                "model.mtp_recursive_steps",
-                config.model.mtp_recursive_steps,
-                "is trained with torch layers, and Transformer Engine was chosen: set precision.backend=torch",
-            )
-        return "mask" if config.data.intra_document_attention else "ignore"
-    return choose_document_attention(config.data.intra_document_attention, backend, stage.seq_length)
+    """`choose_document_attention` for a stage of a run; raises ConfigError where its layers cannot train the model."""
+    recursive = config.model.mtp_recursive_steps > 1
+    if recursive and backend == "transformer_engine":
+        raise ConfigError(
+            "model.mtp_recursive_steps",
+            config.model.mtp_recursive_steps,
+            "is trained with torch layers, and Transformer Engine was chosen: set precision.backend=torch",
+        )
+    return choose_document_attention(config.data.intra_document_attention, backend, stage.seq_length, recursive)
 
 
 def make_batch(

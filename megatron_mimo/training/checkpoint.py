@@ -37,6 +37,7 @@ from megatron.core.tensor_parallel import get_cuda_rng_tracker
 from torch.distributed.checkpoint.api import CheckpointException
 
 from megatron_mimo.config import CheckpointConfig, ModelConfig, UserError
+from megatron_mimo.model.fp8_parameters import in_high_precision, load_weights_exactly
 from megatron_mimo.model.gpt import MTPGPTModel
 from megatron_mimo.model.initialize import sharded_tensors
 from megatron_mimo.platform.files import write_json
@@ -54,7 +55,7 @@ from megatron_mimo.training.checkpoint_files import (
 )
 from megatron_mimo.training.checkpoint_record import CheckpointRecord, read_record, write_record
 from megatron_mimo.training.module_states import examined_states, is_module_state
-from megatron_mimo.training.optimizer import gather_parameters, load_optimizer
+from megatron_mimo.training.optimizer import gather_parameters, load_optimizer, requantize
 from megatron_mimo.training.state import Progress
 
 FREE_SPACE_MARGIN = 1.05
@@ -116,7 +117,7 @@ class Checkpointer:
         """Write the weights alone to `folder`, for an export; raises UserError on a full disk. Every rank calls it."""
         self.finish_pending()
         temporary = folder.with_name(folder.name + UNFINISHED)
-        state = self._model_state(self._metadata())
+        state = in_high_precision(self._model_state(self._metadata()))
         self._prepare_folder(temporary, state)
         with signals_deferred(), _write_errors(temporary):
             dist_checkpointing.save(state, str(temporary), _saved_by_all_copies())
@@ -160,6 +161,7 @@ class Checkpointer:
             with examined_states(loaded[f"model{index}"], str(path)):
                 chunk.module.load_state_dict(loaded[f"model{index}"], strict=False)
         load_optimizer(self.optimizer, loaded["optimizer"])
+        requantize(self.chunks, self.optimizer)
         if same_layout:
             _set_rng_state(loaded["rng"])
         return saved
@@ -170,7 +172,7 @@ class Checkpointer:
         # The optimizer knows a single chunk's tensors by their own names.
         merged = models if len(models) > 1 else models["model0"]
         optimizer = self.optimizer.sharded_state_dict(merged, is_loading=is_loading, metadata=metadata)
-        return {**models, "optimizer": optimizer, "rng": _sharded_rng_state()}
+        return {**in_high_precision(models), "optimizer": optimizer, "rng": _sharded_rng_state()}
 
     def _metadata(self) -> dict[str, Any]:
         return {
@@ -271,7 +273,7 @@ def load_weights(path: Path, chunks: list[MTPGPTModel], wanted: Callable[[str], 
     loaded = _load_present(states, path)
     for index, chunk in enumerate(chunks):
         with examined_states(loaded[f"model{index}"], str(path)):
-            chunk.load_state_dict(loaded[f"model{index}"], strict=False)
+            load_weights_exactly(chunk, loaded[f"model{index}"])
 
 
 def _load_present(state: dict[str, Any], path: Path) -> Any:

@@ -1,19 +1,12 @@
-"""Checks that what is built for a GPU computes there what the CPU's parts compute; `megatron-mimo gpu-check` runs them.
+"""Checks that layers, heads and number formats compute on a GPU what the CPU's parts compute.
 
 Each check returns a Finding. On a CPU (`on_gpu` False) a check runs what it can of the same code: torch layers and
 emulated FP8 stand in for Transformer Engine, and a few steps for many. Such a run shows that the check works, no more.
 """
 
-import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, cast
+from dataclasses import replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -23,67 +16,30 @@ from megatron_mimo.config import ModelConfig, PrecisionConfig
 from megatron_mimo.config.precision import FP8Recipe
 from megatron_mimo.model.chunked_cross_entropy import chunked_cross_entropy
 from megatron_mimo.model.fp8_emulation import Quantisers, fp8_linear
-from megatron_mimo.model.spec import FP8_CAPABILITY
 from megatron_mimo.platform.environment import environment_report, package_version
+from megatron_mimo.training.device_finding import (
+    NANO,
+    NARROW,
+    WIDE,
+    Finding,
+    difference,
+    precision,
+    supported_recipes,
+    train_curve,
+)
 from megatron_mimo.training.probe import Probe, library_rows, one_process
-
-NANO = ModelConfig(
-    num_layers=4, hidden_size=256, ffn_hidden_size=640, num_attention_heads=4, num_query_groups=2, kv_channels=64,
-    vocab_size=2048,
-)  # fmt: skip
-WIDE = ModelConfig(
-    num_layers=1, hidden_size=4096, ffn_hidden_size=11008, num_attention_heads=32, num_query_groups=8, kv_channels=128,
-    vocab_size=16384,
-)  # fmt: skip
-"""A layer of MiMo-7B and its MTP layer; its vocabulary has its own check."""
-NARROW = replace(NANO, num_layers=1, hidden_size=128, ffn_hidden_size=256, num_attention_heads=2, vocab_size=512)
-"""Stands in for both on a CPU."""
-RECIPES: list[FP8Recipe] = ["delayed", "tensorwise", "blockwise", "mxfp8"]
-LOSS_BAR = 0.01
-"""Relative difference of losses that the same training in other kernels may show in a few bf16 steps."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """`passed` None: nothing to judge here."""
-
-    passed: bool | None
-    summary: str
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Check:
-    """`limit_seconds` bounds a check in its own process."""
-
-    title: str
-    bar: str
-    run: Callable[[bool], Finding]
-    limit_seconds: int
-
-
-def supported_recipes(on_gpu: bool) -> list[FP8Recipe]:
-    """Recipes of this GPU; all of them emulated."""
-    if not on_gpu:
-        return RECIPES
-    capability = torch.cuda.get_device_capability()
-    return [recipe for recipe in RECIPES if capability >= FP8_CAPABILITY[recipe]]
-
-
-def precision(on_gpu: bool, recipe: FP8Recipe = "none", **changes: Any) -> PrecisionConfig:
-    """bf16 and the device's backend with a recipe: Transformer Engine on a GPU, torch and emulation elsewhere."""
-    settings: dict[str, Any] = {"dtype": "bf16", "fp8_recipe": recipe}
-    settings["backend"] = "transformer_engine" if on_gpu else "torch"
-    settings["fp8_emulation"] = not on_gpu and recipe != "none"
-    return PrecisionConfig(**settings | changes)
 
 
 def environment(on_gpu: bool) -> Finding:
     """Versions, and that Transformer Engine and megatron-core's layers on it import."""
     report = environment_report()
     if on_gpu:
-        import megatron.core.extensions.transformer_engine  # noqa: F401
         import transformer_engine.pytorch  # noqa: F401  # pyright: ignore[reportMissingImports]
+        from megatron.core.extensions.transformer_engine import HAVE_TE
+
+        if not HAVE_TE:
+            # megatron-core goes on without a word, and its layers would be missing later.
+            return Finding(False, "transformer_engine imports, but megatron-core could not import what it needs of it")
 
         device = f"{torch.cuda.get_device_name()}, compute capability {torch.cuda.get_device_capability()}"
     else:
@@ -117,23 +73,6 @@ def _recipe_losses(
     worst = max(abs(value) for value in differences.values())
     summary = f"bf16 {bf16:.4f}; " + ", ".join(f"{name} {value:+.2%}" for name, value in differences.items())
     return Finding(worst < 0.005 if on_gpu else None, summary, {"bf16": bf16, "losses": losses, "steps": steps})
-
-
-def train_curve(
-    model: ModelConfig, kind: PrecisionConfig, steps: int, s: int, learning_rate: float
-) -> list[list[float]]:
-    """Losses by depth of every step, and the gradient's norm at the end of each row."""
-    b = 4 if model.hidden_size <= NANO.hidden_size else 1
-    with one_process():
-        probe = Probe(model=model, precision=kind, seq_length=s, micro_batch_size=b, learning_rate=learning_rate)
-        rows = library_rows(steps * b, s).view(steps, b, s + 1)
-        curve = []
-        for batch in rows:
-            losses, norm = probe.step(probe.batch(batch))
-            curve.append([*losses, norm])
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return curve
 
 
 def kernels(on_gpu: bool) -> Finding:
@@ -275,99 +214,9 @@ def compiled(on_gpu: bool) -> Finding:
         probe.chunks[0].decoder.compile()
         rows = library_rows(20, 256).view(5, 4, 257)
         curve = [[*losses, norm] for losses, norm in (probe.step(probe.batch(batch)) for batch in rows)]
-    return _difference(curve, eager)
+    return difference(curve, eager)
 
 
 def _compare(model: ModelConfig, one: PrecisionConfig, other: PrecisionConfig, seq_length: int) -> Finding:
     first, second = (train_curve(model, kind, 5, seq_length, 3e-4) for kind in (one, other))
-    return _difference(first, second)
-
-
-def _difference(first: list[list[float]], second: list[list[float]]) -> Finding:
-    """Largest relative difference of any step's losses, and of its gradient norm, which may be five times as large."""
-    pairs = [
-        (a, b) for row, other in zip(first, second, strict=True) for a, b in zip(row[:-1], other[:-1], strict=True)
-    ]
-    loss = max(abs(a / b - 1) for a, b in pairs)
-    norm = max(abs(row[-1] / other[-1] - 1) for row, other in zip(first, second, strict=True))
-    summary = f"{len(first[0]) - 1} losses, {len(first)} steps: difference {loss:.2e}, gradient norm {norm:.2e}"
-    return Finding(loss < LOSS_BAR and norm < 5 * LOSS_BAR, summary, {"first": first, "second": second})
-
-
-def checkpoints(on_gpu: bool) -> Finding:
-    """A run saved on the CPU (torch layers) continues here, and the reverse: the same losses."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        settings = _write_small_run(folder)
-        crossed = {}
-        for start, rest in (("cpu", "device"), ("device", "cpu")):
-            stayed, moved = folder / f"from_{start}", folder / f"from_{start}_on_{rest}"
-            expected = _pretrain(settings, stayed, start, resumes=False)
-            shutil.copytree(stayed, moved)
-            shutil.rmtree(moved / "checkpoints" / "step_00000008")
-            found = _pretrain(settings, moved, rest, resumes=True)
-            crossed[f"{start} -> {rest}"] = max(abs(a / b - 1) for a, b in zip(found, expected, strict=True))
-    summary = ", ".join(f"{way} {value:.1e}" for way, value in crossed.items())
-    return Finding(max(crossed.values()) < 0.01, f"largest relative difference of 4 losses: {summary}", crossed)
-
-
-def _write_small_run(folder: Path) -> list[str]:
-    """Tokenized library sources, and the settings of a small run on them."""
-    from megatron_mimo.data.preprocess import PreprocessConfig, SourceConfig, TokenizerConfig, preprocess
-
-    lines = [bytes(row.tolist()).decode("utf-8", "replace") for row in library_rows(200, 500)]
-    (folder / "text.jsonl").write_text(
-        "".join(json.dumps({"id": str(n), "text": t}) + "\n" for n, t in enumerate(lines))
-    )
-    source = SourceConfig(name="library", domain="code", jsonl=str(folder / "text.jsonl"), valid_share=0.1)
-    data = folder / "data"
-    tokenizer = TokenizerConfig(vocab_size=400)
-    preprocess(PreprocessConfig(output_dir=str(data), tokenizer=tokenizer, sources=[source]), report=lambda line: None)
-    (folder / "mixture.yaml").write_text("sources: {library: 1.0}\n")
-    (folder / "run.yaml").write_text(json.dumps(_small_run(data)))
-    return [str(folder / "run.yaml")]
-
-
-def _small_run(data: Path) -> dict[str, Any]:
-    """A configuration, which as JSON is YAML too. fp32 arithmetic would hide nothing, but the GPU's layers are bf16."""
-    tokens = 8 * 4 * 128
-    rate = {"kind": "constant", "tokens": tokens, "start": 1e-3, "end": 1e-3}
-    sizes = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups", "kv_channels")
-    stage = {"name": "only", "tokens": tokens, "seq_length": 128, "rotary_base": 10000, "mixture": "mixture.yaml"}
-    return {
-        "name": "check",
-        "output_dir": "overridden",
-        "num_threads": 1,
-        "model": {name: getattr(NARROW, name) for name in sizes} | {"vocab_size": 512},
-        "stages": [stage | {"micro_batch_size": 4, "global_batch_size": 4, "learning_rate": [rate]}],
-        "data": {"path": str(data), "tokenizer": str(data / "tokenizer"), "num_workers": 0},
-        "evaluation": {"sequences": 0},
-        "checkpoint": {"every_steps": 4, "asynchronous": False},
-    }
-
-
-def _pretrain(settings: list[str], output_dir: Path, where: str, resumes: bool) -> list[float]:
-    """Train eight steps, or what is left of them, on the CPU or on this machine's device; losses of the last four."""
-    command = [sys.executable, "-m", "megatron_mimo.pretrain", *settings, f"output_dir={output_dir}"]
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if where == "cpu" else {}
-    finished = subprocess.run(command, env=os.environ | hidden, capture_output=True, text=True, timeout=300)
-    if finished.returncode:
-        raise RuntimeError(f"pre-training on {where} failed:\n{finished.stdout[-1500:]}{finished.stderr[-1500:]}")
-    if "resumed from" not in finished.stdout and resumes:
-        raise RuntimeError(f"the run on {where} began anew instead of resuming:\n{finished.stdout[-1500:]}")
-    rows = [json.loads(line) for line in (output_dir / "metrics.jsonl").read_text().splitlines()]
-    return [row["loss"] for row in rows if "loss" in row][-4:]
-
-
-CHECKS: dict[str, Check] = {
-    "environment": Check("Transformer Engine and megatron-core import", "imports", environment, 60),
-    "recipes_nano": Check("FP8 recipes against bf16, nano, 200 steps", "loss within 0.5 %", recipes_on_nano, 120),
-    "recipes_slice": Check("FP8 recipes against bf16, MiMo-7B width", "loss within 0.5 %", recipes_on_slice, 120),
-    "kernels": Check("fused kernels against torch layers", "losses within 1 %", kernels, 60),
-    "mtp": Check("three MTP layers, fused against torch", "losses within 1 %", mtp, 60),
-    "heads": Check("chunked heads against whole ones", "within 2 %", chunked_heads, 60),
-    "emulation": Check("FP8 emulation against Transformer Engine", "1/4 of the rounding", emulation, 60),
-    "compile": Check("torch.compile against eager", "losses within 1 %", compiled, 90),
-    "checkpoints": Check("checkpoints cross between CPU and GPU", "losses within 1 %", checkpoints, 150),
-}
-"""In the order in which they run."""
+    return difference(first, second)

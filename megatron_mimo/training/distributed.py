@@ -2,10 +2,11 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 
 import torch
 import torch.distributed as dist
@@ -19,6 +20,8 @@ from megatron_mimo.training.number_format import check_same_number_format
 
 RENDEZVOUS_TIMEOUT = timedelta(minutes=20)
 """For every rank to start and find the others."""
+_MEETINGS = count()
+"""How often the ranks of this process have met before; the same on all of them."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,16 @@ class World:
 
 
 @contextmanager
-def distributed(config: RunConfig) -> Iterator[World]:
+def distributed(config: RunConfig, layout: Callable[[], ParallelConfig] | None = None) -> Iterator[World]:
     """Process groups of the run's layout, destroyed at the end. Raises UserError when the rendezvous fails, or the
-    layout does not fit on so many ranks."""
+    layout does not fit on so many ranks.
+
+    `layout`: says on every rank, once all have met, how the model is cut; None takes `config.parallel`. A run may enter
+    several times, one after another.
+    """
     world = World.from_environment()
-    config.parallel.data_parallel_size(world.size)
+    if layout is None:
+        config.parallel.data_parallel_size(world.size)
     set_threads(config.num_threads, world)
     cpu.install()
     cpu.keep_freed_memory()
@@ -56,7 +64,7 @@ def distributed(config: RunConfig) -> Iterator[World]:
     _initialize_process_group(world, timeout)
     try:
         check_same_number_format(config.precision.dtype)
-        initialize_parallel_groups(config.parallel, timeout)
+        initialize_parallel_groups(layout() if layout else config.parallel, timeout)
         seed_everything(config.seed)
         yield world
     finally:
@@ -118,11 +126,12 @@ def _initialize_process_group(world: World, timeout: timedelta) -> None:
 def _store(world: World, timeout: timedelta) -> dist.Store:
     """The store where the ranks meet, its own room for each attempt.
 
-    A launcher that starts dead ranks again keeps its store, in which the addresses of the dead still stand.
+    A launcher that starts dead ranks again keeps its store, in which the addresses of the dead still stand; those of a
+    layout that the same ranks have left stand there too.
     """
     store, _, _ = next(dist.rendezvous("env://", world.rank, world.size, timeout=RENDEZVOUS_TIMEOUT))
     store.set_timeout(timeout)
-    return dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    return dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}_{next(_MEETINGS)}", store)
 
 
 def is_reporting_rank() -> bool:

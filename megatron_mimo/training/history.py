@@ -1,16 +1,13 @@
 """What a run's `metrics.jsonl` tells, thinned to what a chart can show, in one pass and bounded memory."""
 
-import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from megatron_mimo.config import UserError
-
-Row = dict[str, Any]
+from megatron_mimo.record.rows import Row, read_rows
 
 MEASURED = ("loss", "grad_norm", "step_seconds", "tokens_per_second", "tflops_per_gpu", "mfu", "memory_bytes")
 """Averaged over the steps that share a point; everything else is taken from the last of them."""
@@ -43,7 +40,7 @@ def read_history(metrics: Path, max_points: int = 400) -> History:
         count = sum('"source_tokens"' in line for line in lines)
     group_steps = max(1, math.ceil(count / max_points))
     try:
-        return _fold(_rows(metrics), group_steps)
+        return _fold(read_rows(metrics), group_steps)
     except KeyError as error:
         raise UserError(f"{metrics} is not a file of this program's metrics: a line lacks {error}") from error
 
@@ -67,15 +64,6 @@ def _fold(rows: Iterable[Row], group_steps: int) -> History:
     if group:
         history.steps.append(_merge(group))
     return history
-
-
-def _rows(metrics: Path) -> Iterator[Row]:
-    with metrics.open(encoding="utf-8") as lines:
-        for line in lines:
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                continue
 
 
 def _count(history: History, row: Row) -> None:

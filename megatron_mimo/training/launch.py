@@ -61,7 +61,8 @@ def launch(
     from megatron_mimo.training.callbacks import Callback, Callbacks, default_callbacks
     from megatron_mimo.training.disk import check_disk
     from megatron_mimo.training.distributed import World, distributed, is_reporting_rank
-    from megatron_mimo.training.trainer import FINISHED, PREEMPTED, Trainer
+    from megatron_mimo.training.stage_layout import StageLayout, release_memory
+    from megatron_mimo.training.trainer import FINISHED, OTHER_LAYOUT, PREEMPTED, Trainer
 
     class RunFiles(Callback):
         """Written once the run is known to start: a refused one must not overwrite an earlier run's files."""
@@ -76,51 +77,75 @@ def launch(
     choose_backend(config.precision)
     check_installed(config.logging.trackers)
     config.check_world_size(World.from_environment().size)
-    with distributed(config), ExitStack() as stack:
-        if forecast_only:
-            return show_forecast(prepare)
-        requeue_marker = output_dir / "REQUEUE"
-        on_rank_0(lambda: stack.enter_context(run_lock(output_dir)))
-        if rank == 0:
-            requeue_marker.unlink(missing_ok=True)
-            print(f"resume with: {command}", flush=True)
-        try:
-            config, data = prepare()
-            on_rank_0(lambda: print_warnings([serving_warning(config.model), *check_disk(config, output_dir)]))
-            shown = default_callbacks(output_dir, is_reporting_rank())
-            more = more_callbacks(config, lambda folder: trainer.save_weights(folder), shown) if more_callbacks else []
-            trainer = Trainer(config, data, Callbacks([RunFiles(), shown, *more]))
-            reason = trainer.fit()
-            ignore_stop_signals()
-        except Stopped as stopped:
-            stopped.exit_code = config.guard.requeue_exit_code
-            # A person who stops a run does not want the scheduler to start it again.
-            if rank == 0 and str(stopped) not in BY_HAND:
+
+    def train() -> int | None:
+        """The exit code; None to be called again, in the layout of another stage."""
+        nonlocal config, trainer
+        with distributed(config, layout), ExitStack() as stack:
+            if forecast_only:
+                return show_forecast(prepare, layout.stage or 0)
+            requeue_marker = output_dir / "REQUEUE"
+            on_rank_0(lambda: stack.enter_context(run_lock(output_dir)))
+            if rank == 0:
+                requeue_marker.unlink(missing_ok=True)
+                print(f"resume with: {command}", flush=True)
+            try:
+                config, data = prepare()
+                on_rank_0(lambda: print_warnings([serving_warning(config.model), *check_disk(config, output_dir)]))
+                shown = default_callbacks(output_dir, is_reporting_rank())
+                more = (
+                    more_callbacks(config, lambda folder: trainer.save_weights(folder), shown) if more_callbacks else []
+                )
+                cut = config.cut_for(config.stages[layout.stage or 0])
+                trainer = Trainer(cut, data, Callbacks([RunFiles(), shown, *more]))
+                reason = trainer.fit()
+                if reason == OTHER_LAYOUT:
+                    layout.stage = trainer.progress.stage
+                    return None
+                ignore_stop_signals()
+            except Stopped as stopped:
+                stopped.exit_code = config.guard.requeue_exit_code
+                # A person who stops a run does not want the scheduler to start it again.
+                if rank == 0 and str(stopped) not in BY_HAND:
+                    requeue_marker.write_text(f"{command}\n")
+                raise
+            except UserError:
+                raise
+            except Exception:
+                say_failed(rank, command)
+                raise
+            if reason != FINISHED:
+                # The rank that shows the run has had its last word: how to continue is what stays on the screen.
+                dist.barrier()
+            if rank == 0 and reason == PREEMPTED:
                 requeue_marker.write_text(f"{command}\n")
-            raise
-        except UserError:
-            raise
-        except Exception:
-            say_failed(rank, command)
-            raise
-        if reason != FINISHED:
-            # The rank that shows the run has had its last word: how to continue is what stays on the screen.
-            dist.barrier()
-        if rank == 0 and reason == PREEMPTED:
-            requeue_marker.write_text(f"{command}\n")
-        if rank == 0 and reason != FINISHED:
-            print(f"saved after step {trainer.progress.step}; resume with: {command}", flush=True)
-        return 0 if reason == FINISHED else config.guard.requeue_exit_code
+            if rank == 0 and reason != FINISHED:
+                print(f"saved after step {trainer.progress.step}; resume with: {command}", flush=True)
+            return 0 if reason == FINISHED else config.guard.requeue_exit_code
+
+    layout = StageLayout(config)
+    trainer: Any = None
+    while (code := train()) is None:
+        # The next layout needs the memory of this one.
+        trainer = None
+        release_memory()
+    return code
 
 
-def show_forecast(prepare: Callable[[], tuple[PretrainConfig, Any]]) -> int:
-    """Measure the run that `prepare` gives, and say how long it will take."""
+def show_forecast(prepare: Callable[[], tuple[PretrainConfig, Any]], stage: int) -> int:
+    """Measure the run that `prepare` gives in the layout of a stage, and say how long it will take."""
     from megatron_mimo.training.callbacks import Callback
     from megatron_mimo.training.forecast import print_forecast
     from megatron_mimo.training.trainer import Trainer
 
     config, data = prepare()
-    print_forecast(Trainer(config, data, Callback()))
+    cut = config.cut_for(config.stages[stage])
+    others = [one.name for one in config.stages if config.layout(one) != cut.parallel]
+    if others and int(os.environ.get("RANK", "0")) == 0:
+        print(
+            f"{', '.join(others)}: cut otherwise (stages[].parallel), and measured as {cut.stages[stage].name} is cut"
+        )
+    print_forecast(Trainer(cut, data, Callback()))
     return 0
 
 
@@ -167,7 +192,9 @@ def run_program(usage: str, run: Callable[[list[str]], int], arguments: list[str
             return run(arguments)
     except Stopped as stopped:
         if os.environ.get("RANK", "0") == "0":
-            print(f"\n{stopped}: stopped, with nothing to save; the same command goes on", file=sys.stderr, flush=True)
+            print(
+                f"\n{stopped}: stopped, with nothing to save; the same command continues", file=sys.stderr, flush=True
+            )
         return stopped.exit_code
     except UserError as error:
         if int(os.environ.get("RANK", "0")) != 0:

@@ -1,18 +1,11 @@
-"""The numbers of a step and of an evaluation, and the file they are kept in: one JSON object per line.
-
-A number that is not finite is written as Python's json module writes and reads it: NaN, Infinity.
-"""
+"""The numbers of a training step and of an evaluation: the rows of a run's metrics file (record/rows.py)."""
 
 import dataclasses
-import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from megatron_mimo.config import UserError
+from megatron_mimo.record.rows import RowLog, file_errors, read_lines
 
 
 @dataclass
@@ -81,43 +74,20 @@ class Metrics:
     torn_lines: int = 0
 
 
-class MetricsLog:
-    """Appends to `<output_dir>/metrics.jsonl`; a line has reached the operating system when `append` returns."""
-
-    def __init__(self, path: Path) -> None:
-        """Create the file or continue with it; raises UserError where it cannot be written."""
-        self.path = path
-        with _file_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        # A line that a crash cut off must not swallow the first new one.
-        self._write("\n" if _ends_torn(path) else "")
+class MetricsLog(RowLog):
+    """Appends to `<output_dir>/metrics.jsonl`."""
 
     def append(self, metrics: AnyMetrics) -> None:
         """Write one line; raises UserError on a full disk."""
         kind = next(kind for kind, form in KINDS.items() if isinstance(metrics, form))
-        self._write(json.dumps({"kind": kind} | dataclasses.asdict(metrics)) + "\n")
-
-    def truncate_after(self, step: int) -> None:
-        """Drop the lines of steps beyond `step` and torn ones; the old file stands until the new one is complete."""
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        with _file_errors(self.path), temporary.open("w", encoding="utf-8") as file:
-            for line, row in _rows(self.path):
-                if row is not None and row["step"] <= step:
-                    file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-
-    def _write(self, text: str) -> None:
-        with _file_errors(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        self.append_row(kind, dataclasses.asdict(metrics))
 
 
 def read_metrics(path: Path) -> Metrics:
     """Read a whole metrics file; raises UserError where it is missing or holds something else."""
     metrics = Metrics()
-    with _file_errors(path):
-        for number, (_, row) in enumerate(_rows(path), start=1):
+    with file_errors(path):
+        for number, (_, row) in enumerate(read_lines(path), start=1):
             if row is None:
                 metrics.torn_lines += 1
                 continue
@@ -134,33 +104,3 @@ def read_metrics(path: Path) -> Metrics:
             else:
                 metrics.scores.append(parsed)
     return metrics
-
-
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Each line that is not blank, with its content, or None where it was cut off."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                row = None
-            whole = line.endswith("\n") and isinstance(row, dict)
-            yield line, row if whole else None
-
-
-def _ends_torn(path: Path) -> bool:
-    if not path.exists() or path.stat().st_size == 0:
-        return False
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
-
-
-@contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot read or write the metrics {path}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""AdamW on megatron-core's distributed optimizer, gradients and states in fp32."""
+"""AdamW on megatron-core's distributed optimizer, states in fp32."""
 
 import math
 from collections.abc import Iterator
@@ -22,15 +22,19 @@ APART = "is_decoupled_lr"
 """megatron-core's mark of parameter groups with a learning rate of their own; checkpoints tell groups apart by it."""
 
 
-def wrap_data_parallel(chunks: list[MTPGPTModel], overlap: bool | None = None) -> list[DistributedDataParallel]:
-    """Data-parallel wrappers with fp32 gradient buffers.
+def wrap_data_parallel(
+    chunks: list[MTPGPTModel], overlap: bool | None = None, precision: PrecisionConfig | None = None
+) -> list[DistributedDataParallel]:
+    """Data-parallel wrappers with gradient buffers in `precision.gradient_dtype`, fp32 by default.
 
     `overlap`: communicate during compute; None does so where there is a GPU. It needs a gradient of every trainable
     parameter in every step, and leaves new parameters unsent until the next forward pass or `gather_parameters`.
     """
     overlap = torch.cuda.is_available() if overlap is None else overlap
+    precision = precision or PrecisionConfig()
     config = DistributedDataParallelConfig(
-        grad_reduce_in_fp32=True,
+        grad_reduce_in_fp32=precision.gradient_dtype == "fp32",
+        fp8_param_gather=precision.fp8_parameters,
         use_distributed_optimizer=True,
         overlap_grad_reduce=overlap,
         overlap_param_gather=overlap,
@@ -95,6 +99,8 @@ def build_optimizer(
         bf16=precision.dtype == "bf16",
         params_dtype=DTYPES[precision.dtype],
         use_distributed_optimizer=True,
+        # How weights that are kept in FP8 are made of their fp32 copies.
+        fp8_recipe=precision.fp8_recipe if precision.fp8_parameters else None,
     )
     overrides: dict[ParamKey, Any] = get_standard_config_overrides(settings)
     if apart is not None:
@@ -141,6 +147,19 @@ def load_optimizer(optimizer: MegatronOptimizer, state: dict[str, Any]) -> None:
         if "step" in group:
             # torch counts in floats, Transformer Engine's kernel takes a whole number.
             group["step"] = int(group["step"])
+
+
+def requantize(chunks: list[DistributedDataParallel], optimizer: MegatronOptimizer) -> None:
+    """Make weights that are kept in FP8 of their fp32 copies, as an update does; every rank calls it after a load.
+
+    A checkpoint holds what they stood for: rounded a second time they would not be those of the run that saved.
+    """
+    if not any(chunk.ddp_config.fp8_param_gather for chunk in chunks):
+        return
+    for part in distributed_parts(optimizer):
+        part._copy_main_params_to_model_params()
+    for chunk in chunks:
+        chunk.start_param_sync(force_sync=True)
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:

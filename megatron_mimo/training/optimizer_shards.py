@@ -8,7 +8,7 @@ other wrote, and reads megatron-core's form.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -111,9 +111,7 @@ def _pieces(
     prefix: str, weight: Any, tensor: torch.Tensor, start: int, end: int, is_loading: bool
 ) -> Iterator[ShardedTensor]:
     """The boxes of `tensor`, the elements `start` to `end` of a state that has the shape of a weight."""
-    parts: list[Any] = weight.build() if isinstance(weight, ShardedTensorFactory) else [weight]  # type: ignore[assignment]
-    for part in sorted(parts, key=lambda part: part.data.storage_offset()):
-        begin = part.data.storage_offset() - weight.data.storage_offset()
+    for begin, part in _parts(weight):
         assert part.data.is_contiguous() and part.data.dim() + part.prepend_axis_num == len(part.global_shape)
         stop = begin + part.data.numel()
         for box in boxes(part.local_shape, max(start, begin) - begin, min(end, stop) - begin):
@@ -132,3 +130,13 @@ def _pieces(
                 replica_id=(*part.replica_id[:-1], 0),  # data-parallel ranks own other ranges, not copies
                 allow_shape_mismatch=part.allow_shape_mismatch,
             )
+
+
+def _parts(weight: Any) -> list[tuple[int, Any]]:
+    """The sharded tensors that a weight is saved as, and the place of the first element of each in the weight."""
+    if not isinstance(weight, ShardedTensorFactory):
+        return [(0, weight)]
+    # Asked of a tensor without memory: the parts of an FP8 weight would be copies, each from place 0.
+    shape = torch.empty(weight.data.shape, dtype=weight.data.dtype, device="meta")
+    parts: Any = replace(weight, data=shape).build()
+    return sorted(((part.data.storage_offset(), part) for part in parts), key=lambda pair: pair[0])

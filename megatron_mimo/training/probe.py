@@ -6,7 +6,7 @@ Shapes: `s`equence, `b`atch (micro-batch), `D` MTP layers.
 import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ import torch.distributed as dist
 from megatron.core import parallel_state
 from torch import Tensor
 
-from megatron_mimo.config import ModelConfig, OptimizerConfig, ParallelConfig, PrecisionConfig
-from megatron_mimo.model.activations import Recompute
+from megatron_mimo.config import LoRAConfig, ModelConfig, OptimizerConfig, ParallelConfig, PrecisionConfig
 from megatron_mimo.model.build import build_model
-from megatron_mimo.model.initialize import initialize_weights
+from megatron_mimo.model.initialize import initialize_weights, is_low_rank
+from megatron_mimo.model.lora import add_lora
+from megatron_mimo.model.packed_documents import DocumentAttention
 from megatron_mimo.platform import cpu
-from megatron_mimo.training.batch import Batch, make_batch, to_device
+from megatron_mimo.training.batch import Batch, make_batch, model_shape, to_device
 from megatron_mimo.training.distributed import initialize_parallel_groups, seed_everything
 from megatron_mimo.training.optimizer import (
     apply_update,
@@ -60,7 +61,12 @@ class Probe:
     precision: PrecisionConfig
     seq_length: int
     micro_batch_size: int = 1
-    recompute: Recompute = "none"
+    attention: DocumentAttention = "ignore"
+    """How documents that share a row are kept apart; each ends with `end_of_document`."""
+    end_of_document: int = 10
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    """What of it one process can have: recomputation, overlap."""
+    lora: LoRAConfig | None = None
     rotary_base: int = 10000
     learning_rate: float = 1e-3
     seed: int | None = 0
@@ -68,14 +74,14 @@ class Probe:
     """Makes another model of the same signature on the device, to be trained in this one's place."""
 
     def __post_init__(self) -> None:
-        parallel = ParallelConfig(recompute=self.recompute)
-        make = self.make_model
-        self.chunks: list[Any] = (
-            [make()] if make else build_model(self.model, parallel, self.precision, self.seq_length, self.rotary_base)
-        )
+        make, shape = self.make_model, (self.seq_length, self.rotary_base)
+        self.chunks: list[Any] = [make()] if make else build_model(self.model, self.parallel, self.precision, *shape)
         if self.seed is not None:
             initialize_weights(self.chunks, self.model, self.seed)
-        self.wrapped = wrap_data_parallel(self.chunks)
+        if self.lora:
+            add_lora(self.chunks, self.lora)
+            initialize_weights(self.chunks, self.model, self.seed or 0, wanted=is_low_rank)
+        self.wrapped = wrap_data_parallel(self.chunks, self.parallel.overlap_communication, self.precision)
         self.optimizer = build_optimizer(self.wrapped, OptimizerConfig(), self.precision)
         self.train = TrainStep(self.wrapped, 1 + self.model.mtp_num_layers, 1)
         self.train.mtp_loss_scaling_factor = MTP_LOSS_SCALING_FACTOR
@@ -83,12 +89,14 @@ class Probe:
     def batch(self, rows: Tensor) -> Batch:
         """rows [b, s+1] of token ids -> a micro-batch on the device."""
         source = torch.zeros(len(rows), dtype=torch.long)
-        return to_device(make_batch({"tokens": rows, "source": source}, self.model.mtp_num_layers, 0, "ignore"))
+        sample = {"tokens": rows, "source": source}
+        return to_device(make_batch(sample, self.model.mtp_num_layers, self.end_of_document, self.attention))
 
-    def backward(self, batch: Batch) -> LossReport:
-        """Losses of one micro-batch, and its gradients in the buffers."""
+    def backward(self, *batches: Batch) -> LossReport:
+        """Losses of a step's micro-batches, and their gradients in the buffers."""
         self.optimizer.zero_grad()
-        return self.train.backward(iter([batch]), 1, (self.micro_batch_size, self.seq_length))
+        shape = model_shape(self.attention, self.micro_batch_size, self.seq_length)
+        return self.train.backward(iter(batches), len(batches), shape)
 
     def update(self) -> float:
         """AdamW on the gradients in the buffers; returns their norm."""
@@ -97,9 +105,9 @@ class Probe:
         apply_update(self.optimizer, norm, 1.0)
         return norm
 
-    def step(self, batch: Batch) -> tuple[list[float], float]:
+    def step(self, *batches: Batch) -> tuple[list[float], float]:
         """One whole step: mean losses in nats, main first, then each MTP layer, and the gradient's norm."""
-        report = self.backward(batch)
+        report = self.backward(*batches)
         return report.by_depth, self.update()
 
 

@@ -10,7 +10,8 @@ from megatron_mimo.config.load import read_yaml
 from megatron_mimo.platform import page
 from megatron_mimo.platform.files import write_text
 from megatron_mimo.platform.formats import format_bytes, format_count, format_seconds
-from megatron_mimo.training.charts import Series, line_chart
+from megatron_mimo.record.charts import Series, line_chart
+from megatron_mimo.record.rows import METRICS
 from megatron_mimo.training.history import History, mean, read_history
 from megatron_mimo.training.report_results import read_results, result_sections, result_tiles
 
@@ -39,9 +40,9 @@ MTP_LOSS_NOTE = "The same for the extra layer that predicts a token further ahea
 def write_report(output_dir: Path) -> Path:
     """Write `<output_dir>/report.html` from the files beside it; raises UserError where one is missing or broken."""
     config = load(PretrainConfig, [str(output_dir / "config.yaml")])
-    history = read_history(output_dir / "metrics.jsonl")
+    history = read_history(output_dir / METRICS)
     if history.last is None:
-        raise UserError(f"{output_dir / 'metrics.jsonl'} holds no step yet: nothing to report")
+        raise UserError(f"{output_dir / METRICS} holds no step yet: nothing to report")
     results = read_results(output_dir)
     body = [
         _head(config, history, results),

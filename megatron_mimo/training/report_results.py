@@ -32,7 +32,7 @@ SAMPLES_NOTE = "The beginning, in grey, is from held-out text; the model wrote t
 CHAT_NOTE = "The fine-tuned model's answers to sums that neither training has seen, each asked in several wordings."
 TILE_NOTES = {
     "bits per byte": "Of held-out text, by the model; 8 without any knowledge, fewer is better.",
-    "best baseline": "The lowest bits per byte of the compression programs and the counting model beside it.",
+    "best baseline": "The lowest bits per byte of the compression programs and the counting model.",
     "problems solved": "Held-out arithmetic problems with the right answer.",
     "drafts accepted": "Guesses of the MTP layer that were right; each saves a step.",
     "chat answers right": "Sums asked in a conversation with the fine-tuned model.",

@@ -44,10 +44,12 @@ from megatron_mimo.training.state import Progress, advance, is_finished
 from megatron_mimo.training.step import LossReport, TrainStep
 from megatron_mimo.training.straggler import StragglerMonitor, straggler_table
 from megatron_mimo.training.training_data import TrainingData, check_vocabulary
+from megatron_mimo.training.user_buffers import prepare_user_buffers
 from megatron_mimo.training.watchdog import Watchdog
 
 TORCH_ATTENTION = f"scaled_dot_product_attention (torch); on CPU: products to {MAX_PRODUCT_LENGTH} keys"
 FINISHED, PREEMPTED, INTERRUPTED = "finished", "pre-empted", "interrupted"
+OTHER_LAYOUT = "to continue in the layout of the next stage"
 
 
 class Trainer:
@@ -78,7 +80,7 @@ class Trainer:
         if config.lora:
             add_lora(chunks, config.lora)
             initialize_weights(chunks, config.model, config.seed, wanted=is_low_rank)
-        self.chunks = wrap_data_parallel(chunks, config.parallel.overlap_communication)
+        self.chunks = wrap_data_parallel(chunks, config.parallel.overlap_communication, config.precision)
         self.schedule = Schedule(config.stages, config.mtp_loss)
         self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision)
         self.step = TrainStep(self.chunks, 1 + config.model.mtp_depths, len(data.sources))
@@ -94,7 +96,8 @@ class Trainer:
     def fit(self) -> str:
         """Resume from the newest good checkpoint, or start; train to the end.
 
-        Returns FINISHED; or, saved on request after a step, PREEMPTED (a scheduler's) or INTERRUPTED (a person's).
+        Returns FINISHED; or, saved on request after a step, PREEMPTED (a scheduler's) or INTERRUPTED (a person's); or,
+        saved where `config.parallel` is not the layout of the present stage, OTHER_LAYOUT.
 
         Raises TrainingStopped when a guard gives up.
         """
@@ -114,6 +117,9 @@ class Trainer:
             garbage = stack.enter_context(SharedCollection(self.config.collect_garbage_every_steps))
             reason = FINISHED
             while not self._is_done():
+                if self.config.layout(self.config.stages[self.progress.stage]) != self.config.parallel:
+                    reason = OTHER_LAYOUT
+                    break
                 if self._train_stage(preemption, watchdog, profiler, garbage) == PREEMPTED:
                     reason = INTERRUPTED if preemption.by_hand else PREEMPTED
                     if preemption.agreed == TIME_LIMIT and dist.get_rank() == 0:
@@ -132,6 +138,7 @@ class Trainer:
         models: list[Any] = [chunk.module for chunk in self.chunks]
         set_rotary_base(models, stage.rotary_base)
         watchdog.starting()
+        prepare_user_buffers(self.config, stage)
         feed = StageFeed(self.config, self.data, self.schedule, self.progress, self.backend)
         while self.progress.stage == stage_index and not self._is_done():
             before = self.progress

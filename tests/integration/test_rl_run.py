@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from megatron_mimo.convert.hf_import import import_checkpoint
+from megatron_mimo.record.rows import read_rows
 from megatron_mimo.rl.problems.problem import Problem, write_problems
-from megatron_mimo.rl.rows import read_rows
 from support.known_models import MODEL, coin_model
 from support.launch import python
 from support.needs import needs
@@ -114,7 +114,7 @@ def test_a_policy_learns_through_a_kill_and_a_stop(config: Path) -> None:
     assert third.ended() == 0, third.log.read_text()[-3000:]
     assert not (run_folder / "REQUEUE").exists()
 
-    rows = read_rows(run_folder / "metrics.jsonl")
+    rows = list(read_rows(run_folder / "metrics.jsonl"))
     steps = [row for row in rows if row["kind"] == "step"]
     assert [row["step"] for row in steps] == list(range(1, NUM_STEPS + 1))
     before, after = (row for row in rows if row["kind"] == "validation")

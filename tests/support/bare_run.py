@@ -32,7 +32,7 @@ class Run:
         self.chunks = build_model(config.model, config.parallel, config.precision, SEQ_LENGTH, 10000)
         initialize_weights(self.chunks, config.model, seed)
         self.norms = use_norms(self.chunks, norm) if norm else []
-        wrapped = wrap_data_parallel(self.chunks)
+        wrapped = wrap_data_parallel(self.chunks, config.parallel.overlap_communication, config.precision)
         self.optimizer = build_optimizer(wrapped, config.optimizer, config.precision)
         self.step = TrainStep(wrapped, 1 + config.model.mtp_num_layers, 1)
         folder, saved = Path(config.output_dir) / "checkpoints", record(model=config.model)

@@ -8,8 +8,10 @@ from types import ModuleType
 import pytest
 import yaml
 
+from megatron_mimo.cli.claims import CLAIMS, LINK
 from megatron_mimo.cli.commands import COMMANDS
 from megatron_mimo.config import PretrainConfig
+from support.doc_names import missing_names, missing_paths, wrong_commands
 from support.paths import ROOT
 
 DOCS = ROOT / "docs"
@@ -50,3 +52,13 @@ def test_the_tables_hold_every_setting_and_every_command(site_pages: ModuleType)
         if line.startswith("| `"):
             cells = len(re.findall(r"(?<!\\)\|", line)) - 1
             assert cells in (2, 3), line
+
+
+def test_the_claims_name_what_exists(site_pages: ModuleType) -> None:
+    page = site_pages.on_page_markdown((DOCS / "claims.md").read_text(encoding="utf-8"))
+    rows = [line for line in page.splitlines() if re.match(r"\| \d", line)]
+    assert len(rows) == len(CLAIMS)
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 6 for row in rows)
+    assert not [*missing_paths(page), *missing_names(page), *wrong_commands(page)]
+    links = [target for _, target in LINK.findall(" ".join(claim.shown for claim in CLAIMS))]
+    assert links and all((DOCS / target.partition("#")[0]).is_file() for target in links)

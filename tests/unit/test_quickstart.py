@@ -108,7 +108,7 @@ def test_a_step_that_fails_leaves_the_way_to_go_on_which_keeps_what_is_finished(
     assert done.returncode == 85
     line = done.stderr.splitlines()[-1]
     assert "exit code 85" in line
-    again = shlex.split(line.partition("Go on with:")[2])
+    again = shlex.split(line.partition("Continue with:")[2])
     assert again[1:] == ["--run", str(quick.run), "seed=7"]
     assert quick.start(*again[1:]).returncode == 0
     assert len(quick.called("pretrain")) == (3 if step == "pretrain" else 1)  # settings alone are read
@@ -123,7 +123,7 @@ def test_an_interrupt_ends_the_script_although_the_program_ended_in_order(quick:
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=patience(15))
     assert process.returncode == 130
-    assert "Go on with:" in errors
+    assert "Continue with:" in errors
     assert not quick.called("sft")
 
 

@@ -1,5 +1,7 @@
 """One walk over the page that turns formulas and code into atoms and drops what is never text."""
 
+from typing import cast
+
 import lxml.etree as etree
 
 from megatron_mimo.data.extract.code_blocks import embedded_source, mark_code
@@ -19,6 +21,7 @@ _NEVER_TEXT = words(
 _MAX_NAME_CHARACTERS = 2000
 _LARGE_CHARACTERS = 500
 _DONE = frozenset((FORMULA, CODE, DROPPED))
+_STRUCK_BY_STYLE = etree.XPath("descendant::*[self::span or self::font or self::em][contains(@style, 'line-through')]")
 
 
 def mark_atoms(root: etree._Element) -> None:
@@ -35,7 +38,7 @@ def mark_atoms(root: etree._Element) -> None:
         if len(names) > _MAX_NAME_CHARACTERS:
             names = names[:_MAX_NAME_CHARACTERS]
             element.set("class", names)
-        if names and mark_equations(element, tag, names):
+        if tag == "table" and names and mark_equations(element, tag, names):
             continue
         if mark_formula(element, tag, names):
             continue
@@ -47,6 +50,8 @@ def mark_atoms(root: etree._Element) -> None:
             drop(element)
         else:
             pending.extend(reversed(element))
+    for struck in cast("list[etree._Element]", _STRUCK_BY_STYLE(root)):
+        struck.tag = "s"
     _drop_repeated_code(root)
     for code in list(root.iter(CODE)):
         drop_labels(code)
@@ -67,9 +72,19 @@ def _open_noscript(root: etree._Element) -> None:
 
 def _drop_repeated_code(root: etree._Element) -> None:
     """A viewer may hold the same file twice in a row: for the reader and for the cursor."""
-    last = ""
-    for element in root.iter(CODE):
-        if element.text == last and "\n" in last:
+    last: etree._Element | None = None
+    for element in list(root.iter(CODE)):
+        text = element.text or ""
+        if last is not None and text == last.text and "\n" in text and _are_side_by_side(last, element):
             drop(element)
         else:
-            last = element.text or ""
+            last = element
+
+
+def _are_side_by_side(code: etree._Element, other: etree._Element) -> bool:
+    """Whether no text stands between two elements that hold the same text."""
+    around = set(code.iterancestors())
+    shared = next(node for node in other.iterancestors() if node in around)
+    text = "".join("".join(shared.itertext()).split())
+    own = "".join((code.text or "").split())
+    return own + own in text

@@ -25,6 +25,12 @@ _UPPER = re.compile(r"[A-ZÀ-ÖØ-ÞА-ЯΑ-Ω]")
 _WIDE = re.compile("[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 _SIGN = re.compile(r"[^\w\s]")
 _SEPARATOR = re.compile(r"[|·•»›/→]|\s[-–—]\s")
+_ASCII_KINDS = (
+    bytes(code for code in range(128) if not (chr(code).isalnum() or chr(code).isspace() or code == 0x5F)),
+    b"0123456789",
+    bytes(range(0x41, 0x5B)),
+)
+"""Signs, digits and capital letters of a text without others, counted by what is left when they are taken out."""
 _LETTERS = re.compile(r"[^\W\d_]+")
 _SAMPLE = 600
 """Characters of a block that shares are counted on."""
@@ -61,6 +67,16 @@ OWN = [*TEXT, *TAG, *AROUND, *PLACE, *BOX, *CENTRE, *SERIES, *PAGE, *NAME_COLUMN
 COLUMNS = [*OWN, *(f"{name}_{shift:+d}" for shift in (-2, -1, 1, 2) for name in AROUND_FIELDS), *(
     f"{name}_{window}" for window in ("before5", "after5") for name in ("length", "links", "ends", "names_sum")
 )]  # fmt: skip
+
+
+_COUNTS = [
+    OWN.index(name)
+    for name in word_list(
+        "length num_links items images code formulas atoms mean_item from_end repeated same_shape h_before siblings"
+    )
+] + [at for at, name in enumerate(OWN) if name in BOX and name.endswith(("_length", "_blocks", "_images"))]
+"""Columns that are counts: the model sees log(1 + count)."""
+_SIGNED_COUNT = OWN.index("title_distance")
 
 
 def features(found: Blocks, head: Head, weights: NameWeights) -> np.ndarray:
@@ -109,13 +125,19 @@ def _text_row(text: str) -> tuple[float, ...]:
     sample = text[:_SAMPLE]
     size = max(len(sample), 1)
     ends = len(SENTENCE_END.findall(text))
-    wide = len(_WIDE.findall(sample)) / size
-    if not ends and len(text) > 60 and not text.isascii() and WITHOUT_STOPS.search(sample):
-        ends = len(text) // 60
-    upper = len(_UPPER.findall(sample)) / size
+    if text.isascii():
+        data, wide = sample.encode(), 0.0
+        signs, digits, upper = (size - len(data.translate(None, kind)) for kind in _ASCII_KINDS) if data else (0, 0, 0)
+        commas = text.count(",") + text.count(";") + text.count(":")
+    else:
+        wide = len(_WIDE.findall(sample)) / size
+        if not ends and len(text) > 60 and WITHOUT_STOPS.search(sample):
+            ends = len(text) // 60
+        signs, digits, upper = (len(kind.findall(sample)) for kind in (_SIGN, _DIGIT, _UPPER))
+        commas = len(COMMA.findall(text))
     return (
-        _log(text.count(" ") + 1 + wide * len(text) / 2), _log(ends), _log(len(COMMA.findall(text))),
-        len(_SIGN.findall(sample)) / size, len(_DIGIT.findall(sample)) / size, upper, wide,
+        _log(text.count(" ") + 1 + wide * len(text) / 2), _log(ends), _log(commas),
+        signs / size, digits / size, upper / size, wide,
         float(bool(ENDS_SENTENCE.search(text[-12:]))), float(bool(ENDS_CLAUSE.search(text[-12:]))),
         _log(len(_SEPARATOR.findall(sample))), float(ends),
     )  # fmt: skip
@@ -274,15 +296,18 @@ class _Page:
             seen += self.lengths[at]
             if tag in _HEADINGS:
                 heading_at, heading_level = at, _HEADINGS[tag]
-        return np.array(rows, np.float32).reshape(count, len(OWN) - len(NAME_COLUMNS))
+        result = np.array(rows, np.float32).reshape(count, len(OWN) - len(NAME_COLUMNS))
+        result[:, _COUNTS] = np.log1p(np.maximum(result[:, _COUNTS], 0))
+        distance = result[:, _SIGNED_COUNT]
+        result[:, _SIGNED_COUNT] = np.copysign(np.log1p(np.abs(distance)), distance)
+        return result
 
     def _text(self, at: int, block: Block) -> tuple[float, ...]:
         row, length = self.texts[at], self.lengths[at]
         return (
-            _log(length), row[0], block.link_characters / length, _log(block.num_links), *row[1:10],
-            _log(block.num_items),
-            _log(block.num_images), _log(block.num_code), _log(block.num_formulas), _log(block.atom_characters),
-            _log(length / max(block.num_items, 1)),
+            length, row[0], block.link_characters / length, block.num_links, *row[1:10], block.num_items,
+            block.num_images, block.num_code, block.num_formulas, block.atom_characters,
+            length / max(block.num_items, 1),
         )  # fmt: skip
 
     def _place(
@@ -293,11 +318,11 @@ class _Page:
         text = block.text[:60].lower()
         in_body = 0.0 if not body else (1.0 if len(text) > 12 and text in body else -1.0)
         return (
-            at / count, seen / whole, self.boxes[block.box].depth, _log(count - at),
-            1.0 if at > self.title_at >= 0 else 0.0, math.copysign(_log(abs(at - self.title_at)), at - self.title_at),
-            self.title_shares[at], float(at == self.title_at), _log(self.repeats.get(block.text[:80], 1) - 1),
-            _log(group[0]), group[2] / max(group[1], 1), group[3] / max(group[1], 1), in_body, float(bool(body)),
-            float(len(text) > 20 and text in description), (group[5] - group[4] + 1) / group[0], _log(distance), level,
+            at / count, seen / whole, self.boxes[block.box].depth, count - at,
+            1.0 if at > self.title_at >= 0 else 0.0, at - self.title_at,
+            self.title_shares[at], float(at == self.title_at), self.repeats.get(block.text[:80], 1) - 1,
+            group[0], group[2] / max(group[1], 1), group[3] / max(group[1], 1), in_body, float(bool(body)),
+            float(len(text) > 20 and text in description), (group[5] - group[4] + 1) / group[0], distance, level,
         )  # fmt: skip
 
     def _box(self, block: Block) -> tuple[float, ...]:
@@ -306,10 +331,10 @@ class _Page:
         shares = []
         for _ in range(3):
             length, links, sentences, blocks, images = self.sums[number]
-            values += [_log(length), links / max(length, 1), sentences / max(length, 1), _log(blocks), _log(images)]
+            values += [length, links / max(length, 1), sentences / max(length, 1), blocks, images]
             shares.append(sentences / max(self.sums[0][2], 1))
             number = max(self.boxes[number].parent, 0)
-        return (*values, *shares[1:], _log(self.children[max(self.boxes[block.box].parent, 0)]))
+        return (*values, *shares[1:], self.children[max(self.boxes[block.box].parent, 0)])
 
     def _centre(self, block: Block) -> tuple[float, ...]:
         up, down = self.up_top[block.box]

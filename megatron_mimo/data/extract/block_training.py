@@ -31,12 +31,12 @@ from megatron_mimo.data.extract.block_features import COLUMNS, assemble, static_
 from megatron_mimo.data.extract.block_labels import labels_of_sentences, labels_of_text
 from megatron_mimo.data.extract.block_model import LIMIT, MODEL_FILE, WINDOW, BlockModel, window_places, write_model
 from megatron_mimo.data.extract.block_names import NameWeights, PageNames, name_rows
-from megatron_mimo.data.extract.blocks import find_blocks
+from megatron_mimo.data.extract.blocks import Block, Blocks, find_blocks
 from megatron_mimo.data.extract.dom import parse
-from megatron_mimo.data.extract.head import read_head
+from megatron_mimo.data.extract.frame_names import FRAME_NAMES
+from megatron_mimo.data.extract.head import Head, read_head
 from megatron_mimo.data.extract.page import Options, Page, read_page
 from megatron_mimo.data.extract.text_scores import Score, read_records, score_text, summary
-from megatron_mimo.data.extract.words import words
 
 _HIDDEN = 40
 _SHARED = 8
@@ -56,18 +56,8 @@ _PRIOR_PAGES = 2.0
 _LEAST_SITES = 3
 _LARGEST_NAME_WEIGHT = 4.0
 _LEAST_NAME_WEIGHT = 0.3
-_KNOWN_FRAME = words(
-    """
-    ad ads advert advertisement advertising adsbygoogle banner breadcrumb breadcrumbs byline consent cookie cookies cta
-    disclaimer footer gdpr login masthead menu menubar nav navbar navigation newsletter outbrain pager pagination
-    paywall popular popup promo promotion promoted recommend recommendation recommendations recommended related respond
-    share sharing sidebar signin signup similar skip social socials sponsor sponsored subscribe subscription taboola
-    tagcloud tags toc toolbar trending .about-author .author-bio .author-box .author-card .post-meta .entry-meta
-    .back-to-top .read-more .see-also .you-may-like
-    """
-)
-"""What style sheets in every language call frame: taken where too few training sites use the word."""
 _KNOWN_WEIGHT = -1.5
+"""Of a name that style sheets in every language call frame, where too few training sites use it."""
 _SECOND_LEVELS = frozenset(("co", "com", "org", "net", "ac", "gov", "edu"))
 
 
@@ -93,9 +83,9 @@ def site_of(record: dict[str, Any]) -> str:
     return ".".join(parts[-3:] if len(parts) > 2 and parts[-2] in _SECOND_LEVELS else parts[-2:])
 
 
-def example_of(record: dict[str, Any], num_folds: int) -> Example | None:
-    """The page's numbers and labels; None for an empty page."""
-    root = parse(record["html"])
+def blocks_of(html: str) -> tuple[Blocks, Head] | None:
+    """A page's blocks, and what it says of itself; None for an empty page."""
+    root = parse(html)
     if root is None:
         return None
     head = read_head(root)
@@ -103,14 +93,30 @@ def example_of(record: dict[str, Any], num_folds: int) -> Example | None:
     body = root if body is None else body
     mark_atoms(body)
     found = find_blocks(body)
-    if not found.blocks:
-        return None
+    return (found, head) if found.blocks else None
+
+
+def labels_of(record: dict[str, Any], blocks: list[Block]) -> tuple[np.ndarray, np.ndarray]:
+    """(labels, weights), both [num_blocks], by the truth that the record holds; a label is NaN where none is known."""
     if "truth" in record:
-        labels, weights = labels_of_text(found.blocks, record["truth"])
-    else:
-        labels, weights = labels_of_sentences(found.blocks, record["with"], record["without"])
+        return labels_of_text(blocks, record["truth"])
+    return labels_of_sentences(blocks, record["with"], record["without"])
+
+
+def fold_of(site: str, num_folds: int) -> int:
+    """The part that a site belongs to."""
+    return int(hashlib.sha256(site.encode()).hexdigest(), 16) % num_folds
+
+
+def example_of(record: dict[str, Any], num_folds: int) -> Example | None:
+    """The page's numbers and labels; None for an empty page."""
+    opened = blocks_of(record["html"])
+    if opened is None:
+        return None
+    found, head = opened
+    labels, weights = labels_of(record, found.blocks)
     site = site_of(record)
-    fold = int(hashlib.sha256(site.encode()).hexdigest(), 16) % num_folds
+    fold = fold_of(site, num_folds)
     return Example(record, fold, site, static_rows(found, head), PageNames.of(found), labels, weights)
 
 
@@ -125,7 +131,7 @@ def learn_names(examples: list[Example]) -> NameWeights:
             frame[name] += 1 - share  # type: ignore[assignment]
             sites[name].add(example.site)
     prior = np.log(_PRIOR_SHARE / (1 - _PRIOR_SHARE))
-    found = dict.fromkeys(_KNOWN_FRAME, _KNOWN_WEIGHT)
+    found = dict.fromkeys(FRAME_NAMES, _KNOWN_WEIGHT)
     for name in sites:
         if len(sites[name]) < _LEAST_SITES:
             continue

@@ -8,7 +8,7 @@ documentation generator stays. A page on which hardly anything would be left is 
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, cast
 
 import lxml.etree as etree
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from megatron_mimo.data.extract.block_names import NameWeights
 from megatron_mimo.data.extract.blocks import RUN, Block, Blocks
 from megatron_mimo.data.extract.dom import CODE, FORMULA
+from megatron_mimo.data.extract.frame_names import FRAME_NAMES
 from megatron_mimo.data.extract.head import Head
 from megatron_mimo.data.extract.names import names_of
 from megatron_mimo.data.extract.sentences import SENTENCE_END
@@ -28,12 +29,17 @@ FAVORS = tuple(_BARS)
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _FRAME_TAGS = frozenset(("nav", "footer", "aside", "address"))
 _FRAME_ROLES = words(
-    "navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist status alert"
+    "navigation banner contentinfo search complementary dialog alertdialog menu menubar toolbar tablist tree status"
+    " alert"
 )
 _NOT_PRINTED = words(
-    "noprint no-print d-print-none hidden-print print-hidden navigation-not-searchable ambox md-source-file"
+    """
+    noprint no-print d-print-none hidden-print print-hidden navigation-not-searchable ambox md-source-file
+    navheader navfooter navpath nav-panel
+    """
 )
-"""Classes by which programs say themselves that something is no part of the document: it is not printed or indexed."""
+"""Classes by which programs say themselves that something is no part of the document: not printed, not indexed, or the
+way to its neighbours (DocBook, Doxygen, Texinfo)."""
 _FRAME_COST = 2.5
 _MANUAL_GAIN = 8.0
 _GENERATED_GAIN = 4.0
@@ -47,7 +53,9 @@ _MOST_SHARE_OF_FRAME = 0.3
 _COPYRIGHT = re.compile(r"\W{0,3}(?:©|\(c\)\s*\d{4})")
 _COPYRIGHT_COST = 12.0
 _LOW_NAME = -0.95
-"""A box in generated documentation whose names weigh less than this is its frame."""
+"""A box in generated documentation, or on a small page, whose names weigh less than this is its frame."""
+_DOUBTED_NAME = -0.5
+"""A name of `FRAME_NAMES` is taken at its word unless the training pages gave it more than this."""
 _GENERATORS = re.compile(
     r"(?i)\b(?:sphinx|docutils|docbook|asciidoc(?:tor)?|doxygen|javadoc|rustdoc|gi-docgen|gtk-doc|makeinfo|texi2html|pandoc|latexml"
     r"|latex2html|tex4ht|mkdocs|docusaurus|vitepress|mdbook|bookdown|quarto|jsdoc|typedoc|yard|pdoc|ex_doc|haddock|docfx|groff|man2html)"
@@ -56,10 +64,11 @@ _ATOM_GAIN = 2.0
 _MANUALS = words(
     """
     sphinx-content rst-content bodywrapper bd-article furo-container theme-doc-markdown md-content__inner
-    ltx_document ltx_page_content mw-parser-output docblock rustdoc-main jp-Notebook border-box-sizing
+    ltx_document ltx_page_content mw-parser-output docblock rustdoc-main jp-Notebook border-box-sizing refentry sect1
     """
 )
 """Classes of the body of a document, as generators write them."""
+_FOLLOWING = etree.XPath("following::*")
 _LEAST_SHARE = 0.2
 _LEAST_CHARACTERS = 200
 _STEPS = (-1.5, -3.0, -5.0)
@@ -103,7 +112,7 @@ def choose(
     ]
     _keep_atoms(found.blocks, verdicts)
     _join_terms(found.blocks, verdicts)
-    _judge_headings(found.blocks, verdicts)
+    _judge_headings(found.blocks, verdicts, [gain == _MANUAL_GAIN for gain in base])
     return verdicts
 
 
@@ -114,7 +123,7 @@ def _trust(found: Blocks, is_generated: bool, names: NameWeights) -> list[float]
         above = result[box.parent] if box.parent >= 0 else (_GENERATED_GAIN if is_generated else 0.0)
         if _is_frame(box.element) or (above == _MANUAL_GAIN and box.element.tag == "form"):
             above = -_FRAME_COST
-        elif (above == 0 and _is_manual(box.element)) or (is_generated and _is_main(box.element)):
+        elif (0 <= above < _MANUAL_GAIN and _is_manual(box.element)) or (is_generated and _is_main(box.element)):
             above = _MANUAL_GAIN
         elif above == _GENERATED_GAIN and _lowest(box.element, names) < _LOW_NAME:
             above = 0.0
@@ -135,17 +144,34 @@ def _small_page(found: Blocks, base: list[float], names: NameWeights) -> list[fl
         own = _lowest(box.element, names) if characters <= most else 0.0
         lowest.append(min(above, own))
     gains = []
-    for block, trust in zip(found.blocks, base, strict=True):
+    last = _first_below_rule(found)
+    for at, (block, trust) in enumerate(zip(found.blocks, base, strict=True)):
         own = _lowest(block.element, names) if block.element.tag != RUN else 0.0
-        is_frame = trust < 0 or (trust == 0 and min(own, lowest[block.box]) < _LOW_NAME)
+        is_data = block.element.tag == "table" and not block.num_links
+        is_frame = trust < 0 or (trust == 0 and not is_data and min(own, lowest[block.box]) < _LOW_NAME)
         is_links = block.link_characters > 0.5 * len(block.text)
         gain = _SMALL_PAGE_GAIN * max(0.0, 1 - size / _FEW_BLOCKS)
         cost = _SMALL_PAGE_COST * (1 - size / _SOME_BLOCKS)
         if not (is_frame or is_links or _is_beside_field(block.element)):
-            gains.append(gain)
+            gains.append(gain if at < last else 0.0)
         else:
             gains.append(-cost if len(block.text) < _SHORT_CHARACTERS and not _has_atoms(block) else 0.0)
     return gains
+
+
+def _first_below_rule(found: Blocks) -> int:
+    """The first of the page's last blocks, if short lines alone stand below its last `<hr>`; else their number."""
+    size = len(found.blocks)
+    rules = list(found.boxes[0].element.iter("hr"))
+    if not rules:
+        return size
+    below = set(cast("list[etree._Element]", _FOLLOWING(rules[-1])))
+    first = next((at for at, block in enumerate(found.blocks) if block.element in below), size)
+    are_lines = all(
+        len(block.text) < _SHORT_CHARACTERS and not _has_atoms(block) and block.element.tag not in _HEADINGS
+        for block in found.blocks[first:]
+    )
+    return first if are_lines else size
 
 
 def _has_atoms(block: Block) -> bool:
@@ -182,7 +208,12 @@ def _is_copyright(at: int, blocks: list[Block]) -> bool:
 
 def _lowest(element: etree._Element, names: NameWeights) -> float:
     """The lowest weight of the element's classes, id and role; tags do not count."""
-    return names.of(tuple(name for name in names_of(element) if not name.startswith("<")))[0]
+    own = tuple(name for name in names_of(element) if not name.startswith("<"))
+    lowest = names.of(own)[0]
+    if lowest > _DOUBTED_NAME or lowest < _LOW_NAME:
+        return lowest
+    is_sure = any(name in FRAME_NAMES and names.weights.get(name, 0.0) < _DOUBTED_NAME for name in own)
+    return 2 * _LOW_NAME if is_sure else lowest
 
 
 def _is_frame(element: etree._Element) -> bool:
@@ -201,12 +232,17 @@ def _names_frame(tag: str, role: str, classes: str, identifier: str) -> bool:
 
 
 def _is_main(element: etree._Element) -> bool:
-    return element.tag == "main" or element.get("role") == "main"
+    """Whether an element of a generator's page is its main part, in Javadoc before version 16 by its class."""
+    names = (element.get("class") or "").split()
+    return element.tag == "main" or element.get("role") == "main" or "contentContainer" in names
 
 
 def _is_manual(element: etree._Element) -> bool:
     names = element.get("class")
-    return bool(names) and not _MANUALS.isdisjoint(names.split())
+    if names and not _MANUALS.isdisjoint(names.split()):
+        return True
+    term = next(element.iterchildren("dt"), None) if element.tag == "dl" else None
+    return term is not None and "sig" in (term.get("class") or "").split()
 
 
 def _is_too_little(blocks: list[Block], kept: np.ndarray) -> bool:
@@ -240,8 +276,8 @@ def _join_terms(blocks: list[Block], verdicts: list[Verdict]) -> None:
                 verdicts[at].is_kept, verdicts[at].reason = True, "term of a kept description"
 
 
-def _judge_headings(blocks: list[Block], verdicts: list[Verdict]) -> None:
-    """From the end: a heading goes when nothing below it stays, and stays when what it heads surely does."""
+def _judge_headings(blocks: list[Block], verdicts: list[Verdict], in_document: list[bool]) -> None:
+    """From the end: a heading goes when nothing below it stays, but in documents, whose sections may be empty."""
     below: dict[int, bool] = {}
     first = next((at for at, verdict in enumerate(verdicts) if verdict.is_kept), 0)
     has_text = any(v.is_kept and b.element.tag not in _HEADINGS for b, v in zip(blocks, verdicts, strict=True))
@@ -251,7 +287,8 @@ def _judge_headings(blocks: list[Block], verdicts: list[Verdict]) -> None:
             if verdicts[at].is_kept:
                 below = dict.fromkeys(range(1, 7), True)
             continue
-        if verdicts[at].is_kept and has_text and not below.get(level) and at > first:
+        is_empty = not below.get(level) and not in_document[at]
+        if verdicts[at].is_kept and has_text and is_empty and at > first:
             verdicts[at].is_kept, verdicts[at].reason = False, "heading of nothing"
         for deeper in range(level, 7):
             below[deeper] = False

@@ -46,6 +46,7 @@ _MONOSPACE = re.compile(r"monospace|courier|consolas|menlo", re.IGNORECASE)
 _READ_ONLY = re.compile(r"read-only-cursor-text-area|crayon-plain|(?:^|[\s_-])code(?:$|[\s_-])")
 _SPACE = re.compile(r"[ \t]{2,}")
 _PARAGRAPHS = frozenset(("p", "div", "body", "main", "article", "section", "blockquote"))
+_APART = _PARAGRAPHS | words("pre h1 h2 h3 h4 h5 h6 ul ol dl table figure form hr header footer nav aside")
 _BUTTON_CHARACTERS = 30
 _LEAST_TOKENS = 4
 
@@ -189,10 +190,18 @@ def _viewer(element: etree._Element) -> bool:
         if box == "syntaxhighlighter":
             inner = first(element, "container") if first(element, "container") is not None else element
         language = language_of(element)
-        lines = [code_text(child).removesuffix("\n") for child in descendants(inner, line)]
+        lines = [code_text(child).removesuffix("\n") for child in descendants(inner, line) if not _in_line(child, line)]
         if lines and any(text.strip() for text in lines):
             return _put(element, "\n".join(lines), language)
     return False
+
+
+def _in_line(element: etree._Element, line: str) -> bool:
+    """Whether the element stands inside a line: Doxygen's numbers are links of that class."""
+    parent = element.getparent()
+    return element.tag != "div" and parent is not None and any(
+        has_class(node, frozenset((line,))) for node in (parent, *parent.iterancestors("div"))
+    )  # fmt: skip
 
 
 def _styled(element: etree._Element) -> bool:
@@ -251,7 +260,7 @@ def _code(element: etree._Element) -> bool:
         names = element.get("class") or ""
         style = element.get("style") or ""
         if (
-            not _fills_parent(element)
+            not (_fills_parent(element) or _stands_apart(element))
             and "hljs" not in names
             and "block" not in names
             and not _PRE_STYLE.search(style)
@@ -267,6 +276,24 @@ def _fills_parent(element: etree._Element) -> bool:
     if parent is None or parent.tag not in _PARAGRAPHS or (parent.text or "").strip() or (element.tail or "").strip():
         return False
     return all(node is element or (node.tag == "br" and not (node.tail or "").strip()) for node in parent)
+
+
+def _stands_apart(element: etree._Element) -> bool:
+    """Whether nothing but blocks is beside an element: no word of a sentence that it could be part of."""
+    parent, before, after = element.getparent(), element.getprevious(), element.getnext()
+    if parent is None or parent.tag == "p" or parent.tag not in _PARAGRAPHS:
+        return False
+    text_before = parent.text if before is None else before.tail
+    if (text_before or "").strip() or (element.tail or "").strip():
+        return False
+    return all(node is None or node.tag in _APART for node in (before, after))
+
+
+def _typewriter(element: etree._Element) -> bool:
+    """`<tt>` or `<samp>`: a block when it breaks lines and holds nothing but text."""
+    if element.find(".//br") is None or any(True for _ in element.iterdescendants(*_NO_CODE)):
+        return False
+    return _put(element, code_text(_break_only(element)))
 
 
 def _break_only(element: etree._Element) -> etree._Element:
@@ -325,6 +352,8 @@ _BY_TAG = {
     "pre": _pre,
     "table": _table,
     "code": _code,
+    "tt": _typewriter,
+    "samp": _typewriter,
     "textarea": _textarea,
     "xmp": _plain,
     "listing": _plain,

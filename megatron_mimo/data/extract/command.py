@@ -5,10 +5,12 @@ megatron-mimo extract page.html --json                # all fields of an Extract
 megatron-mimo extract page.html --why                 # every block with the verdict and the rule
 megatron-mimo extract page.html --why --html why.html # the same as a page: kept and removed parts in their order
 megatron-mimo extract crawl.warc.gz --url URL --why   # a page out of an archive
+megatron-mimo extract paper.pdf                       # the text of a PDF
 """
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +20,7 @@ from megatron_mimo.data.extract.encoding import decode
 from megatron_mimo.data.extract.page import Options, Page, Part, explain, extract
 from megatron_mimo.platform import page as html_page
 
+_ARCHIVE = re.compile(r"\.(?:warc|arc)(?:\.(?:gz|zst))?$", re.IGNORECASE)
 _LINE_CHARACTERS = 100
 _STYLE = """<style>
 .part { border-left: 4px solid var(--series-3); padding: .2rem .8rem; margin: .25rem 0; white-space: pre-wrap; }
@@ -30,7 +33,7 @@ def read_page(path: Path, url: str) -> tuple[str, str]:
     """(HTML, address) of a file, or of the page at `url` in an archive; raises UserError where there is none."""
     if not path.is_file():
         raise UserError(f"{path} is no file")
-    if not any(name.endswith((".warc", ".arc")) for name in (path.name, path.name.removesuffix(".gz"))):
+    if not _ARCHIVE.search(path.name):
         return decode(path.read_bytes()), url
     from megatron_mimo.data.pipeline.readers.warc import WarcReader
     from megatron_mimo.data.pipeline.step import Task
@@ -42,6 +45,23 @@ def read_page(path: Path, url: str) -> tuple[str, str]:
         seen.append(document.url)
     shown = "\n  ".join(seen[:10])
     raise UserError(f"{path} holds no page {url}; it holds {len(seen)}, the first are:\n  {shown}")
+
+
+def is_pdf(path: Path) -> bool:
+    """Whether the file is a PDF, by its beginning."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b"%PDF-" in file.read(1024)
+
+
+def pdf_text(path: Path, is_page_wanted: bool) -> str:
+    """The text of a PDF; raises UserError where it gives none, or where what only a page has is asked for."""
+    if is_page_wanted:
+        raise UserError(f"{path} is a PDF: --why and --json are for web pages")
+    from megatron_mimo.data.extract.pdf import extract_pdf
+
+    return extract_pdf(path.read_bytes())
 
 
 def why_text(page: Page) -> str:
@@ -84,7 +104,7 @@ def _part_html(part: Part) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 2 for what the user can mend."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, help="an HTML file, or a WARC or ARC file")
+    parser.add_argument("file", type=Path, help="an HTML or PDF file, or a WARC or ARC file")
     parser.add_argument(
         "--url", default="", help="the page's address; in an archive it chooses the page (default: first)"
     )
@@ -104,6 +124,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--html", type=Path, help="with --why: write it as a page")
     arguments = parser.parse_args(argv)
     try:
+        if is_pdf(arguments.file):
+            print(pdf_text(arguments.file, arguments.why or arguments.json))
+            return 0
         html, url = read_page(arguments.file, arguments.url)
     except UserError as error:
         print(error, file=sys.stderr)

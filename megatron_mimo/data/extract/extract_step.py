@@ -12,13 +12,14 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import FrameType
 from typing import ClassVar
 
 from megatron_mimo.config import ConfigError
 from megatron_mimo.data.document import Document
 from megatron_mimo.data.extract.choose import FAVORS, Favor
-from megatron_mimo.data.extract.page import Extraction, extract
+from megatron_mimo.data.extract.page import Extraction, Labeller, extract
 from megatron_mimo.data.extract.peers import Extractor, peer
 from megatron_mimo.data.pipeline.step import Task
 
@@ -67,11 +68,18 @@ class Extract:
     """Whether an article's title stands as a heading above its text; null: where it is not declared an article."""
     fallback: str | None = None
     """An extractor of `peers.PEERS` for pages on which ours finds nothing, such as `trafilatura`."""
+    extractor: str | None = None
+    """An extractor of `peers.PEERS` for all pages, in place of ours."""
+    labeller: str | None = None
+    """Folder of a language model that labels blocks (`labeller_training`), as a second judge; raise the time limit."""
+    labeller_device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.favor not in FAVORS:
             raise ConfigError("favor", self.favor, f"one of {', '.join(FAVORS)}")
         self._fallback: Extractor | None = peer(self.fallback, "fallback") if self.fallback else None
+        self._peer: Extractor | None = peer(self.extractor, "extractor") if self.extractor else None
+        self._labeller: Labeller | None = None
         if not self.timeout_seconds > 0:
             raise ConfigError("timeout_seconds", self.timeout_seconds, "give a number of seconds above 0")
         if self.max_bytes < 1:
@@ -79,6 +87,10 @@ class Extract:
 
     def run(self, documents: Iterable[Document], task: Task) -> Iterator[Document]:
         """Yield each page's clean text; drops are `empty`, `timeout`, `too large` and `fault`."""
+        if self.labeller:
+            from megatron_mimo.data.extract.block_labeller import BlockLabeller
+
+            self._labeller = BlockLabeller.load(Path(self.labeller)).to(self.labeller_device)
         for document in documents:
             if document.metadata.get("media_type") not in (None, "", "text/html", "application/xhtml+xml"):
                 yield document
@@ -100,9 +112,7 @@ class Extract:
             return None
         try:
             with time_limit(self.timeout_seconds):
-                found = extract(
-                    document.text, document.url, favor=self.favor, comments=self.comments, headline=self.headline
-                )
+                found = self._read(document)
                 if not found.text and self._fallback is not None:
                     found = replace(found, text=self._fallback(document.text, document.url), kind="page")
                     task.count(f"{self.name}/fallback", bool(found.text))
@@ -117,3 +127,15 @@ class Extract:
             task.drop(document, self.name, "empty")
             return None
         return found
+
+    def _read(self, document: Document) -> Extraction:
+        if self._peer is not None:
+            return Extraction(self._peer(document.text, document.url))
+        return extract(
+            document.text,
+            document.url,
+            favor=self.favor,
+            comments=self.comments,
+            headline=self.headline,
+            labeller=self._labeller,
+        )

@@ -2,15 +2,16 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 from urllib.parse import urljoin
 
 import lxml.etree as etree
+import numpy as np
 
 from megatron_mimo.data.extract.atoms import mark_atoms
 from megatron_mimo.data.extract.block_features import features
 from megatron_mimo.data.extract.block_model import BlockModel, block_model
-from megatron_mimo.data.extract.blocks import find_blocks
+from megatron_mimo.data.extract.blocks import Blocks, find_blocks
 from megatron_mimo.data.extract.choose import Favor, Verdict, choose
 from megatron_mimo.data.extract.comments import take_comments
 from megatron_mimo.data.extract.dom import all_classes, clean, drop, parse
@@ -21,6 +22,9 @@ from megatron_mimo.data.extract.markdown import inline_markdown, to_markdown
 from megatron_mimo.data.extract.notebooks import is_notebook, mark_cells
 
 _TITLE_SEPARATORS = re.compile(r"\s+[|·•–—»:-]\s+|\s*[_|]\s*")
+_SIGNATURE = re.compile(r"<!--[^>]{0,80}(?:generated|created)\s+(?:by|with|using)\s+([^>]{3,80}?)\s*-->", re.IGNORECASE)
+_SIGNATURE_CHARACTERS = 3000
+"""So far from the start a comment may name the program that wrote the page, as Javadoc's and Texinfo's do."""
 _DEEPEST_HEADING = 6
 _LEAST_SHARE_OF_COMMENTS = 0.6
 _SHORT_ARTICLE_CHARACTERS = 1000
@@ -68,6 +72,14 @@ class Part:
     """The model's word with what the structure added; None where it was not asked."""
 
 
+class Labeller(Protocol):
+    """A second judge of blocks, such as `block_labeller.BlockLabeller`."""
+
+    def logits(self, found: Blocks, head: Head) -> np.ndarray:
+        """[num_blocks]: above 0 where a block is rather matter than frame."""
+        ...
+
+
 @dataclass(slots=True)
 class Options:
     """How a page is read; see `extract`."""
@@ -76,6 +88,7 @@ class Options:
     comments: bool | None = None
     headline: bool | None = None
     model: BlockModel | None = None
+    labeller: Labeller | None = None
 
 
 @dataclass
@@ -112,6 +125,7 @@ def extract(
     comments: bool | None = None,
     headline: bool | None = None,
     content_type: str = "",
+    labeller: Labeller | None = None,
 ) -> Extraction:
     """The main text of a page, and what the page says of itself.
 
@@ -120,10 +134,11 @@ def extract(
     `## Comment` sections, in threads of question sites the comments under posts. None keeps them in threads, and under
     a text only where it is short and they are most of the page. `headline` keeps the page's title as a heading above
     the text; None leaves it to `Extraction.title` alone where the page declares itself an article, as hand-made truths
-    of articles do. Never raises on any page.
+    of articles do. `labeller` is a second judge of blocks: its logits are averaged with the block model's. Never raises
+    on any page.
     """
     text = decode(html, content_type) if isinstance(html, bytes) else html
-    page = read_page(text, Page(Options(favor, comments, headline), links=[]))
+    page = read_page(text, Page(Options(favor, comments, headline, labeller=labeller), links=[]))
     head = page.head
     links = [Link(" ".join("".join(a.itertext()).split()), _absolute(url, a.get("href", ""))) for a in page.links or []]
     return Extraction(page.text, page.title or head.title, head.author, head.date, head.language, links, page.kind)
@@ -140,6 +155,9 @@ def read_page(html: str, page: Page) -> Page:
     if root is None:
         return page
     page.head = read_head(root)
+    signature = _SIGNATURE.search(html, 0, _SIGNATURE_CHARACTERS)
+    if signature is not None:
+        page.head.names.setdefault("generator", signature.group(1))
     body = root.find("body")
     body = root if body is None else body
     mark_atoms(body)
@@ -209,6 +227,8 @@ def _judge(body: etree._Element, page: Page) -> None:
         return
     model = page.options.model or block_model()
     logits = model.logits(features(found, page.head, model.names))
+    if page.options.labeller is not None:
+        logits = (logits + page.options.labeller.logits(found, page.head)) / 2
     for block, verdict in zip(
         found.blocks, choose(found, logits, page.head, model.names, page.options.favor), strict=True
     ):

@@ -6,7 +6,10 @@ import lxml.etree as etree
 
 from megatron_mimo.data.extract.dom import CODE, text_of
 
-_BLOCKS = ("table", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "hr", "article", "section", "form")
+_LAYOUT = ("table", "h1", "article", "section", "form")
+_HEADINGS = ("h2", "h3", "h4", "h5", "h6")
+_PARTS = (*_HEADINGS, "blockquote", "hr")
+"""What lays a page out, unless a row of header cells stands above."""
 _LISTS = ("ul", "ol")
 _MAX_CELL_CHARACTERS = 400
 _MAX_FILLED_COLUMNS = 60
@@ -38,18 +41,28 @@ def is_data_table(table: etree._Element) -> bool:
     rows = [cells for row in rows_of(table) if (cells := cells_of(row))]
     if len(rows) < 2 or max(len(cells) for cells in rows) < 2:
         return False
-    if any(True for _ in table.iterdescendants(*_BLOCKS)):
+    if any(True for _ in table.iterdescendants(*_LAYOUT)):
+        return False
+    if any(True for _ in table.iterdescendants(*_PARTS)) and not all(map(_is_header, rows[0])):
         return False
     if any("\n" in (code.text or "") for code in table.iter(CODE)):
         return False  # lines of code cannot stand in a row
     cells = [cell for row in rows for cell in row]
-    with_lists = [cell for cell in cells if next(cell.iter(*_LISTS), None) is not None]
-    has_header = any(cell.tag == "th" for cell in cells)
+    with_lists = [cell for cell in cells if next(cell.iter(*_LISTS, *_PARTS), None) is not None]
+    has_header = any(map(_is_header, cells))
     if len(with_lists) > _MOST_CELLS_WITH_LISTS * len(cells) and not has_header:
         return False
     if any(len(text_of(cell)) > _MAX_CELL_CHARACTERS for cell in with_lists):
         return False
     return all(len(text_of(cell)) <= _MAX_CELL_CHARACTERS or cell.find("p") is None for cell in cells)
+
+
+def _is_header(cell: etree._Element) -> bool:
+    """Whether a cell is a header by its element, or holds nothing but a heading."""
+    if cell.tag == "th":
+        return True
+    headings = [child for child in cell if child.tag in _HEADINGS]
+    return bool(headings) and text_of(cell).strip() == "".join(map(text_of, headings)).strip()
 
 
 def write_table(table: etree._Element, inline: Callable[[etree._Element], str]) -> str:

@@ -25,16 +25,16 @@ def decompressed(stream: BinaryIO) -> Iterator[bytes]:
     head = stream.read(4)
     stream.seek(0)
     if head.startswith(GZIP_MAGIC):
-        yield from _members(stream, lambda: zlib.decompressobj(wbits=31))
+        yield from frames(stream, lambda: zlib.decompressobj(wbits=31))
     elif head == ZSTD_MAGIC:
-        yield from _members(stream, lambda: zstandard.ZstdDecompressor().decompressobj())
+        yield from frames(stream, lambda: zstandard.ZstdDecompressor().decompressobj())
     else:
         while chunk := stream.read(CHUNK_BYTES):
             yield chunk
 
 
-def _members(stream: BinaryIO, new_decoder: Any) -> Iterator[bytes]:
-    """Gzip members or zstd frames, one after another."""
+def frames(stream: BinaryIO, new_decoder: Any) -> Iterator[bytes]:
+    """The content of gzip members or zstd frames, one after another, from where the stream is."""
     decoder, pending, started = new_decoder(), b"", False
     while True:
         data = pending or stream.read(CHUNK_BYTES)

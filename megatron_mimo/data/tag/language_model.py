@@ -141,36 +141,14 @@ class LanguageModelTagger:
     def _new(cls, pages: Sequence[LabelledPage], settings: LanguageModelSettings) -> Self:
         """Random weights, and a tokenizer learned on the pages."""
         tokenizer = train_tokenizer((page.text for page in pages), settings.vocab_size)
-        return cls(
-            settings,
-            tokenizer,
-            Qwen2Config(
-                vocab_size=settings.vocab_size,
-                hidden_size=settings.hidden_size,
-                intermediate_size=settings.ffn_hidden_size,
-                num_hidden_layers=settings.num_layers,
-                num_attention_heads=settings.num_attention_heads,
-                num_key_value_heads=settings.num_query_groups,
-                max_position_embeddings=settings.max_tokens,
-            ),
-        )
+        return cls(settings, tokenizer, body_config(settings))
 
     @classmethod
     def _from_folder(cls, folder: Path, settings: LanguageModelSettings) -> Self:
         """The main model of a Hugging Face folder; raises UserError for what is none."""
-        try:
-            config = Qwen2Config(**_qwen2_settings(json.loads((folder / "config.json").read_text(encoding="utf-8"))))
-            files = sorted(folder.glob("*.safetensors"))
-            tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
-            body = {
-                name.removeprefix("model."): tensor.float()
-                for name, tensor in tensors.items()
-                if name.startswith("model.") and not name.startswith("model.mtp_layers.")
-            }
-            tagger = cls(settings, load_tokenizer(folder), config)
-            tagger._model.body.load_state_dict(body)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise UserError(f"{folder} is not a Hugging Face folder of a MiMo or Qwen2 model: {error}") from error
+        tokenizer, body = read_body(folder)
+        tagger = cls(settings, tokenizer, body.config)
+        tagger._model.body = body
         return tagger
 
     def save(self, folder: Path) -> None:
@@ -190,7 +168,7 @@ class LanguageModelTagger:
     @classmethod
     def load(cls, folder: Path, settings: dict[str, Any]) -> Self:
         """Read what `save` wrote; `settings` is its `tagger.json`."""
-        config = Qwen2Config(**_qwen2_settings(settings["body"]))
+        config = Qwen2Config(**shape_settings(settings["body"]))
         tagger = cls(LanguageModelSettings(**settings["tagger"]), load_tokenizer(folder), config)
         tagger._model.load_state_dict(load_file(folder / "tagger.safetensors"))
         return tagger
@@ -202,9 +180,41 @@ _SHAPE = (
 )  # fmt: skip
 
 
-def _qwen2_settings(config: dict[str, Any]) -> dict[str, Any]:
+def shape_settings(config: dict[str, Any]) -> dict[str, Any]:
     """What of a `config.json` shapes the body."""
     return {name: config[name] for name in _SHAPE if config.get(name) is not None}
+
+
+def body_config(settings: LanguageModelSettings) -> Qwen2Config:
+    """The shape of a body made here."""
+    return Qwen2Config(
+        vocab_size=settings.vocab_size,
+        hidden_size=settings.hidden_size,
+        intermediate_size=settings.ffn_hidden_size,
+        num_hidden_layers=settings.num_layers,
+        num_attention_heads=settings.num_attention_heads,
+        num_key_value_heads=settings.num_query_groups,
+        max_position_embeddings=settings.max_tokens,
+    )
+
+
+def read_body(folder: Path) -> tuple[Tokenizer, Qwen2Model]:
+    """Tokenizer and main model of a Hugging Face folder; raises UserError for what is no MiMo or Qwen2 model."""
+    try:
+        config = Qwen2Config(**shape_settings(json.loads((folder / "config.json").read_text(encoding="utf-8"))))
+        files = sorted(folder.glob("*.safetensors"))
+        tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
+        body = Qwen2Model(config)
+        body.load_state_dict(
+            {
+                name.removeprefix("model."): tensor.float()
+                for name, tensor in tensors.items()
+                if name.startswith("model.") and not name.startswith("model.mtp_layers.")
+            }
+        )
+        return load_tokenizer(folder), body
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise UserError(f"{folder} is not a Hugging Face folder of a MiMo or Qwen2 model: {error}") from error
 
 
 def _batches(rows: list[list[int]], batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:

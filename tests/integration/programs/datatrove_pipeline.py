@@ -13,7 +13,7 @@ from datatrove.data import Document
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 
-from megatron_mimo.data.pipeline.datatrove_steps import DatatroveStage, DatatroveStep, documents_from
+from megatron_mimo.data.datatrove_steps import DatatroveStage, DatatroveStep, documents_from
 from megatron_mimo.data.pipeline.step import Task
 
 

@@ -56,12 +56,19 @@ def test_mixture_names_its_three_parts(capsys: pytest.CaptureFixture[str]) -> No
     assert "choose measure, solve or check" in capsys.readouterr().err
 
 
+def test_draft_refuses_to_train_the_whole_model(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = str(ROOT / "examples" / "nano" / "pretrain.yaml")
+    for ranks in ([], ["--nproc", "2"]):
+        assert main(["draft", recipe, *ranks]) == 2
+        assert "start.train" in (said := capsys.readouterr().err) and "pretrain trains all" in said
+
+
 def test_the_commands_of_claims_exist(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["claims"]) == 0
     listed = capsys.readouterr().out
     assert listed.count("\n") == 2 * len(CLAIMS)
     for claim in CLAIMS:
-        for command in filter(None, map(str.strip, claim.command.split(";"))):
+        for command in claim.commands:
             words = command.split()
             if words[0] == "megatron-mimo":
                 assert words[1] in COMMANDS

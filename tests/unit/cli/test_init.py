@@ -12,9 +12,9 @@ from megatron_mimo.cli import main, plan
 from megatron_mimo.cli.commands import COMMANDS, OLD_NAMES
 from megatron_mimo.config import PretrainConfig, RLConfig, SFTConfig, load
 from megatron_mimo.config.eval import EvaluateConfig
+from megatron_mimo.data.job import load_job
 from megatron_mimo.data.mixture import read_mixture
-from megatron_mimo.data.pipeline.job import load_job
-from megatron_mimo.recipes.write import SIZES, recipes
+from megatron_mimo.recipes.write import FP8, SIZES, recipes
 from support.paths import ROOT
 
 KINDS = {
@@ -26,7 +26,7 @@ KINDS = {
 }
 PUBLISHED = {"nano": "nano", "7b": "mimo_7b"}
 """Size -> the folder of examples/ with the same numbers."""
-FLOW = ("reward", "engine", "parallel", "train", "valid", "sources", "tasks", "batch_ramp")
+FLOW = ("reward", "engine", "parallel", "precision", "train", "valid", "sources", "tasks", "batch_ramp")
 """What a size may leave out or list otherwise: machines and files."""
 
 
@@ -59,7 +59,9 @@ def keys(tree: Any) -> Any:
 
 def test_sizes_differ_in_values_only() -> None:
     texts = {size: recipes(size) for size in SIZES}
-    assert len({tuple(files) for files in texts.values()}) == 1
+    gpu_sizes = [size for size in SIZES if FP8 in texts[size]]
+    assert gpu_sizes == list(SIZES[1:]), "nano is for CPUs"
+    assert len({tuple(name for name in files if name != FP8) for files in texts.values()}) == 1
     for name in KINDS:
         trees = [keys(yaml.safe_load(texts[size][f"{name}.yaml"])) for size in SIZES]
         assert all(tree == trees[0] for tree in trees), name
@@ -153,3 +155,18 @@ def test_the_table_of_sizes_has_their_numbers(made: dict[str, Path], size: str) 
 def number(text: str) -> int:
     """26.75B -> 26 750 000 000."""
     return round(float(text[:-1]) * {"M": 1e6, "B": 1e9, "T": 1e12}[text[-1]])
+
+
+@pytest.mark.parametrize("name", ["pretrain.yaml", FP8])
+def test_7b_is_cut_and_computed_as_in_the_examples(made: dict[str, Path], name: str) -> None:
+    ours, theirs = (load(PretrainConfig, [str(folder / name)]) for folder in (made["7b"], ROOT / "examples/mimo_7b"))
+    assert ours.precision == theirs.precision
+    assert [ours.layout(stage) for stage in ours.stages] == [theirs.layout(stage) for stage in theirs.stages]
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_fp8_is_the_same_run_in_other_formats(made: dict[str, Path], size: str) -> None:
+    plain, fp8 = (load(PretrainConfig, [str(made[size] / name)]) for name in ("pretrain.yaml", FP8))
+    assert (plain.stages, plain.optimizer, plain.mtp_loss) == (fp8.stages, fp8.optimizer, fp8.mtp_loss)
+    assert plain.output_dir != fp8.output_dir
+    assert (plain.precision.fp8_recipe, fp8.precision.fp8_recipe) == ("none", "tensorwise")

@@ -15,6 +15,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 GOLDEN = Path(__file__).parents[2] / "golden" / "recipes.yaml"
 KINDS = {
     "pretrain": PretrainConfig,
+    "pretrain_fp8": PretrainConfig,
     "finetune_mtp": PretrainConfig,
     "sft": SFTConfig,
     "sft_for_rl": SFTConfig,
@@ -85,5 +86,5 @@ def test_what_recursive_drafts_are_not_trained_with_is_refused(override: str, wo
 
 def test_frozen_pipeline_stages_are_refused() -> None:
     path = str(EXAMPLES / "mimo_7b" / "finetune_mtp.yaml")
-    with pytest.raises(UserError, match="trains layers of the last stage alone"):
+    with pytest.raises(UserError, match="trains only layers of the last stage"):
         load(PretrainConfig, [path, "parallel.pipeline_model_parallel_size=2"])

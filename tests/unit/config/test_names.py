@@ -15,8 +15,9 @@ from megatron_mimo.config import RLConfig, UserError, load, load_with_origins
 from megatron_mimo.config.describe import dataclasses_in
 from megatron_mimo.config.eval import EvaluateConfig
 from megatron_mimo.config.load import from_tree
-from megatron_mimo.config.renamed import _say_once, old_names, with_present_key
-from megatron_mimo.data.pipeline.job import load_job
+from megatron_mimo.config.notices import say_once
+from megatron_mimo.config.renamed import old_names, with_present_key
+from megatron_mimo.data.job import load_job
 
 ROOT = Path(__file__).parents[3]
 NANO_RL = ROOT / "examples" / "nano" / "rl.yaml"
@@ -52,7 +53,7 @@ def test_no_setting_has_one_of_the_other_names() -> None:
 
 @pytest.fixture(autouse=True)
 def unsaid() -> None:
-    _say_once.cache_clear()
+    say_once.cache_clear()
 
 
 def test_an_old_name_in_the_file_and_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

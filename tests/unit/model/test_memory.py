@@ -222,30 +222,56 @@ def test_host_memory_at_a_save_is_the_ranks_share() -> None:
     assert estimate.host == pytest.approx(14 * estimate.parameters / 256)
 
 
-def test_what_other_trainers_save() -> None:
-    """bf16 gradients 2 bytes per parameter; FP8 matrices without bf16 copies 2; an offloaded optimizer its own."""
-    fp8 = PrecisionConfig(dtype="bf16", fp8_recipe="tensorwise")
-    plain = memory.estimate_memory(workload(precision=fp8), 0)
-    matrices = 36 * memory.layer_parameters(MIMO_7B) + memory.layer_parameters(MIMO_7B)
+def test_what_formats_save() -> None:
+    """bf16 gradients 2 bytes per parameter; the decoder's FP8 matrices without bf16 copies 2; an offloaded optimizer
+    its own."""
+    fp8: dict[str, Any] = {"dtype": "bf16", "fp8_recipe": "tensorwise"}
+    plain = memory.estimate_memory(workload(precision=PrecisionConfig(**fp8)), 0)
+    half = Variant(optimizer_offload_ratio=0.5)
     changes = {
-        "gradients": (Variant(gradient_bytes=2), 2 * plain.parameters),
-        "weights": (Variant(fp8_primary_weights=True), 2 * matrices),
-        "optimizer": (Variant(optimizer_offload_ratio=0.5), 0.5 * plain.optimizer),
+        "gradients": (fp8 | {"gradient_dtype": "bf16"}, Variant(), 2 * plain.parameters),
+        "weights": (fp8 | {"fp8_parameters": True}, Variant(), 2 * 36 * memory.layer_parameters(MIMO_7B)),
+        "optimizer": (fp8, half, 0.5 * plain.optimizer),
     }
-    for part, (variant, saved) in changes.items():
-        estimate = memory.estimate_memory(workload(precision=fp8, variant=variant), 0)
+    for part, (formats, variant, saved) in changes.items():
+        estimate = memory.estimate_memory(workload(precision=PrecisionConfig(**formats), variant=variant), 0)
         assert getattr(plain, part) - getattr(estimate, part) == pytest.approx(saved)
         assert plain.total - estimate.total == pytest.approx(saved)
-    offloaded = memory.estimate_memory(workload(precision=fp8, variant=changes["optimizer"][0]), 0)
+    offloaded = memory.estimate_memory(workload(precision=PrecisionConfig(**fp8), variant=half), 0)
     assert offloaded.host - plain.host == pytest.approx(0.5 * plain.optimizer)
 
 
 def test_fused_loss_keeps_bf16_in_place_of_fp32() -> None:
-    plain, fused = (
-        memory.estimate_memory(workload(recompute="full", variant=Variant(fused_cross_entropy=on)), 0)
-        for on in (False, True)
+    kinds: list[Any] = ["whole", "fused"]
+    whole, fused = (
+        memory.estimate_memory(workload(recompute="full", precision=PrecisionConfig(cross_entropy=kind)), 0)
+        for kind in kinds
     )
-    assert plain.total - fused.total >= 2 * 8192 * 151680 * 2
+    assert whole.total - fused.total >= 2 * 8192 * 151680 * 2
+
+
+def test_some_layers_recomputed_are_between_none_and_all() -> None:
+    """Each of 36 layers that is recomputed saves what it keeps, less its input; MTP layers follow only with all."""
+    none = memory.kept_bytes(workload(), 0)
+    work = workload(recompute="full", recompute_num_layers=12)
+    saved = activations.layer_bytes(work, "none") - activations.hidden_bytes(work)
+    assert none - memory.kept_bytes(work, 0) == pytest.approx(12 * saved)
+    every = workload(recompute="full")
+    mtp = activations.mtp_layer_bytes(work, "none") - activations.mtp_layer_bytes(work, "full")
+    assert none - memory.kept_bytes(every, 0) == pytest.approx(36 * saved + mtp)
+
+
+def test_draft_steps_of_a_recursive_layer_are_counted() -> None:
+    """K steps keep what K MTP layers keep, and of step k the keys and the mask's columns of the k - 1 steps before."""
+    recursive = dataclasses.replace(MIMO_7B, mtp_recursive_steps=3)
+    three = dataclasses.replace(MIMO_7B, mtp_num_layers=3)
+    settings: dict[str, Any] = {"backend": "torch", "seq_length": 1024}
+    one, other = (memory.kept_bytes(workload(model, **settings), 0) for model in (recursive, three))
+    assert one - other == 3 * 2 * (2 * 8 * 128 * 1024 + 1024**2)
+    long = workload(recursive, **(settings | {"seq_length": 4096}), intra_document_attention=True)
+    assert long.document_attention == "mask"
+    # The parameters of one layer, not of three.
+    assert memory.model_parameters(recursive) == memory.model_parameters(MIMO_7B)
 
 
 def test_layers_in_flight() -> None:

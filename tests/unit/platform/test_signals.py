@@ -96,7 +96,7 @@ def test_a_stop_before_there_is_anything_to_save_is_one_line(number: signal.Sign
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 85
     assert [line for line in errors.splitlines() if line] == [
-        f"{number.name}: stopped, with nothing to save; the same command goes on"
+        f"{number.name}: stopped, with nothing to save; the same command continues"
     ]
 
 

@@ -10,10 +10,10 @@ import pytest
 from megatron_mimo.config import ModelConfig, RLConfig, StartConfig
 from megatron_mimo.config.rl import GenerationConfig, LengthBudget, RLDataConfig, RolloutConfig
 from megatron_mimo.config.run import CheckpointConfig
+from megatron_mimo.record.rows import read_rows
 from megatron_mimo.rl.engine_protocol import EngineDied
 from megatron_mimo.rl.loop import FINISHED, PREEMPTED, RLLoop, restored_scheduler_state
 from megatron_mimo.rl.policy_weights import PolicyWeights
-from megatron_mimo.rl.rows import read_rows
 from megatron_mimo.rl.sample import SampleGroup
 from megatron_mimo.rl.scheduler.virtual_time import run_in_virtual_time
 from megatron_mimo.rl.trace import Trace
@@ -116,7 +116,7 @@ def test_a_run_trains_sends_validates_and_saves(tmp_path: Path) -> None:
     assert scene.trainer.versions == ["version_1", "version_2", "version_3", "version_4"]
     assert {engine.policy_version for engine in scene.engines} == {4}
     assert [step for step, _ in scene.trainer.saved] == [2, 4]
-    rows = read_rows(scene.output_dir / "metrics.jsonl")
+    rows = list(read_rows(scene.output_dir / "metrics.jsonl"))
     assert [(row["kind"], row["step"]) for row in rows] == [
         ("validation", 0), ("step", 1), ("step", 2), ("validation", 2), ("step", 3), ("step", 4), ("validation", 4),
     ]  # fmt: skip
@@ -180,7 +180,7 @@ def test_a_stopped_run_saves_and_goes_on_with_the_same_launches(tmp_path: Path, 
     assert [group.launch_index for batch in again.trainer.batches for group in batch] == sorted(
         {group.launch_index for batch in again.trainer.batches for group in batch}
     )
-    rows = read_rows(again.output_dir / "metrics.jsonl")
+    rows = list(read_rows(again.output_dir / "metrics.jsonl"))
     assert [row["step"] for row in rows if row["kind"] == "step"] == [1, 2, 3]
 
 

@@ -92,7 +92,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, prompts: Path, engin
     for words in (["nothing"], [one, one], ["=x"], [f"no drafts={tmp_path}"]):
         with pytest.raises(UserError, match="name each model once"):
             compare_drafts.named_models(words)
-    for arguments in ([one, other], [one, "--num-drafts", "4"], [f"x={tmp_path / 'none'}"]):
+    for arguments in ([one, other], [one, "--num-speculative-tokens", "4"], [f"x={tmp_path / 'none'}"]):
         assert compare_drafts.main([*arguments, "--prompts", str(prompts)]) == 2
     for content in ("", "{}\n", "no JSON\n"):
         prompts.write_text(content)

@@ -11,6 +11,7 @@ import pytest
 
 from megatron_mimo.config import UserError
 from megatron_mimo.serve import openai_server, speculative
+from megatron_mimo.serve.engine_settings import engine_settings, server_options
 from megatron_mimo.serve.speculative import mtp_speculative_config, vllm_environment
 from support.xiaomi import model_config, write_tokenizer
 
@@ -30,6 +31,23 @@ def test_drafts_with_the_mtp_layer_of_the_model(tmp_path: Path) -> None:
     option = command[command.index("--speculative-config") + 1]
     assert json.loads(option) == {"method": "mtp", "num_speculative_tokens": 1}
     assert command[-2:] == ["--api-key", "secret"]
+
+
+def test_server_and_engines_have_one_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an engine gets as arguments, the server gets as options; on CPUs prompts stay whole."""
+    model = folder(tmp_path, num_nextn_predict_layers=0, torch_dtype="float32")
+    settings = engine_settings(model)
+    assert settings["enforce_eager"] and not settings["enable_chunked_prefill"]
+    command = openai_server.server_command(model, "127.0.0.1", 8000, [])
+    assert command[3:] == [
+        *("--model", str(model), "--trust-remote-code", "--dtype", "float32"),
+        *("--enforce-eager", "--no-enable-chunked-prefill"),
+        *("--served-model-name", "model", "--host", "127.0.0.1", "--port", "8000"),
+    ]
+    assert engine_settings(model, dtype="bfloat16")["dtype"] == "bfloat16"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    on_gpu = set(server_options(engine_settings(model, dtype="float32")))
+    assert {"--no-enforce-eager", "--enable-chunked-prefill"} <= on_gpu
 
 
 def test_several_mtp_layers_need_the_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,7 +169,7 @@ def test_what_asks_nothing_is_refused_with_its_place(record: Any) -> None:
 def test_the_command_asks_a_running_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, output = prompts(tmp_path), str(tmp_path / "out")
     with chat_server(ChatServer(own_words)) as server:
-        code = command.main([path, "--model", "m", "--output", output, "--url", server.url, "--max-tokens", "9"])
+        code = command.main([path, "--model", "m", "--output", output, "--url", server.url, "--max-new-tokens", "9"])
     assert code == 0 and len(answers(tmp_path)) == 6
     assert {(body["model"], body["max_tokens"]) for body in server.bodies} == {("m", 9)}
     said = capsys.readouterr()

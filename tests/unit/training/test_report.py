@@ -21,7 +21,7 @@ from megatron_mimo.config import (
 )
 from megatron_mimo.platform.formats import format_bytes, format_count, format_seconds
 from megatron_mimo.platform.page import nested
-from megatron_mimo.training.charts import Series, line_chart
+from megatron_mimo.record.charts import Series, line_chart
 from megatron_mimo.training.history import read_history
 from megatron_mimo.training.metrics import EvaluationMetrics, MetricsLog, StepMetrics
 from megatron_mimo.training.report import write_report

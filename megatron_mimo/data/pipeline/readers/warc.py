@@ -1,5 +1,7 @@
 """Archives of a crawl, WARC and ARC: responses and resources that hold HTML or PDF, and the texts of WET files.
 
+WARC files are plain, or packed record by record with gzip or Zstandard (`warc_zstd`).
+
 fastwarc stops at a damaged member, and ends a cut file without a word. Here both are faults with file and byte offset:
 the reader looks for the next intact member and continues there. Responses without success (404, 301) are dropped with
 their status as the reason. A missing `Content-Type` is made up for by how the content begins.
@@ -18,6 +20,7 @@ from megatron_mimo.data.pipeline.readers.decoding import decode_page
 from megatron_mimo.data.pipeline.readers.http_payload import BadPayload, TooLarge, http_payload, split_response
 from megatron_mimo.data.pipeline.readers.pdf_files import pdf_document
 from megatron_mimo.data.pipeline.readers.warc_members import first_broken_member, next_member
+from megatron_mimo.data.pipeline.readers.warc_zstd import is_zstd, unpacked
 from megatron_mimo.data.pipeline.step import Task
 
 HTML_TYPES = ("text/html", "application/xhtml+xml")
@@ -47,7 +50,7 @@ class _Content:
 
 @dataclass(kw_only=True)
 class WarcReader(FileReader):
-    """Documents are called `file:offset of the record`, in ARC files by the offset in the unpacked file."""
+    """Documents are called `file:offset of the record`, in ARC and `.zst` files by the offset in the unpacked file."""
 
     html: bool = True
     pdf: bool = True
@@ -59,7 +62,15 @@ class WarcReader(FileReader):
     def read_file(self, file: InputFile, stream: BinaryIO, task: Task) -> Iterator[Document]:
         if is_arc(stream):
             yield from self._read_arc(file, stream, task)
-            return
+        elif is_zstd(stream):
+            with unpacked(stream) as (plain, error):
+                yield from self._read_warc(file, plain, task)
+            if error is not None:
+                raise error
+        else:
+            yield from self._read_warc(file, stream, task)
+
+    def _read_warc(self, file: InputFile, stream: BinaryIO, task: Task) -> Iterator[Document]:
         start: int | None = 0
         while start is not None:
             position = start

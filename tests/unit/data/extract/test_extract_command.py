@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from megatron_mimo.data.extract.command import main
+from support.pdf_files import Paper
 
 SENTENCES = [f"{number}. The moon pulls the water up on both sides of the globe, twice a day." for number in range(5)]
 PAGE = (
@@ -63,3 +64,14 @@ def test_a_page_in_an_archive_is_found_by_its_address(tmp_path: Path, capsys: py
 def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main([str(tmp_path / "none.html")]) == 2
     assert "none.html is no file" in capsys.readouterr().err
+
+
+def test_a_pdf_gives_its_text(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    paper = Paper()
+    paper.paragraph(SENTENCES[0][3:])
+    path = tmp_path / "paper.pdf"
+    path.write_bytes(bytes(paper.output()))
+    assert main([str(path)]) == 0
+    assert SENTENCES[0][3:] in capsys.readouterr().out
+    assert main([str(path), "--why"]) == 2
+    assert "is a PDF" in capsys.readouterr().err

@@ -92,6 +92,7 @@ WITHOUT_LANGUAGE = {
     "numbers in a box": f'<div class="wrap"><div class="gutter"><pre>{NUMBERS}</pre></div><pre>{CODE}</pre></div>',
     "style alone": f'<div style="font-family: Consolas, monospace; white-space: pre;">{CODE}</div>',
     "Doxygen": '<div class="fragment">' + each('<div class="line"><a id="lN"></a><span class="lineno">    N</span>CODE</div>') + "</div>",
+    "Doxygen, linked numbers": '<div class="fragment">' + each('<div class="line"><a id="lN"></a><span class="lineno"><a class="line" href="x.html">    N</a></span>CODE</div>') + "</div>",
     "WeChat": '<section class="code-snippet__fix"><ul class="code-snippet__line-index"><li></li><li></li></ul><pre class="code-snippet__js">'
     + each('<code><span class="code-snippet_outer">CODE</span></code>') + "</pre></section>",
     "phpBB 2": f'<table><tr><td><span class="genmed"><b>Code:</b></span></td></tr><tr><td class="code">{"<br />".join(hard(line) for line in LINES)}</td></tr></table>',
@@ -130,6 +131,12 @@ def test_code_of_a_viewer_that_ships_json() -> None:
 def test_code_in_a_list_starts_in_the_first_column() -> None:
     text = extract_html(f"<ul><li>First do this:<pre>{CODE}</pre></li><li>Then rest.</li></ul>", "")
     assert text == f"- First do this:\n\n```\n{CODE}\n```\n\n- Then rest."
+
+
+def test_the_same_code_twice_stays_where_words_stand_between() -> None:
+    twice = f"<pre>{CODE}</pre><h3>Other</h3><pre>{CODE}</pre>"
+    assert extract_html(f"<p>Words.</p><h3>One</h3>{twice}", "").count(CODE) == 2
+    assert extract_html(f"<p>Words.</p><div><pre>{CODE}</pre></div><div><pre>{CODE}</pre></div>", "").count(CODE) == 1
 
 
 def test_blank_lines_in_code_stay() -> None:
@@ -173,6 +180,8 @@ BARE_FORMS = {
     "a code element a word": '<div class="lines"><div><code>for</code> <code>x</code> <code>in</code> <code>y:</code></div><div><code>&nbsp;&nbsp;&nbsp;&nbsp;</code><code>print(x)</code></div></div>',
     "the same with line breaks": "<p><code>for</code> <code>x</code> <code>in</code> <code>y:</code><br><code>&nbsp;&nbsp;&nbsp;&nbsp;</code><code>print(x)</code></p>",
     "code without pre": "<p><code>for x in y:\n    print(x)</code></p>",
+    "code without pre between blocks": "<code>for x in y:\n    print(x)</code>",
+    "typewriter text with line breaks": "<div><tt>for x in y:<br>&nbsp;&nbsp;&nbsp; print(x)</tt></div>",
 }  # fmt: skip
 
 

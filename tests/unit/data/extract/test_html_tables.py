@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - markup reads best unbroken
 """Tables of data stay tables: with lists, code and pipes in their cells, and with cells that span."""
 
 from megatron_mimo.data.extract.atoms import mark_atoms
@@ -18,6 +19,14 @@ def test_a_list_in_a_cell() -> None:
         "<tr><td>Mast</td><td><ol><li>sails</li><li>flags</li></ol></td></tr></table>"
     )
     assert text == "| Part | Use |\n| --- | --- |\n| Keel deep; flat | course |\n| Mast | sails; flags |"
+
+
+def test_headings_rules_and_quotations_in_cells_of_a_table_with_a_header() -> None:
+    rows = "<tr><td>Keel</td><td><h4>deep</h4>or flat</td></tr><tr><td>Mast<hr>tall</td><td><blockquote>oak</blockquote></td></tr>"
+    lines = ["| Keel | deep or flat |", "| Mast tall | oak |"]
+    for head in ("<tr><th>Part</th><th>Use</th></tr>", "<tr><td><h3>Part</h3></td><td> <h3>Use</h3> </td></tr>"):
+        assert written(f"<table>{head}{rows}</table>").splitlines() == ["| Part | Use |", "| --- | --- |", *lines]
+    assert "|" not in written(f"<table><tr><td>menu</td><td>words</td></tr>{rows}</table>")
 
 
 def test_a_line_of_code_in_a_cell_and_lines_of_code() -> None:
@@ -53,6 +62,7 @@ def test_a_table_that_lays_out_stays_none() -> None:
 
 def test_struck_text_is_marked() -> None:
     assert written("<p>The price was <del>10</del> <ins>8</ins> euros.</p>") == "The price was ~~10~~ 8 euros."
+    assert written('<p>It costs <span style="text-decoration: line-through">10</span> 8.</p>') == "It costs ~~10~~ 8."
     assert written("<del><p>one</p><p>two</p></del>") == "one\n\ntwo"
 
 

@@ -12,10 +12,10 @@ import zstandard
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.config.load import from_tree
 from megatron_mimo.data.document import Document
+from megatron_mimo.data.job import load_job
 from megatron_mimo.data.pipeline import registry
 from megatron_mimo.data.pipeline.chain import Clock, chained
 from megatron_mimo.data.pipeline.config import PipelineConfig
-from megatron_mimo.data.pipeline.job import load_job
 from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.markers import damaged_files, read_marker
 from megatron_mimo.data.pipeline.plan import stages_of

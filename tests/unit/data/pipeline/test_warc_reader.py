@@ -251,3 +251,26 @@ def test_arc_files(tmp_path: Path, is_packed: bool) -> None:
     documents, task = read(path)
     # Of the packed file only the checksum is cut off: the page is there, and the fault too.
     assert len(documents) == (2 if is_packed else 1) and len(task.faults) == 1
+
+
+@pytest.mark.parametrize("dictionary", ["none", "plain", "packed"])
+def test_files_packed_with_zstandard(
+    tmp_path: Path, make_record: Callable[..., bytes], members: list[bytes], dictionary: str
+) -> None:
+    records = [gzip.decompress(member) for member in members]
+    path, shared, head = tmp_path / "a.warc.zst", None, b""
+    if dictionary != "none":
+        shared = zstandard.ZstdCompressionDict(b"".join(records[:2]), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        data = shared.as_bytes() if dictionary == "plain" else zstandard.compress(shared.as_bytes())
+        head = b"\x5d\x2a\x4d\x18" + len(data).to_bytes(4, "little") + data
+    packed = [zstandard.ZstdCompressor(dict_data=shared).compress(record) for record in records]
+    path.write_bytes(head + b"".join(packed))
+    documents, task = read(path)
+    assert numbers(documents) == list(range(12)) and task.faults == []
+    assert [document.id for document in documents] == [f"a.warc.zst:{offset}" for offset in offsets(records)[:-1]]
+    path.write_bytes(head + b"".join(packed[:8])[:-5])
+    documents, task = read(path)
+    assert numbers(documents)[:7] == list(range(7))
+    assert "ends before its end mark" in task.faults[-1].error
+    path.write_bytes(head[:-1] + b"".join(packed[:0]))
+    assert read(path)[0] == []

@@ -21,7 +21,7 @@ Report = Callable[[str], None]
 
 @dataclass(kw_only=True)
 class JobConfig:
-    """What `megatron-mimo data CONFIG.yaml` reads; a file without the two parts is `tokenize` alone."""
+    """What `megatron-mimo data CONFIG.yaml` reads; a file without the two parts is only `tokenize`."""
 
     output_dir: str | None = None
     """Folder of the tokenized data, and in `pipeline/` of what comes before it; each part may name its own."""

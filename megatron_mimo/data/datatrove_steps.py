@@ -1,4 +1,4 @@
-"""The pipeline beside datatrove (optional): our steps among its blocks, its readers before our steps, its executors.
+"""The pipeline with datatrove (optional): our steps among its blocks, its readers before our steps, its executors.
 
 LocalPipelineExecutor([JsonlReader(...), DatatroveStep({"step": "language", "keep": ["en"]}), JsonlWriter(...)])
 LocalPipelineExecutor([DatatroveStage("data.yaml", "pages")], tasks=64)     # a whole stage, with our shards
@@ -9,9 +9,9 @@ from typing import Any
 
 from megatron_mimo.config import UserError
 from megatron_mimo.data.document import Document
+from megatron_mimo.data.job import load_job
 from megatron_mimo.data.pipeline.config import PipelineConfig
 from megatron_mimo.data.pipeline.guard import claim_folder, read_layout
-from megatron_mimo.data.pipeline.job import load_job
 from megatron_mimo.data.pipeline.markers import read_marker, run_task
 from megatron_mimo.data.pipeline.plan import stages_of
 from megatron_mimo.data.pipeline.registry import build_step

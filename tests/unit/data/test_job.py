@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data.pipeline.job import load_job
+from megatron_mimo.data.job import load_job
 from megatron_mimo.data.pipeline.plan import stages_of
 from megatron_mimo.data.pipeline.readers.pydoc_pages import PydocReader
 from megatron_mimo.data.pipeline.step import Task
 
-EXAMPLES = Path(__file__).parents[4] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 def test_folder_and_overwrite_reach_both_halves() -> None:
