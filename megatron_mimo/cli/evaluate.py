@@ -4,6 +4,7 @@
     megatron-mimo evaluate --preset report --model FOLDER|URL --data FOLDER [key=value ...]
     megatron-mimo compare FIRST SECOND [--output comparison.html]
     megatron-mimo evaluate tasks [--table]
+    megatron-mimo evaluate explain --model FOLDER|URL --data FOLDER [--task aime24]
 
 --model, --data and --output also override those of CONFIG.yaml. Answers and grades are kept under OUTPUT/cache: the
 same command continues where it stopped. OUTPUT/results.json and OUTPUT/report/index.html are written at the end.
@@ -15,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from megatron_mimo.cli import evaluate_explain
 from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import UserError
 from megatron_mimo.config.eval import EvaluateConfig
@@ -30,11 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def choose(arguments: list[str]) -> None:
-    """Compare, list the tasks, or evaluate."""
+    """Compare, list the tasks, explain a score, or evaluate."""
     if arguments[:1] == ["compare"]:
         compare(arguments[1:])
     elif arguments[:1] == ["tasks"]:
         show_tasks(arguments[1:])
+    elif arguments[:1] == ["explain"]:
+        evaluate_explain.main(arguments[1:])
     else:
         run(read_config(arguments))
 

@@ -18,7 +18,8 @@ class TaskConfig:
     name: str | None = None
     """Name in the results, the task's own by default; needed where a task stands twice."""
     path: str | None = None
-    """Its file: local, or `hub:OWNER/NAME/FILE` (Hugging Face data set). Default: the task's usual file in `data`."""
+    """Its file: local, or `hub:OWNER/NAME/FILE` (Hugging Face data set). Default: the task's usual file in `data`.
+    Of RULER: the essays that needles are hidden in, or the questions of `qa_1` and `qa_2`."""
     repetitions: int = 1
     """Answers drawn per problem; the score is the mean over them (avg@n)."""
     max_new_tokens: int = 32768
@@ -43,7 +44,9 @@ class TaskConfig:
     runner: Literal["judge", "lcb-compat"] = "judge"
     """Of LiveCodeBench: the strict judge, or its own runner's rules for comparison with published figures."""
     context_tokens: int = 4096
-    """Of RULER: length of the prompt in the model's tokens."""
+    """Of RULER: tokens of the prompt and of an answer of the paper's length, template included."""
+    thinking_tokens: int = 0
+    """Of RULER: tokens of `context_tokens` that the prompt leaves free for reasoning."""
     num_problems: int = 100
     """Of RULER: problems made."""
 
@@ -51,6 +54,7 @@ class TaskConfig:
         require_at_least(1, "tasks", repetitions=self.repetitions, max_new_tokens=self.max_new_tokens, limit=self.limit)
         require_at_least(1, "tasks", context_tokens=self.context_tokens, num_problems=self.num_problems)
         require_at_least(0, "tasks", temperature=self.temperature, num_shots=self.num_shots)
+        require_at_least(0, "tasks", thinking_tokens=self.thinking_tokens)
         if not 0 < self.top_p <= 1:
             raise ConfigError("tasks.top_p", self.top_p, "must be above 0 and at most 1")
         if self.temperature == 0 and self.repetitions > 1:
@@ -97,6 +101,9 @@ class EvalGenerationConfig:
     max_attempts: int = 8
     first_delay_seconds: float = 1.0
     longest_delay_seconds: float = 60.0
+    price_per_million_prompt_tokens: float = 0.0
+    price_per_million_completion_tokens: float = 0.0
+    """In any currency: the results' cost is in it, over all stored answers."""
 
     def __post_init__(self) -> None:
         require_at_least(1, "generation", max_concurrent_requests=self.max_concurrent_requests)
@@ -123,6 +130,11 @@ class EvaluateConfig:
     judge_urls: list[str] = field(default_factory=list)
     """Judge servers; empty: judge on this machine."""
     num_math_workers: int = 2
+    contamination: str = ""
+    """Folder that says what stands in the training data (an index of its n-grams, or the data step's documents that
+    were dropped or marked as contaminated): scores are then given on the other problems too."""
+    limit: int | None = None
+    """Evaluate the first problems of every task only; a task's own `limit` goes before it."""
     skip_missing: bool = False
     """Leave tasks out whose files are not there, and say which, in place of stopping."""
 
@@ -131,7 +143,9 @@ class EvaluateConfig:
         twice = next((title for title in titles if titles.count(title) > 1), None)
         if twice is not None:
             raise ConfigError("tasks", twice, "stands twice: give each its own name")
-        require_at_least(1, "evaluate", num_math_workers=self.num_math_workers)
+        require_at_least(1, "evaluate", num_math_workers=self.num_math_workers, limit=self.limit)
+        for task in self.tasks:
+            task.limit = self.limit if task.limit is None else task.limit
 
 
 @dataclass(kw_only=True)

@@ -37,6 +37,12 @@ def prose_texts() -> Iterator[tuple[str, str]]:
             yield f"{name}#{part}", text
 
 
+def help_texts() -> Iterator[tuple[str, str]]:
+    """Yield `(id, text)` of the topics of `help()` alone: nothing has to be parsed for them."""
+    for name, paragraphs in _topics():
+        yield name, "\n\n".join(paragraphs)
+
+
 def _modules() -> Iterator[tuple[str, Path]]:
     root = Path(sysconfig.get_paths()["stdlib"])
     for path in sorted(root.rglob("*.py")):

@@ -1,7 +1,8 @@
 """Client of an OpenAI-compatible endpoint (chats, completions): bounded concurrency, retries, tokens and cost counted.
 
-A refused request (4xx) is never sent again: what is wrong with it stays wrong. 408, 425, 429, 5xx, time-outs and broken
-connections are, after a delay that doubles and is drawn at random so that waiting clients do not return together.
+A refused request (4xx) is never sent again: what is wrong with it stays wrong. 408, 409, 425, 429, 5xx, time-outs and
+broken connections are, after a delay that doubles and is drawn at random so that waiting clients do not return
+together.
 """
 
 import asyncio
@@ -22,8 +23,8 @@ Message = dict[str, str]
 Read = Callable[[dict[str, Any]], "Completion"]
 _WRONG_FOR_ALL = {401: "the key was not accepted", 403: "access was denied", 404: "no such address or model"}
 """Refusals that every other request would meet too: the run stops."""
-_COME_BACK = (408, 425, 429)
-"""Statuses below 500 that say nothing about the request: too slow, too early, too many."""
+_COME_BACK = (408, 409, 425, 429)
+"""Statuses below 500 that say nothing about the request: too slow, in conflict with another, too early, too many."""
 
 
 @dataclass(kw_only=True)
@@ -290,6 +291,8 @@ def content_text(content: Any) -> tuple[str, str]:
     for part in content:
         if isinstance(part, dict) and "thinking" in part:
             thoughts.append(content_text(part["thinking"])[0])
+        elif isinstance(part, dict) and isinstance(part.get("refusal"), str):
+            texts.append(part["refusal"])
         elif isinstance(part, str) or (isinstance(part, dict) and isinstance(part.get("text"), str)):
             texts.append(part if isinstance(part, str) else part["text"])
         else:

@@ -10,9 +10,12 @@ from megatron_mimo.eval import flips, published
 from megatron_mimo.eval.estimators import compare
 from megatron_mimo.platform.page import escape, page, section, table
 
-COMPARED_SETTINGS = ("task", "max_tokens", "temperature", "top_p", "runner", "stop", "num_shots")
+COMPARED_SETTINGS = (
+    "task", "max_tokens", "temperature", "top_p", "runner", "stop", "num_shots", "answer_prefix", "context_tokens",
+    "thinking_tokens",
+)  # fmt: skip
 """Of a task."""
-SHARED_SETTINGS = ("system_prompt", "template", "seed")
+SHARED_SETTINGS = ("system_prompt", "template", "seed", "seq_length")
 """Of an evaluation."""
 SOLVED = 0.5
 """A problem is solved where at least half of its answers are right."""

@@ -1,10 +1,11 @@
 """Where answers come from: vLLM on a local folder (AsyncLLM), or an OpenAI-compatible endpoint."""
 
 import asyncio
+import copy
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -46,7 +47,7 @@ class Engine(Protocol):
     async def __aexit__(self, *_: Any) -> None: ...
 
 
-def make_engine(config: EvaluateConfig) -> Engine:
+def make_engine(config: EvaluateConfig) -> "EndpointEngine | LocalEngine":
     """The engine of `config.model`: an endpoint for an address, vLLM for a folder."""
     if config.model.startswith(("http://", "https://")):
         return EndpointEngine(config.model, config.model_name, config.generation)
@@ -60,6 +61,9 @@ def make_engine(config: EvaluateConfig) -> Engine:
 
 class EndpointEngine:
     """An OpenAI-compatible endpoint: chats in its own chat template, or plain texts through its `completions`."""
+
+    has_template = True
+    """Not known before the first chat."""
 
     def __init__(self, url: str, name: str, config: EvalGenerationConfig) -> None:
         """Asks the endpoint for its model's name where none is set; raises UserError when it is silent."""
@@ -79,7 +83,16 @@ class EndpointEngine:
                 longest_delay_seconds=config.longest_delay_seconds,
             )
         )
+        self._set(config)
+
+    def _set(self, config: EvalGenerationConfig) -> None:
         self._system, self._is_plain = system_message(config.system_prompt), config.template == "plain"
+
+    def asked_as(self, config: EvalGenerationConfig) -> Self:
+        """The same running model, asked with another template and system message."""
+        other = copy.copy(self)
+        other._set(config)
+        return other
 
     async def answer(self, messages: list[Message], sampling: Sampling, seed: int) -> Completion:
         if self._is_plain:
@@ -100,6 +113,14 @@ class EndpointEngine:
         await self._endpoint.__aexit__(*details)
 
 
+@dataclass
+class SharedVLLM:
+    """A vLLM engine, shared by all ways to ask it; None while it is not entered."""
+
+    engine: Any = None
+    asked: int = 0
+
+
 class LocalEngine:
     """vLLM with the model's MTP layers drafting, on the weights of a folder, whose own code is run."""
 
@@ -107,16 +128,32 @@ class LocalEngine:
         """Raises UserError where the folder holds no model or no tokenizer."""
         from megatron_mimo.serve.speculative import read_model_config
 
-        read_model_config(folder)
+        model_config = read_model_config(folder)
+        self.context_tokens = config.seq_length or model_config.get("max_position_embeddings")
         self.name = name or folder.resolve().name
         self.identity = folder_identity(folder)
-        self._folder, self._config = folder, config
+        self._folder = folder
         self._tokenizer = load_tokenizer(folder)
-        self._system, self._engine, self._asked = system_message(config.system_prompt), None, 0
+        self._running = SharedVLLM()
+        self._set(config)
+
+    def _set(self, config: EvalGenerationConfig) -> None:
+        self._config, self._system = config, system_message(config.system_prompt)
+
+    def asked_as(self, config: EvalGenerationConfig) -> Self:
+        """The same running model, asked with another template and system message."""
+        other = copy.copy(self)
+        other._set(config)
+        return other
+
+    @property
+    def has_template(self) -> bool:
+        """Whether it can be asked as a chat."""
+        return bool(self._tokenizer.chat_template)
 
     def check_template(self) -> None:
         """Raise UserError where chats are asked for and the folder has no chat template."""
-        if self._config.template == "chat" and not self._tokenizer.chat_template:
+        if self._config.template == "chat" and not self.has_template:
             raise UserError(
                 f"{self._folder} has no chat template: add chat_template to its tokenizer_config.json, or set "
                 "generation.template=plain for a base model"
@@ -155,8 +192,9 @@ class LocalEngine:
             ids = [tokens[0] for _, tokens in encoded]
             asked = sorted(set(ids))
             final = await self._generate(encoded[0][0], max_tokens=1, temperature=0.0, logprob_token_ids=asked)
-            found = final.outputs[0].logprobs[0]
-            return [float(found[token].logprob) for token in ids]
+            # vLLM leaves them out where a step verifies another request's drafts.
+            if (rows := final.outputs[0].logprobs) and rows[0].keys() >= set(ids):
+                return [float(rows[0][token].logprob) for token in ids]
         return list(await asyncio.gather(*(self._log_likelihood(context, tokens) for context, tokens in encoded)))
 
     async def _log_likelihood(self, context: list[int], tokens: list[int]) -> float:
@@ -188,15 +226,16 @@ class LocalEngine:
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        assert self._engine is not None, "use `async with`"
-        room = self._engine.model_config.max_model_len - len(ids)
+        engine = self._running.engine
+        assert engine is not None, "use `async with`"
+        room = engine.model_config.max_model_len - len(ids)
         if room < 1 or not ids:
             raise RequestFailed("the prompt is empty or longer than the context", f"{len(ids)} tokens", final=True)
         params = SamplingParams(max_tokens=min(max_tokens, room), output_kind=RequestOutputKind.FINAL_ONLY, **settings)
-        self._asked += 1
+        self._running.asked += 1
         final: Any = None
         try:
-            async for output in self._engine.generate({"prompt_token_ids": ids}, params, str(self._asked)):
+            async for output in engine.generate({"prompt_token_ids": ids}, params, str(self._running.asked)):
                 final = output
         except EngineDeadError as error:
             raise RequestFailed("vLLM died", str(error), final=False) from error
@@ -220,7 +259,7 @@ class LocalEngine:
 
         register()
         max_model_len: Any = self._config.seq_length  # None: the model's own; vLLM's annotation forgets it
-        self._engine = AsyncLLM.from_engine_args(
+        self._running.engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(
                 **engine_settings(self._folder, self._config.num_speculative_tokens),
                 max_num_seqs=self._config.max_concurrent_requests,
@@ -230,9 +269,9 @@ class LocalEngine:
         return self
 
     async def __aexit__(self, *_: Any) -> None:
-        if self._engine is not None:
-            self._engine.shutdown()
-            self._engine = None
+        if self._running.engine is not None:
+            self._running.engine.shutdown()
+            self._running.engine = None
 
 
 def plain_text(messages: list[Message]) -> str:
@@ -251,9 +290,12 @@ def encode_pair(encode: Callable[[str], list[int]], context: str, continuation: 
     return ids, encode(context + continuation)[len(ids) :]
 
 
-def token_counter(engine: Engine) -> Callable[[str], int] | None:
-    """The model's tokenizer as a counter, where it lies here."""
-    return engine.count_tokens if isinstance(engine, LocalEngine) else None
+def prompt_counter(engine: Engine, is_completion: bool) -> Callable[[str], int] | None:
+    """Tokens of a question as the model is asked it, in its template but for completions; None for an endpoint."""
+    if not isinstance(engine, LocalEngine):
+        return None
+    chat = lambda text: len(engine.prompt_ids([{"role": "user", "content": text}]))  # noqa: E731
+    return engine.count_tokens if is_completion else chat
 
 
 def load_tokenizer(folder: Path) -> Any:

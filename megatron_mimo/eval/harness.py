@@ -13,6 +13,7 @@ import asyncio
 import importlib
 import json
 import re
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
@@ -28,7 +29,7 @@ from megatron_mimo.data.endpoint import Completion, RequestFailed, Sampling
 from megatron_mimo.data.journal import Journal, read_records
 from megatron_mimo.eval.engines import Engine, digest
 from megatron_mimo.eval.registry import HARNESS
-from megatron_mimo.eval.summary import by_group, estimates, format_rate, is_in_format
+from megatron_mimo.eval.summary import by_group, clean_estimates, cost, estimates, format_rate, is_in_format
 from megatron_mimo.reward.final_answer import final_part
 
 METRICS = ("prompt_level_strict_acc", "f1", "exact_match", "em", "acc", "acc_norm")
@@ -133,13 +134,17 @@ class Answers:
     async def _stored(self, identity: str, conversation: str, ask: Callable[[], Awaitable[Completion]]) -> str:
         if identity not in self.stored:
             async with self._slots:
+                start = time.monotonic()
                 answer = await ask()
+                seconds = round(time.monotonic() - start, 3)
             record = {
                 "id": identity,
                 "prompt": conversation,
                 "response": answer.text,
                 "finish_reason": answer.finish_reason,
+                "prompt_tokens": answer.prompt_tokens,
                 "completion_tokens": answer.completion_tokens,
+                "seconds": seconds,
             }
             if identity not in self.stored:  # equal prompts may come at the same time
                 self.journal.append(record)
@@ -150,6 +155,8 @@ class Answers:
     def results(self, scores: dict[str, list[float]], groups: dict[str, str]) -> dict[str, Any]:
         """In the form of summary.task_results."""
         used, count = list(self.used.values()), len(self.used)
+        tokens, prompt_tokens = (sum(one.get(key, 0) for one in used) for key in ("completion_tokens", "prompt_tokens"))
+        seconds = sum(one.get("seconds", 0.0) for one in used)
         return {
             "task": self.config.task,
             "repetitions": self.config.repetitions,
@@ -164,14 +171,17 @@ class Answers:
             "grader_faults": 0,
             "truncated": sum(one["finish_reason"] == "length" for one in used) / count if count else None,
             "without_answer": sum(not final_part(one["response"]).strip() for one in used) / count if count else None,
-            "mean_tokens": sum(one["completion_tokens"] for one in used) / count if count else None,
-            "tokens": sum(one["completion_tokens"] for one in used),
-            "seconds_per_answer": None,
+            "mean_tokens": tokens / count if count else None,
+            "tokens": tokens,
+            "prompt_tokens": prompt_tokens,
+            "cost": cost(self.evaluation.generation, prompt_tokens, tokens),
+            "seconds_per_answer": round(seconds / count, 1) if count else None,
             "score_of_finished": None,
             "unreadable": [],
             "stop": self.config.stop,
             "num_shots": self.config.num_shots,
             **estimates(scores),
+            **clean_estimates({}, None),
             **format_rate({one["id"]: [float(is_in_format(one["response"]))] for one in used}),
             "groups": by_group(scores, groups),
             "scores": dict(scores),

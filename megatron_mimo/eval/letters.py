@@ -81,6 +81,8 @@ def letter_before_its_text(text: str, options: Sequence[str]) -> str | None:
     place = ord(match[1].upper()) - ord("A") if match else len(options)
     if match is None or place >= len(options):
         return None
+    if set(OTHER.findall(match[3])) - set(OTHER.findall(plain(options[place]))) - {match[1].upper()}:
+        return None
     own, rest = same(options[place]), same(match[3])
     is_own = own == rest or (len(rest) > 3 and own.startswith(rest)) or (len(own) > 3 and rest.startswith(own))
     return match[1].upper() if own and rest and is_own else None

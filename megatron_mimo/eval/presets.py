@@ -69,6 +69,8 @@ def base() -> list[TaskConfig]:
     sampled = {"base_aime24": 32, "base_aime25": 32, "base_livecodebench": 8}
     tasks = []
     for name, form in forms().items():
+        if not form.row:
+            continue
         dates: dict[str, Any] = {}
         if name == "base_livecodebench":
             dates = {"first_date": WINDOWS["v5"][0], "end_date": WINDOWS["v5"][1]}
@@ -91,21 +93,37 @@ def functions() -> list[TaskConfig]:
     return [short(name) for name in names]
 
 
-def ruler() -> list[TaskConfig]:
-    """Seven kinds at the lengths up to MiMo's 32 768 tokens, greedy as in the paper."""
-    from megatron_mimo.eval.ruler import KINDS, Ruler
+LENGTHS, LONG_LENGTHS = (4096, 8192, 16384, 32768), (65536, 131072)
+"""Of RULER: those of the report, and beyond."""
+RULER_THINKING_TOKENS = 8192
+
+
+def ruler(prefix: str = "ruler_", lengths: tuple[int, ...] = LENGTHS) -> list[TaskConfig]:
+    """The 13 kinds, greedy, with room for an answer as in the paper."""
+    from megatron_mimo.eval.ruler.form import KINDS
+    from megatron_mimo.eval.ruler.task import answer_tokens
 
     return [
         TaskConfig(
-            task=f"ruler_{kind}",
-            name=f"ruler_{kind}_{length}",
+            task=f"{prefix}{kind}",
+            name=f"{prefix}{kind}_{length}",
             context_tokens=length,
-            max_new_tokens=Ruler(kind, length, 1).answer_tokens,
+            max_new_tokens=answer_tokens(kind),
             temperature=0.0,
         )
-        for length in (4096, 8192, 16384, 32768)
+        for length in lengths
         for kind in KINDS
     ]
+
+
+def ruler_thinking() -> list[TaskConfig]:
+    """The same for models that think: sampled, with room for the thought, at the longest length within it."""
+    tasks = ruler()
+    for task in tasks:
+        task.max_new_tokens += RULER_THINKING_TOKENS
+        task.temperature = 0.6
+        task.thinking_tokens = RULER_THINKING_TOKENS if task.context_tokens == LENGTHS[-1] else 0
+    return tasks
 
 
 PRESETS = {
@@ -119,6 +137,10 @@ PRESETS = {
     "base": base,
     "pass_at_k": pass_at_k,
     "ruler": ruler,
+    "ruler_thinking": ruler_thinking,
+    "ruler_long": lambda: ruler(lengths=LONG_LENGTHS),
+    "base_ruler": lambda: ruler("base_ruler_"),
+    "base_ruler_long": lambda: ruler("base_ruler_", LONG_LENGTHS),
 }
 
 

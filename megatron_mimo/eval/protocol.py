@@ -25,6 +25,8 @@ class EvalProblem:
 
     id: str
     messages: list[Message]
+    question: str = ""
+    """Its own words, without instruction and examples."""
     reference: Any
     """What `Task.grade` compares with; never shown to the model."""
     shown: str

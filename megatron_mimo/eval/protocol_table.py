@@ -2,9 +2,10 @@
 
 from megatron_mimo.config.eval import TaskConfig
 from megatron_mimo.eval.few_shot.form import Form
-from megatron_mimo.eval.presets import base, report
+from megatron_mimo.eval.presets import LENGTHS, base, report
 from megatron_mimo.eval.published import ROWS
 from megatron_mimo.eval.registry import HARNESS, file_tasks, forms
+from megatron_mimo.eval.ruler.form import KINDS
 
 VERIFIED = {
     "base_bbh": "prompts equal the harness' byte for byte",
@@ -30,8 +31,9 @@ SHOTS = {
 
 
 def rows() -> list[dict[str, str]]:
-    """One for each task of `base` and `report`."""
-    return [base_row(config, forms()[config.task]) for config in base()] + [row(config) for config in report()]
+    """One for each task of `base` and `report`, and for each kind of RULER."""
+    of_base = [base_row(config, forms()[config.task]) for config in base()]
+    return [*of_base, *(row(config) for config in report()), *(ruler_row(kind) for kind in KINDS)]
 
 
 def base_row(config: TaskConfig, form: Form) -> dict[str, str]:
@@ -46,6 +48,21 @@ def base_row(config: TaskConfig, form: Form) -> dict[str, str]:
         "files": f"{names} ({form.split})",
         "prompt": form.source,
         "verified": VERIFIED.get(config.task, "-"),
+    }
+
+
+def ruler_row(name: str) -> dict[str, str]:
+    kind = KINDS[name]
+    needs_prose = kind.haystack not in ("", "noise") or kind.key == "word" or kind.family == "common_words"
+    example = ", one worked example" if kind.family in ("variables", "common_words") else ""
+    return {
+        "preset": "base_ruler",
+        "task": f"base_ruler_{name}",
+        "row": "RULER",
+        "protocol": f"text, beginning of the answer given{example}, greedy, {LENGTHS[0]} to {LENGTHS[-1]} tokens",
+        "files": ", ".join(kind.files) or ("essays, or Python's documentation" if needs_prose else "none"),
+        "prompt": "NVIDIA's generator",
+        "verified": "wording equals NVIDIA's generator byte for byte",
     }
 
 

@@ -7,7 +7,8 @@ from megatron_mimo.eval.few_shot.questions import questions
 from megatron_mimo.eval.few_shot.task import FewShot
 from megatron_mimo.eval.few_shot.texts import texts
 from megatron_mimo.eval.protocol import Benchmark, EvalProblem, EvalTask
-from megatron_mimo.eval.ruler import KINDS, CountTokens, Ruler
+from megatron_mimo.eval.ruler.form import KINDS, CountTokens
+from megatron_mimo.eval.ruler.task import Ruler
 from megatron_mimo.eval.tasks.choices import choices
 from megatron_mimo.eval.tasks.cruxeval import CruxEval
 from megatron_mimo.eval.tasks.ifeval import IfEval
@@ -17,7 +18,8 @@ from megatron_mimo.eval.tasks.programs import programs
 
 HARNESS = "harness:"
 """`harness:drop` is lm-evaluation-harness' task `drop` (harness.py)."""
-RULER = "ruler_"
+RULER, BASE_RULER = "ruler_", "base_ruler_"
+"""For chats, and for base models, which continue the beginning of an answer."""
 
 
 def file_tasks() -> dict[str, EvalTask]:
@@ -33,7 +35,8 @@ def forms() -> dict[str, Form]:
 
 
 def names() -> list[str]:
-    return [*file_tasks(), *forms(), *(f"{RULER}{kind}" for kind in KINDS), f"{HARNESS}TASK"]
+    ruler = [f"{prefix}{kind}" for prefix in (RULER, BASE_RULER) for kind in KINDS]
+    return [*file_tasks(), *forms(), *ruler, f"{HARNESS}TASK"]
 
 
 def find_task(config: TaskConfig, seed: int = 0) -> Benchmark:
@@ -43,12 +46,25 @@ def find_task(config: TaskConfig, seed: int = 0) -> Benchmark:
     refuse_shots(config)
     if config.task == "livecodebench":
         return LiveCodeBench(first_date=config.first_date, end_date=config.end_date, runner=config.runner)
-    if config.task.startswith(RULER):
-        return Ruler(config.task.removeprefix(RULER), config.context_tokens, config.num_problems, seed)
+    for prefix in (RULER, BASE_RULER):
+        if config.task.startswith(prefix):
+            return ruler_task(config, seed, prefix)
     tasks = file_tasks()
     if config.task not in tasks:
         raise ConfigError("tasks.task", config.task, f"is one of {', '.join(names())}")
     return tasks[config.task]
+
+
+def ruler_task(config: TaskConfig, seed: int, prefix: str) -> Ruler:
+    return Ruler(
+        config.task.removeprefix(prefix),
+        config.context_tokens,
+        config.num_problems,
+        seed,
+        thinking_tokens=config.thinking_tokens,
+        is_completion=prefix == BASE_RULER,
+        path=config.path,
+    )
 
 
 def refuse_shots(config: TaskConfig) -> None:
@@ -60,10 +76,11 @@ def refuse_shots(config: TaskConfig) -> None:
 
 
 def load_problems(task: Benchmark, config: TaskConfig, data: str, count: CountTokens | None) -> list[EvalProblem]:
-    """All problems, before any limit; `count` (a text's tokens) is for RULER. Raises UserError, naming the file."""
+    """All problems, before any limit; `count` (a prompt's tokens) is for RULER. Raises UserError, naming the file."""
     if isinstance(task, Ruler):
         if count is None:
             raise ConfigError("tasks.task", config.task, "needs the model's tokenizer: give a local model folder")
+        task.data = data
         return task.generate(count)
     assert isinstance(task, EvalTask)
     return task.load(*task.find(data, config.path))

@@ -6,6 +6,7 @@ around the problems, so that an interrupted run has seen all of them equally oft
 
 import asyncio
 import hashlib
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,10 +17,14 @@ from megatron_mimo.config import UserError
 from megatron_mimo.config.eval import EvalGenerationConfig, EvaluateConfig, TaskConfig
 from megatron_mimo.data.endpoint import Completion, RequestFailed, Sampling
 from megatron_mimo.eval.cache import Store, grade_id, grade_key, open_store, sample_key
-from megatron_mimo.eval.engines import Engine, token_counter
+from megatron_mimo.eval.contamination import contaminated, known_texts
+from megatron_mimo.eval.engines import Engine, prompt_counter
+from megatron_mimo.eval.problem_counts import count_notes
 from megatron_mimo.eval.protocol import Benchmark, EvalProblem, GradeFault, Graders
 from megatron_mimo.eval.records import MissingFile
 from megatron_mimo.eval.registry import find_task, load_problems
+from megatron_mimo.eval.ruler.task import Ruler
+from megatron_mimo.platform.concurrency import for_each
 
 GRADE_ATTEMPTS = 3
 NEXT_QUESTION = ("\nQuestion:", "\nProblem:", "\nQ:", "\nUser:", "\nHuman:", "<|im_start|>", "<|endoftext|>")
@@ -42,6 +47,8 @@ class TaskRun:
     generated: int = 0
     stop: tuple[str, ...] = ()
     """Of prompts that name none of their own."""
+    contaminated: dict[str, str] | None = None
+    """Problems that stand in the training data, and the n-gram found there; None: not looked for."""
 
     def wanted(self) -> Iterator["Job"]:
         """All answers of the run, repetition by repetition."""
@@ -89,24 +96,39 @@ def prepare(config: EvaluateConfig, engine: Engine, say: Say = print) -> list[Ta
     if not config.tasks:
         raise UserError("no tasks: name some in the configuration, or take a --preset")
     runs = []
+    known = known_texts(config.contamination) if config.contamination else None
     for task_config in config.tasks:
         task = find_task(task_config, config.seed)
         try:
-            problems = load_problems(task, task_config, config.data, token_counter(engine))
+            count = prompt_counter(engine, isinstance(task, Ruler) and task.is_completion)
+            problems = load_problems(task, task_config, config.data, count)
         except MissingFile as error:
             if not config.skip_missing:
                 raise
             say(f"left out: {error}")
             continue
-        for note in getattr(task, "notes", []):
+        notes = [*count_notes(task_config, len(problems)), *lengths(task, task_config, engine)]
+        for note in [*getattr(task, "notes", []), *notes]:
             say(f"{task_config.title}: {note}")
         key = sample_key(engine.identity, task_config, config.generation, config.seed, problems)
         store = open_store(Path(config.output), key, grade_key(task, task_config, problems), problems)
         stop = tuple(stops(task_config, config.generation))
-        runs.append(TaskRun(task_config, task, problems[: task_config.limit], store, stop=stop))
+        chosen = problems[: task_config.limit]
+        found = contaminated(chosen, known) if known else None
+        runs.append(TaskRun(task_config, task, chosen, store, stop=stop, contaminated=found))
     if not runs:
         raise UserError("no task has its files in data: name the folder with --data")
     return runs
+
+
+def lengths(task: Benchmark, config: TaskConfig, engine: Engine) -> Iterator[str]:
+    """A word where RULER's prompts and answers are longer than the model's context."""
+    limit = getattr(engine, "context_tokens", None)
+    if isinstance(task, Ruler) and limit and task.prompt_tokens + config.max_new_tokens > limit:
+        yield (
+            f"prompts of {task.prompt_tokens} tokens and {config.max_new_tokens} new ones are more than the model's "
+            f"{limit}: answers are cut there; lower max_new_tokens or context_tokens, or set thinking_tokens"
+        )
 
 
 async def ask(engine: Engine, problem: EvalProblem, sampling: Sampling, seed: int) -> Completion:
@@ -145,11 +167,10 @@ class Pipeline:
         if self._done:
             self.say(f"{self._done} of {self._total} answers are stored already")
         self._room = asyncio.Semaphore(self.max_waiting_grades)
-        queue = iter(missing)
         try:
             await self._grade_stored(runs)
-            workers = [asyncio.create_task(self._work(queue)) for _ in range(min(self.num_workers, len(missing)))]
-            await gather_or_cancel(workers)
+            until_failure = itertools.takewhile(lambda _: self._failure is None, missing)
+            await for_each(until_failure, self._generate, min(self.num_workers, len(missing)))
             for job, response in self._held:
                 await self._start_grading(job, response)
         finally:
@@ -168,12 +189,6 @@ class Pipeline:
             for record in run.store.read_samples():
                 if record["id"] in wanted:
                     await self._start_grading(wanted[record["id"]], record["response"])
-
-    async def _work(self, queue: Iterator[Job]) -> None:
-        for job in queue:
-            if self._failure is not None:
-                return
-            await self._generate(job)
 
     async def _generate(self, job: Job) -> None:
         start = time.monotonic()
@@ -254,13 +269,3 @@ def stops(task: TaskConfig, generation: EvalGenerationConfig) -> Iterable[str]:
     if task.stop is not None:
         return task.stop
     return NEXT_QUESTION if generation.template == "plain" else ()
-
-
-async def gather_or_cancel(tasks: list[asyncio.Task[None]]) -> None:
-    """Wait for all; when one raises, cancel the others and raise its error."""
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

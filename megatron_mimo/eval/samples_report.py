@@ -31,7 +31,10 @@ def index_page(results: dict[str, Any], links: dict[str, list[str]]) -> str:
     figures = {"tasks": str(len(links)), "answers": f"{answers:,}", "missing answers": f"{missing:,}"}
     parts = [f"<h1>{escape(results['model'])}</h1>", tiles(figures)]
     parts.append(section("Results", table([result_row(name, task) for name, task in results["tasks"].items()])))
-    note = "Truncated answers count as they stand in `score`, and not at all in `score of finished`."
+    note = (
+        "Truncated answers count as they stand in `score`, and not at all in `score of finished`; `clean score` is "
+        "that of problems that do not stand in the training data, where `contamination` names it."
+    )
     rows = [quality_row(name, task) for name, task in results["tasks"].items()]
     parts.append(section("What qualifies the scores", table(rows), note=note))
     curves = [{"task": name} | curve_row(task) for name, task in results["tasks"].items() if task["repetitions"] > 1]
@@ -55,10 +58,11 @@ def result_row(name: str, task: dict[str, Any]) -> dict[str, Any]:
 
 def quality_row(name: str, task: dict[str, Any]) -> dict[str, Any]:
     """What qualifies a score; `-` where a figure was not measured."""
-    shares = ("score", "score_of_finished", "truncated", "without_answer")
+    shares = ("score", "score_of_finished", "clean_score", "truncated", "without_answer")
     percents = {key: None if task[key] is None else f"{100 * task[key]:.1f}%" for key in shares}
     others = {name: f"{100 * score:.1f}%" for name, score in task["details"].items()}
-    work = {"tokens": task["tokens"], "seconds_per_answer": task["seconds_per_answer"]}
+    work = {key: task[key] for key in ("prompt_tokens", "tokens", "seconds_per_answer", "cost")}
+    work["contaminated"] = None if task["contaminated"] is None else len(task["contaminated"])
     examples = "; ".join(f"{one['id']}: {one['verdict']}" for one in task["unreadable"][:3])
     return {"task": name} | percents | work | others | {"without an answer, for example": examples}
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from megatron_mimo.config.eval import EvaluateConfig
+from megatron_mimo.config.eval import EvalGenerationConfig, EvaluateConfig
 from megatron_mimo.eval.cache import grade_id
 from megatron_mimo.eval.engines import Engine
 from megatron_mimo.eval.estimators import average_at_n, confidence_interval, pass_at_k_curve
+from megatron_mimo.eval.ruler.task import DEPTH, Ruler
 from megatron_mimo.eval.run import TaskRun
 from megatron_mimo.reward.final_answer import final_part
 
@@ -23,17 +24,18 @@ def summarize(config: EvaluateConfig, engine: Engine, runs: list[TaskRun]) -> di
         "seed": config.seed,
         "template": config.generation.template,
         "system_prompt": config.generation.system_prompt,
-        "tasks": {run.config.title: task_results(run) for run in runs},
+        "seq_length": config.generation.seq_length,
+        "tasks": {run.config.title: task_results(run, config.generation) for run in runs},
     }
 
 
-def task_results(run: TaskRun) -> dict[str, Any]:
+def task_results(run: TaskRun, generation: EvalGenerationConfig) -> dict[str, Any]:
     """Score, interval, pass@k, and what qualifies them: truncated, unanswered, missing answers."""
     grades, wanted = run.store.read_grades(), {job.id for job in run.wanted()}
     groups = {problem.id: problem.group for problem in run.problems}
     scores: dict[str, list[float]] = defaultdict(list)
     in_format: dict[str, list[float]] = defaultdict(list)
-    lengths, truncated, unanswered, seconds = [], 0, 0, 0.0
+    lengths, truncated, unanswered, seconds, prompt_tokens = [], 0, 0, 0.0, 0
     finished: dict[str, list[float]] = defaultdict(list)
     details: dict[str, list[float]] = defaultdict(list)
     unreadable: list[dict[str, str]] = []
@@ -44,6 +46,7 @@ def task_results(run: TaskRun) -> dict[str, Any]:
             readable = grade["answer"] is not None
             in_format[sample["problem"]].append(float("</think>" in sample["response"] and readable))
             lengths.append(sample["completion_tokens"])
+            prompt_tokens += sample.get("prompt_tokens", 0)
             seconds += sample.get("seconds", 0.0)
             truncated += sample["finish_reason"] == "length"
             if sample["finish_reason"] != "length":
@@ -64,6 +67,9 @@ def task_results(run: TaskRun) -> dict[str, Any]:
         "runner": run.config.runner,
         "stop": run.config.stop,
         "num_shots": run.config.num_shots,
+        "answer_prefix": run.config.answer_prefix,
+        "context_tokens": run.config.context_tokens if isinstance(run.task, Ruler) else None,
+        "thinking_tokens": run.config.thinking_tokens if isinstance(run.task, Ruler) else None,
         "answers_file": str(run.store.samples.path.resolve()),
         "grades_file": str(run.store.grades.path.resolve()),
         "problems_file": str(run.store.problems.resolve()),
@@ -76,14 +82,35 @@ def task_results(run: TaskRun) -> dict[str, Any]:
         "without_answer": unanswered / count if count else None,
         "mean_tokens": float(np.mean(lengths)) if count else None,
         "tokens": int(np.sum(lengths)) if count else 0,
+        "prompt_tokens": prompt_tokens,
         "seconds_per_answer": round(seconds / count, 1) if count else None,
+        "cost": cost(generation, prompt_tokens, int(np.sum(lengths))),
         "score_of_finished": average_at_n(list(finished.values())) if finished else None,
         "unreadable": unreadable,
         "details": {name: float(np.mean(found)) for name, found in details.items()},
         **estimates(scores),
+        **clean_estimates(scores, run.contaminated),
         **format_rate(in_format),
         "groups": by_group(scores, groups),
         "scores": dict(scores),
+    }
+
+
+def cost(generation: EvalGenerationConfig, prompt_tokens: int, completion_tokens: int) -> float:
+    """In the currency of the configured prices; 0 without prices."""
+    prompts = prompt_tokens * generation.price_per_million_prompt_tokens
+    return (prompts + completion_tokens * generation.price_per_million_completion_tokens) / 1e6
+
+
+def clean_estimates(scores: dict[str, list[float]], contaminated: dict[str, str] | None) -> dict[str, Any]:
+    """The score on problems that do not stand in the training data; `contaminated` None: nobody looked."""
+    names = ("score", "low", "high")
+    clean = {problem: found for problem, found in scores.items() if problem not in (contaminated or {})}
+    found = estimates(clean if contaminated is not None else {})
+    return {
+        "contaminated": contaminated,
+        "clean_problems": None if contaminated is None else len(clean),
+        **{f"clean_{name}": found[name] for name in names},
     }
 
 
@@ -126,7 +153,13 @@ def by_group(scores: dict[str, list[float]], groups: dict[str, str]) -> dict[str
 
 def qualifications(task: dict[str, Any]) -> list[str]:
     """What else a score needs: other ways of scoring, the finished answers alone, an unreadable answer."""
-    lines = [f"  {name}: {100 * score:.1f}" for name, score in task["details"].items()]
+    lines = [f"  {name}: {100 * score:.1f}" for name, score in task["details"].items() if not is_depth(name)]
+    depths = [f"{name.removeprefix(DEPTH).strip()} {100 * score:.0f}" for name, score in sorted(task["details"].items())
+              if is_depth(name)]  # fmt: skip
+    if depths:
+        lines.append(f"  by needle depth: {', '.join(depths)}")
+    if task["contaminated"] is not None:
+        lines.append(f"  {clean_line(task)}")
     if task["truncated"] and task["score_of_finished"] is not None:
         lines.append(f"  finished answers alone: {100 * task['score_of_finished']:.1f}")
     if task["unreadable"]:
@@ -134,6 +167,19 @@ def qualifications(task: dict[str, Any]) -> list[str]:
         end = " ".join(example["end"].split())[-80:]
         lines.append(f"  no answer read, for example {example['id']} ({example['verdict']}): ...{end}")
     return lines
+
+
+def is_depth(name: str) -> bool:
+    return name.startswith(DEPTH)
+
+
+def clean_line(task: dict[str, Any]) -> str:
+    """What is known of a task's problems in the training data."""
+    count = len(task["contaminated"])
+    if task["clean_score"] is None:
+        return f"all {count} problems stand in the training data"
+    interval = f"{100 * task['clean_low']:.1f} to {100 * task['clean_high']:.1f}"
+    return f"without the {count} problems of the training data: {100 * task['clean_score']:.1f} ({interval})"
 
 
 def table(results: dict[str, Any]) -> str:

@@ -26,21 +26,32 @@ def last_code_block(text: str, language: str = "python") -> str | None:
 
 
 def code_blocks(text: str) -> Iterator[tuple[str, str]]:
-    """(language in small letters, contents) of every complete block."""
-    fence, name, lines = "", "", []
+    """(language in small letters, contents) of every complete block.
+
+    Lines lose the indentation of their fence, as Markdown has it: blocks stand in lists.
+    """
+    fence, name, lines, indent = "", "", [], 0
     for line in text.split("\n"):
         rest = line.rstrip()
         if fence:
             content, closed, rest = split_at(fence, rest)
             if not closed:
-                lines.append(line)
+                lines.append(without_indent(line, indent))
                 continue
-            yield name, "".join(f"{one}\n" for one in [*lines, *filter(None, [content])])
+            last = without_indent(content, indent)
+            yield name, "".join(f"{one}\n" for one in [*lines, *filter(None, [last])])
             fence = ""
         if match := OPENING.fullmatch(rest):
             fence = match["own"] or match["end"]
             words = re.split(r"[\s{.]+", (match["info"] or match["word"] or "").strip(" {."))
             name, lines = words[0].lower(), []
+            indent = len(rest) - len(rest.lstrip()) if match["own"] else 0
+
+
+def without_indent(line: str, indent: int) -> str:
+    """The line without at most `indent` spaces or tabs at its beginning."""
+    start = line[:indent]
+    return start.lstrip(" \t") + line[indent:]
 
 
 def split_at(fence: str, line: str) -> tuple[str, bool, str]:

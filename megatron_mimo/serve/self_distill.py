@@ -19,6 +19,7 @@ from megatron_mimo.config.errors import require_at_least
 from megatron_mimo.data.chat.records import read_records as read_chat_records
 from megatron_mimo.data.endpoint import Endpoint, EndpointConfig, Message, RequestFailed, Sampling
 from megatron_mimo.data.journal import Journal, read_records
+from megatron_mimo.platform.concurrency import for_each
 from megatron_mimo.platform.files import write_json, write_text
 
 ANSWERS, JOURNAL, RUN = "answers.jsonl", "journal.jsonl", "run.json"
@@ -181,11 +182,11 @@ async def _ask_all(
     """Fill the journal with as many requests at a time as the endpoint takes; returns how many got no answer."""
     unanswered = 0
     with Journal(path) as journal:
-        todo = iter([question for question in questions if question.id not in journal.ids])
+        todo = [question for question in questions if question.id not in journal.ids]
+        async with Endpoint(config.endpoint) as endpoint:
 
-        async def work(endpoint: Endpoint) -> None:
-            nonlocal unanswered
-            for question in todo:
+            async def ask(question: DistilledQuestion) -> None:
+                nonlocal unanswered
                 try:
                     answer = await endpoint.chat(question.messages, config.sampling, seed=question.sample)
                     journal.append({"id": question.id, "text": answer.text, "finish_reason": answer.finish_reason})
@@ -196,12 +197,5 @@ async def _ask_all(
                 if report is not None:
                     report(len(journal.ids), len(questions))
 
-        async with Endpoint(config.endpoint) as endpoint:
-            workers = [asyncio.create_task(work(endpoint)) for _ in range(config.endpoint.max_concurrent_requests)]
-            try:
-                await asyncio.gather(*workers)
-            finally:
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
+            await for_each(todo, ask, config.endpoint.max_concurrent_requests)
     return unanswered

@@ -23,7 +23,7 @@ import pytest
 
 from megatron_mimo.eval.protocol import EvalProblem, EvalTask, Grade, GradeFault, Graders
 from megatron_mimo.eval.registry import file_tasks
-from megatron_mimo.judge import AssertTest, JudgeConfig, JudgePool, JudgeRequest, JudgeResult, Limits, Solution
+from megatron_mimo.judge import AssertTest, JudgeConfig, JudgePool, JudgeRequest, JudgeResult, Solution
 from megatron_mimo.judge.request import Test
 from megatron_mimo.reward.math_answer import MathVerifier
 from support.patience import patience
@@ -43,8 +43,11 @@ def load(name: str, file: str) -> tuple[EvalTask, list[EvalProblem]]:
     return task, task.load(*task.find("", str(DATA / file)))
 
 
-class RememberingJudge:
-    """Two slots, and the same question only once: the tests of this file ask about the same golden programs."""
+class RememberingJudge(JudgePool):
+    """Two slots, and the same question only once: the tests of this file ask about the same golden programs.
+
+    The slots are opened with the first question: where there is no bubblewrap, tests that need none still run.
+    """
 
     def __init__(self) -> None:
         self._pool: JudgePool | None = None
@@ -56,30 +59,10 @@ class RememberingJudge:
         keys = [msgspec.json.encode(one) for one in (whole, request)]
         known = next((key for key in keys if key in self._asked), None)
         if known is None:
-            # Made late: where there is no bubblewrap, tests that need none go on.
             self._pool = self._pool or JudgePool(JudgeConfig(num_slots=2))
             known = keys[1]
             self._asked[known] = self._pool.submit(request)
         return self._asked[known]
-
-    async def judge(
-        self,
-        solution: Solution,
-        tests: list[Test],
-        *,
-        limits: Limits | None = None,
-        levels: list[int] | None = None,
-        stop_at_first_failure: bool = False,
-    ) -> JudgeResult:
-        """As `JudgePool.judge`."""
-        request = JudgeRequest(
-            solution=solution,
-            tests=tests,
-            limits=limits or Limits(),
-            levels=levels,
-            stop_at_first_failure=stop_at_first_failure,
-        )
-        return await asyncio.wrap_future(self.submit(request))
 
     def close(self) -> None:
         if self._pool is not None:

@@ -3,7 +3,9 @@
 import json
 import subprocess
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from support.known_models import reciting_model, transparent_weights, write_mode
 from support.launch import cold_start, environment
 from support.needs import needs
 from support.patience import patience
+from support.scripts import load_script
 
 needs("vllm")
 pytestmark = pytest.mark.slow
@@ -111,8 +114,9 @@ def test_a_model_without_a_chat_template_is_told(tmp_path: Path, evaluate) -> No
     assert done.returncode == 2 and "no chat template" in done.stderr
 
 
-def test_log_likelihoods_are_those_of_transformers(tmp_path: Path, evaluate) -> None:
-    """With the MTP layer drafting: letters, asked for by id in one request, and longer choices."""
+def test_log_likelihoods_are_those_of_transformers(tmp_path: Path, evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the MTP layer drafting: letters, asked for by id in one request, and longer choices. Scores are those of
+    lm-evaluation-harness by item, where it is installed."""
     import torch
 
     from megatron_mimo.eval.engines import encode_pair, load_tokenizer
@@ -127,13 +131,15 @@ def test_log_likelihoods_are_those_of_transformers(tmp_path: Path, evaluate) -> 
     data = tmp_path / "data"
     data.mkdir()
     letters = [f"Which of {i}?,one,two,three,four,{'ABCD'[i % 4]}" for i in range(25)]
-    (data / "mmlu_test.csv").write_text("\n".join(letters))
+    (data / "mmlu" / "test").mkdir(parents=True)
+    (data / "mmlu" / "test" / "high_school_physics_test.csv").write_text("\n".join(letters))
     endings = [["runs away", "sits", f"eats {i} apples", "sings a song"] for i in range(25)]
     rows = [
         {"activity_label": "Day", "ctx_a": f"On day {i}", "ctx_b": "he", "endings": one, "label": str(i % 4)}
         for i, one in enumerate(endings)
     ]
     (data / "hellaswag_val.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    hub = {"base_mmlu": hub_form(letters), "base_hellaswag": rows}
     config = tmp_path / "evaluate.yaml"
     config.write_text("tasks: [{task: base_mmlu, num_shots: 0}, {task: base_hellaswag, num_shots: 0}]\n")
     done = evaluate(config, "--model", model, "--data", data, "--output", tmp_path / "out")
@@ -155,3 +161,24 @@ def test_log_likelihoods_are_those_of_transformers(tmp_path: Path, evaluate) -> 
                 theirs = scorer(np.array([[*ids, *tokens]]))[0, -len(tokens) :].sum()
                 assert ours == pytest.approx(float(theirs), abs=0.05)
         assert set(results[name]["details"]) == {"log_likelihood", "per_character"}
+        if find_spec("lm_eval") is not None:
+            metric = "acc" if name == "base_mmlu" else "acc_norm"
+            ours = [results[name]["scores"][problem][0] for problem in problems]
+            assert ours == harness_scores(model, name, hub[name], tmp_path / name, monkeypatch)[metric]
+
+
+def hub_form(letters: list[str]) -> list[dict[str, Any]]:
+    fields = [line.split(",") for line in letters]
+    return [{"question": one[0], "choices": one[1:5], "answer": "ABCD".index(one[5])} for one in fields]
+
+
+def harness_scores(
+    model: Path, name: str, rows: list[dict[str, Any]], folder: Path, patch: pytest.MonkeyPatch
+) -> dict[str, list[float]]:
+    """By item, of lm-evaluation-harness' own task and `hf` backend."""
+    patch.setenv("HF_DATASETS_OFFLINE", "1")
+    patch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
+    bench = load_script("benchmarks/likelihoods.py")
+    for split in ("train", "dev", "validation", "test"):
+        bench.write(folder / "hub" / bench.TASKS[name] / f"{split}.jsonl", rows)
+    return bench.by_harness(model, name, folder, 0)

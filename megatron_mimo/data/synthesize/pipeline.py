@@ -37,6 +37,7 @@ from megatron_mimo.data.synthesize.verify import (
     check_whole,
 )
 from megatron_mimo.data.synthesize.workers import VerifierPool
+from megatron_mimo.platform.concurrency import for_each
 from megatron_mimo.platform.files import write_json
 
 
@@ -160,27 +161,21 @@ async def _respond(queries: list[Query], config: SynthesisConfig, path: Path) ->
 async def _ask_all(
     todo: Iterator[tuple[str, Query, int]], endpoint: Endpoint, config: SynthesisConfig, journal: Journal
 ) -> int:
-    """As many workers as the endpoint takes requests; returns how many requests got no answer."""
+    """As many requests at a time as the endpoint takes; returns how many got no answer."""
     unanswered = 0
 
-    async def work() -> None:
+    async def ask(asked: tuple[str, Query, int]) -> None:
         nonlocal unanswered
-        for name, query, sample in todo:
-            try:
-                completion = await endpoint.chat(messages(query, config.strategy), config.sampling, seed=sample)
-                journal.append(_record(name, completion))
-            except RequestFailed as error:
-                unanswered += not error.final
-                if error.final:
-                    journal.append({"id": name, "error": error.reason})
+        name, query, sample = asked
+        try:
+            completion = await endpoint.chat(messages(query, config.strategy), config.sampling, seed=sample)
+            journal.append(_record(name, completion))
+        except RequestFailed as error:
+            unanswered += not error.final
+            if error.final:
+                journal.append({"id": name, "error": error.reason})
 
-    workers = [asyncio.create_task(work()) for _ in range(endpoint.config.max_concurrent_requests)]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+    await for_each(todo, ask, endpoint.config.max_concurrent_requests)
     return unanswered
 
 

@@ -1,6 +1,5 @@
 """Labels from a large model: pages through an endpoint into a JSONL that taggers are trained on."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from megatron_mimo.data.journal import Journal, read_records
 from megatron_mimo.data.tag.labelled import LabelledPage
 from megatron_mimo.data.tag.prompts import annotation_messages, parse_annotation
 from megatron_mimo.data.tag.schema import TagsError, tags_from_json, tags_to_json
+from megatron_mimo.platform.concurrency import for_each
 
 
 @dataclass(kw_only=True)
@@ -42,30 +42,24 @@ async def annotate(documents: Iterable[Document], config: AnnotationConfig) -> C
     counts: Counter[str] = Counter()
     with Journal(Path(config.output)) as journal:
         async with Endpoint(config.endpoint) as endpoint:
-            waiting: set[asyncio.Task[None]] = set()
-            try:
-                for document in documents:
-                    if document.id in journal.ids:
-                        counts["skipped"] += 1
-                        continue
-                    if len(waiting) >= 2 * config.endpoint.max_concurrent_requests:
-                        waiting = await _some_done(waiting)
-                    waiting.add(asyncio.create_task(_annotate_one(document, endpoint, config, journal, counts)))
-                await asyncio.gather(*waiting)
-            finally:
-                for task in waiting:
-                    task.cancel()
+
+            async def annotate_one(document: Document) -> None:
+                await _annotate_one(document, endpoint, config, journal, counts)
+
+            todo = _not_annotated(documents, journal, counts)
+            await for_each(todo, annotate_one, config.endpoint.max_concurrent_requests)
             usage = endpoint.usage
             counts |= Counter(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
             counts["retries"] = usage.retries
     return counts
 
 
-async def _some_done(waiting: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
-    done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        task.result()
-    return pending
+def _not_annotated(documents: Iterable[Document], journal: Journal, counts: Counter[str]) -> Iterator[Document]:
+    for document in documents:
+        if document.id in journal.ids:
+            counts["skipped"] += 1
+        else:
+            yield document
 
 
 async def _annotate_one(

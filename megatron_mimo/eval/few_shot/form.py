@@ -36,7 +36,7 @@ class Form:
 
     name: str
     row: str
-    """Name in the report."""
+    """Name in the report; empty where the report has no such row."""
     files: tuple[str, ...]
     read: Callable[[Record], Item | None]
     num_shots: int

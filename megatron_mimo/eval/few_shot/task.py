@@ -75,7 +75,6 @@ class FewShot(EvalTask):
         self._drawer = random.Random(SHOTS_SEED)
         problems = super().load(*files)
         if isinstance(self.inner, LiveCodeBench):
-            self.inner.note_count(len(problems))
             self.notes += self.inner.notes
         return problems
 
@@ -100,6 +99,7 @@ class FewShot(EvalTask):
             return EvalProblem(
                 id=f"{item.group}/{number}" if item.group else str(number),
                 messages=[],
+                question=item.question or " ".join([*item.contexts, *item.choices]),
                 prompt=prompt,
                 pairs=pairs,
                 reference={"gold": item.gold, "lengths": [len(one) for one in item.choices]},
@@ -113,6 +113,7 @@ class FewShot(EvalTask):
         return replace(
             inner,
             messages=[],
+            question=inner.question or item.question,
             prompt=prompt,
             stop=stop,
             reference=reference,

@@ -19,6 +19,7 @@ NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?")
 STEPS = "A: Let's think step by step."
 NEXT_STATEMENTS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n```")
 """What a function's body is followed by."""
+NEXT_PROBLEMS = ("\nQuestion:", "\nProblem:", "\nQ:")
 
 
 def gsm8k(record: Record) -> Item:
@@ -93,7 +94,18 @@ def math(record: Record) -> Item:
 
 def aime(record: Record) -> Item:
     question = str(first(record, "problem", "Problem", "question"))
-    return Item(question=f"Problem: {question}\n\nPut the final answer in \\boxed{{}}.\n\nSolution:")
+    asked = f"Problem: {question}\n\nPut the final answer in \\boxed{{}}.\n\nSolution:"
+    return Item(question=asked, answer=worked(record))
+
+
+def own_question(record: Record) -> Item:
+    return Item(question=str(first(record, "prompt", "problem", "question", "Problem")), answer=worked(record))
+
+
+def worked(record: Record) -> str:
+    """An example's answer: the solution that comes with it, else its boxed answer alone."""
+    answer = first(record, "answer", "Answer", "solution")
+    return str(record.get("solution") or record.get("Solution") or f"The answer is \\boxed{{{answer}}}.")
 
 
 def human_eval(record: Record) -> Item:
@@ -138,7 +150,7 @@ def code(text: str, _: Record) -> str:
 
 
 def texts() -> list[Form]:
-    """BBH, DROP, GSM8K, MATH, AIME, open questions, MMLU-Pro and programs."""
+    """BBH, DROP, GSM8K, MATH, AIME, open questions, MMLU-Pro, programs; one's own questions, asked word for word."""
     usual = Limits()
     program: dict[str, Any] = {"shots": "others", "delimiter": "", "source": OURS}
     a_function: dict[str, Any] = program | {"stop": NEXT_STATEMENTS, "in_its_form": completed}
@@ -252,7 +264,9 @@ def texts() -> list[Form]:
             max_tokens=32768,
             stop=("\nProblem:",),
             inner=lambda: MathTask("aime24", ("aime24",)),
-            **contest,
+            num_shots=0,
+            shots="others",
+            source=OURS,
         ),
         Form(
             name="base_aime25",
@@ -262,7 +276,22 @@ def texts() -> list[Form]:
             max_tokens=32768,
             stop=("\nProblem:",),
             inner=lambda: MathTask("aime25", ("aime25",)),
-            **contest,
+            num_shots=0,
+            shots="others",
+            source=OURS,
+        ),
+        Form(
+            name="base_questions",
+            row="",
+            files=("questions",),
+            read=own_question,
+            num_shots=0,
+            shots="others",
+            delimiter="",
+            max_tokens=32768,
+            stop=NEXT_PROBLEMS,
+            inner=lambda: MathTask("questions", ("questions",), instruction=""),
+            source=OURS,
         ),
         Form(
             name="base_livecodebench",

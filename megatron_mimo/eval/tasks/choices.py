@@ -6,6 +6,7 @@ sets are read: options as a list or as fields A, B, C, D; the answer as a letter
 ones, which are then shuffled by the problem's id.
 """
 
+import ast
 import hashlib
 import random
 import re
@@ -53,6 +54,7 @@ class Choices(EvalTask):
         return EvalProblem(
             id=identity(record, subject, question, options, number),
             messages=user("\n".join([passage + question, *lines, "", self.instruction])),
+            question="\n".join([passage + question, *lines]),
             reference=letters,
             options=tuple(options),
             shown="; ".join(f"{letter}. {options[string.ascii_uppercase.index(letter)]}" for letter in letters),
@@ -116,9 +118,9 @@ def read_options(record: dict[str, Any], question: str) -> tuple[list[str], str]
         return shuffled(record, question)
     options = record.get("choices", record.get("options"))
     if isinstance(options, dict):
-        options = options.get("text")
+        options = options["text"] if "text" in options else [options[key] for key in sorted(options)]
     if isinstance(options, str):
-        options = split_options(options)
+        options = listed(options) or split_options(options)
     if options is None:
         options = [record[letter] for letter in "ABCDEFGHIJ" if record.get(letter) is not None]
     if not options:
@@ -133,6 +135,15 @@ def read_options(record: dict[str, Any], question: str) -> tuple[list[str], str]
 
 
 ANSWERS = ("answer_letter", "answer", "Answer", "gold")
+
+
+def listed(text: str) -> list[str] | None:
+    """The items of a list that is written as text, as tables keep it; None for anything else."""
+    try:
+        found = ast.literal_eval(text) if text.startswith("[") else None
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return None
+    return [str(one) for one in found] if isinstance(found, list) else None
 
 
 def split_options(text: str) -> list[str]:

@@ -44,6 +44,7 @@ class CruxEval(EvalTask):
         return EvalProblem(
             id=str(record["id"]),
             messages=user(text),
+            question=code,
             reference=record,
             shown=wanted,
             golden=f"```python\n{wanted}\n```",

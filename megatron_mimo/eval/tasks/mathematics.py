@@ -31,6 +31,7 @@ class MathTask(EvalTask):
         return EvalProblem(
             id=str(record.get("unique_id", record.get("id", record.get("ID", number)))),
             messages=user(question + self.instruction),
+            question=question,
             reference=answer,
             shown=answer,
             golden=f"The answer is $\\boxed{{{answer}}}$.",

@@ -64,6 +64,7 @@ class HumanEval(EvalTask):
                 "Complete this Python function. Give the whole function in one Python code block.\n\n"
                 f"```python\n{prompt.strip()}\n```"
             ),
+            question=prompt,
             reference=Tests([test], self.limits, prompt[: prompt.rindex(f"def {entry_point}")]),
             shown=record["test"].strip(),
             golden=golden and fenced(golden),
@@ -107,6 +108,7 @@ class Mbpp(EvalTask):
                 + "\n".join(asserts)
                 + "\n```\n\nGive the whole function, with its imports, in one Python code block."
             ),
+            question="\n".join([text, *asserts]),
             reference=Tests(mbpp_tests(record), self.limits),
             shown="\n".join(asserts),
             golden=fenced(code) if code else None,

@@ -29,7 +29,9 @@ def test_one_letter(boxed: str) -> None:
 @pytest.mark.parametrize(
     ("boxed", "letters"),
     [
-        ("{A: 5, B: 6}", "AB"), ("{A. or B.}", "AB"), ("{A or B}", "AB"), ("{A, B}", "AB"), ("{A, C and D}", "ACD"),
+        ("{A: 5, B: 6}", "AB"), ("{A: opt0, B: opt1}", "AB"), ("{A. opt0 or B. opt1}", "AB"),
+        (r"{\text{(A) opt0 and (D) a cat}}", "AD"), ("{A. or B.}", "AB"), ("{A or B}", "AB"),
+        ("{A, B}", "AB"), ("{A, C and D}", "ACD"),
         ("{ACD}", "ACD"), ("{A、C}", "AC"), ("{A B D}", "ABD"), (r"{\text{A and C}}", "AC"), ("{A/B}", "AB"),
         ("{C. vitamin B}", "C"), ("{D a cat}", "D"), ("{A. opt1}", None), ("{Paris}", None), ("{}", None),
         ("{42}", None), ("{E}", None), ("{x}", None),

@@ -9,10 +9,16 @@ import pytest
 
 from megatron_mimo.config import ConfigError, UserError, load
 from megatron_mimo.config.eval import EvalGenerationConfig, EvaluateConfig, TaskConfig
+from megatron_mimo.data.decontaminate.index import BenchmarkText, build_index
+from megatron_mimo.data.decontaminate.step import METADATA_KEY
+from megatron_mimo.data.decontaminate.words import normalized_words
+from megatron_mimo.data.document import Document
 from megatron_mimo.data.endpoint import Completion, Message, RequestFailed, Sampling
+from megatron_mimo.data.pipeline.shards import shard_path, write_documents
 from megatron_mimo.eval.compare import compare_results, comparison_page, comparison_text, read_results
 from megatron_mimo.eval.engines import EndpointEngine, Engine, Pairs
 from megatron_mimo.eval.presets import PRESETS, preset
+from megatron_mimo.eval.problem_counts import count_notes, expected_counts
 from megatron_mimo.eval.protocol import EvalProblem, EvalTask, Grade, GradeFault, Graders, user
 from megatron_mimo.eval.published import others, series
 from megatron_mimo.eval.run import Pipeline, TaskRun, prepare
@@ -183,7 +189,7 @@ def test_missing_files_are_left_out_on_demand(tmp_path: Path) -> None:
         prepare(config, Parrot())
     config.skip_missing = True
     assert [one.config.task for one in prepare(config, Parrot(), said.append)] == ["math_500"]
-    assert "left out: task aime24" in said[0]
+    assert any("left out: task aime24" in line for line in said)
 
 
 def test_an_answer_that_was_stored_in_parts_is_read_as_its_text(tmp_path: Path) -> None:
@@ -410,3 +416,61 @@ def test_example_of_mimo_7b_is_the_preset() -> None:
 def test_a_small_evaluation_inside_of_a_loop(tmp_path: Path) -> None:
     figures = asyncio.run(score_now(make_config(tmp_path), Parrot(), Graders(math=SameText())))
     assert figures["math_500"]["score"] == 0.5
+
+
+TRAIN = "a question with the number {0} that stands word for word in the training data here: What is {0}"
+
+
+def test_scores_without_problems_that_stand_in_the_training_data(tmp_path: Path) -> None:
+    """Known by an index of training texts, and by the documents that the data step dropped."""
+    config = make_config(tmp_path)
+    rows = [{"id": i, "problem": TRAIN.format(i) if i < 4 else f"What is {i}", "answer": str(i)} for i in range(20)]
+    (tmp_path / "data" / "math_500.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    texts = [BenchmarkText("sft", str(i), f"Before. {TRAIN.format(i).upper()}! After.") for i in (0, 2)]
+    build_index(texts).save(tmp_path / "index")
+    match = {"benchmark": "math", "item": "3", "ngram": " ".join(normalized_words(TRAIN.format(3))[-16:])}
+    dropped = Document("d", "text", metadata={METADATA_KEY: [match]})
+    write_documents(shard_path(tmp_path / "dropped", 0), [dropped])
+    for folder, names, clean in (("index", ["0", "2"], 8 / 18), ("dropped", ["3"], 10 / 19)):
+        config.contamination = str(tmp_path / folder)
+        results = run(config, Parrot())
+        task = results["tasks"]["math_500"]
+        assert list(task["contaminated"]) == names and task["clean_score"] == pytest.approx(clean)
+        assert task["score"] == 0.5 and task["clean_low"] < clean < task["clean_high"]
+        assert f"without the {len(names)} problems of the training data: {100 * clean:.1f}" in table(results)
+    config.contamination = ""
+    task = run(config, Parrot(dies_after=0))["tasks"]["math_500"]
+    assert task["contaminated"] is None and task["clean_score"] is None
+    config.contamination = str(tmp_path / "data")
+    with pytest.raises(UserError, match="neither an index"):
+        run(config, Parrot())
+
+
+def test_tokens_and_cost_are_those_of_all_stored_answers(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    config.generation.price_per_million_prompt_tokens = 10.0
+    config.generation.price_per_million_completion_tokens = 100.0
+    task = run(config, Parrot())["tasks"]["math_500"]
+    assert (task["prompt_tokens"], task["tokens"]) == (200, 280) and task["cost"] == pytest.approx(0.03)
+
+
+def test_files_of_another_size_than_published_are_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    prepare(make_config(tmp_path), Parrot(), said.append)
+    assert said == ["math_500: 20 problems in its files; published evaluations count 500"]
+    for count, dates in ((279, WINDOWS_V5), (131, WINDOWS_V6), (175, WINDOWS_V6)):
+        config = TaskConfig(task="base_livecodebench", first_date=dates[0], end_date=dates[1])
+        assert not list(count_notes(config, count)) and "published" in next(count_notes(config, 1))
+    presets = [task for name in ("report", "base") for task in preset(name)]
+    windows = [task for task in presets if task.first_date]
+    assert len(windows) == 3 and all(expected_counts(task) for task in windows)
+
+
+WINDOWS_V5, WINDOWS_V6 = ("2024-08-01", "2025-02-01"), ("2025-02-01", "2025-05-01")
+
+
+def test_one_limit_for_all_tasks(tmp_path: Path) -> None:
+    task = {"task": "math_500", "path": str(write_data(tmp_path / "data") / "math_500.jsonl")}
+    config = EvaluateConfig(limit=3, tasks=[TaskConfig(**task), TaskConfig(**task, name="own", limit=5)])  # type: ignore[arg-type]
+    config.output = str(tmp_path / "out")
+    assert [len(run.problems) for run in prepare(config, Parrot(), lambda _: None)] == [3, 5]

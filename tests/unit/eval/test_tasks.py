@@ -137,7 +137,7 @@ def test_livecodebench_reads_all_parts(tmp_path: Path) -> None:
     task = find_task(TaskConfig(task="livecodebench", first_date="2024-08-01", end_date="2025-02-01"))
     assert isinstance(task, LiveCodeBench)
     assert [problem.id for problem in task.load(*task.find(str(tmp_path), None))] == ["q", "q2", "q3"]
-    assert "3 problems in the window" in task.notes[-1] and "279" in task.notes[-1]
+    assert "read test.jsonl, test2.jsonl, test3.jsonl" in task.notes[-1]
     (tmp_path / "test2.jsonl").unlink()
     task.find(str(tmp_path), None)
     assert "WITHOUT test2.jsonl" in task.notes[-1]

@@ -31,6 +31,13 @@ def test_the_program(response: str) -> None:
     assert (last_code_block(response) or "").strip() == "print(1)"
 
 
+def test_lines_lose_the_indentation_of_their_fence() -> None:
+    """In a list; lines that have less of it keep what they have."""
+    text = "1. So\n   ```python\n   if x:\n       print(1)\n\n  y\n   ```"
+    assert last_code_block(text) == "if x:\n    print(1)\n\ny\n"
+    assert last_code_block("  ~~~\n    x = 1\n y\n  ~~~") == "  x = 1\ny\n"
+
+
 def test_a_fence_of_the_other_kind_is_content() -> None:
     assert last_code_block("~~~python\n'''\n```\nx\n```\n'''\n~~~") == "'''\n```\nx\n```\n'''\n"
     assert last_code_block("````\n```\nx\n```\n````") == "```\nx\n```\n"
