@@ -58,8 +58,8 @@ def import_checkpoint(
         write_metadata(unfinished.folder, files)
         write_record(unfinished.folder, import_record(source, model, tokenizer))
         _write_checksums(unfinished.folder, files)
-    stored = {name: source.read_meta(name) for name in source.shapes}
     if say is not None:
+        stored = {name: source.read_meta(name) for name in source.shapes}
         for note in [*source.notes, *format_notes(stored)]:
             say(note)
     return model
