@@ -73,7 +73,7 @@ def padded_model(model: ModelConfig, divisor: int) -> ModelConfig:
 def import_record(source: HuggingFaceFolder, model: ModelConfig, tokenizer: Path) -> CheckpointRecord:
     """Of a checkpoint that no step has been trained from: weights only, no layout, no optimizer."""
     config, folder = source.config, source.folder.resolve()
-    stage = StageRecord(name="imported", seq_length=config.seq_length, rotary_base=config.rotary_base, mixture="none")
+    stage = StageRecord(name="imported", seq_length=config.seq_length, rotary_base=config.rotary_base)
     return CheckpointRecord(
         name=folder.name,
         model=model,

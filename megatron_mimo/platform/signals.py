@@ -1,4 +1,4 @@
-"""What a program does when it is asked to stop: Ctrl-C, SIGTERM and SIGUSR1 of a scheduler, a terminal that is gone.
+"""What a program does when it is asked to stop: Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 of a scheduler, a terminal that is gone.
 
 While there is nothing to save, a stop signal ends the program at once (`stopped_at_once`, class Stopped); the training
 loop takes over with training/preemption.py. No torch here: programs enter this before they import anything slow.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 BY_HAND = ("SIGINT", "SIGHUP")
 """Sent by a person at a terminal, who does not want the scheduler to start the run again."""
 STOPPED_EXIT_CODE = 85

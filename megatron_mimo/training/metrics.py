@@ -98,11 +98,13 @@ class MetricsLog:
         self._write(json.dumps({"kind": kind} | dataclasses.asdict(metrics)) + "\n")
 
     def truncate_after(self, step: int) -> None:
-        """Drop the lines of steps beyond `step` and torn ones; the old file stands until the new one is complete."""
+        """Drop the lines of steps beyond `step`, torn ones and such as name no step; the old file stands until the new
+        one is complete."""
         temporary = self.path.with_name(self.path.name + ".tmp")
         with _file_errors(self.path), temporary.open("w", encoding="utf-8") as file:
             for line, row in _rows(self.path):
-                if row is not None and row["step"] <= step:
+                number = None if row is None else row.get("step")
+                if isinstance(number, int) and number <= step:
                     file.write(line)
             file.flush()
             os.fsync(file.fileno())

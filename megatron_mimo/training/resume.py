@@ -7,7 +7,7 @@ A stage that is over is history: its length is that of the run, whatever the con
 from collections.abc import Iterable
 from typing import Any
 
-from megatron_mimo.config import PretrainConfig, UserError
+from megatron_mimo.config import TrainingConfig, UserError
 from megatron_mimo.config.stages import SkippedData
 from megatron_mimo.training.checkpoint_record import CheckpointRecord, SourceRecord
 from megatron_mimo.training.schedule import Schedule
@@ -38,7 +38,7 @@ UNSAID_ENDS = ("data.path", "data.tokenizer", "data.loader", "data.num_workers",
 """Of data and mixtures the content is compared; what became of a stage is said by itself."""
 
 
-def settle_stages(config: PretrainConfig, saved: CheckpointRecord) -> list[str]:
+def settle_stages(config: TrainingConfig, saved: CheckpointRecord) -> list[str]:
     """Give the stages of `config` the lengths that the saved run has made them; returns what is to be said.
 
     Raises UserError where the configuration lacks the stage that the run is in, or has another in its place.
@@ -75,7 +75,7 @@ def settle_progress(progress: Progress, stage: int) -> Progress:
     return Progress(progress.step, progress.consumed_tokens, stage, 0)
 
 
-def check_order(config: PretrainConfig, saved: CheckpointRecord, stage: int, present: CheckpointRecord) -> None:
+def check_order(config: TrainingConfig, saved: CheckpointRecord, stage: int, present: CheckpointRecord) -> None:
     """Raise UserError where the next samples of `stage` would not be those that follow the ones already read.
 
     `present`: what this start would record.
@@ -106,7 +106,7 @@ def check_order(config: PretrainConfig, saved: CheckpointRecord, stage: int, pre
         )
 
 
-def _behind(skip_data: list[SkippedData], config: PretrainConfig, progress: Progress) -> list[str]:
+def _behind(skip_data: list[SkippedData], config: TrainingConfig, progress: Progress) -> list[str]:
     """Jumps in the data of this stage that lie behind the position: those ahead may be added and removed."""
     jumps = stage_jumps(skip_data, Schedule(config.stages, config.mtp_loss), progress)
     behind = sorted(jump for jump in jumps if jump.at < progress.samples_in_stage)
