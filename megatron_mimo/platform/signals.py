@@ -1,4 +1,4 @@
-"""What a program does when it is asked to stop: Ctrl-C, a terminal that is gone, SIGTERM or SIGUSR1 or 2 of a scheduler.
+"""What a program does when it is asked to stop: Ctrl-C, a terminal that is gone, SIGTERM or SIGUSR1/2 of a scheduler.
 
 While there is nothing to save, a stop signal ends the program at once (`stopped_at_once`, class Stopped); the training
 loop takes over with training/preemption.py. No torch here: programs enter this before they import anything slow.
