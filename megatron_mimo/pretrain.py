@@ -11,7 +11,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from megatron_mimo.config import PretrainConfig, UserError, load, load_with_origins, to_yaml
+from megatron_mimo.config import PretrainConfig, TrainingConfig, UserError, load, load_with_origins, to_yaml
 from megatron_mimo.config.explain import explained_yaml
 from megatron_mimo.platform.files import write_text
 from megatron_mimo.training.checkpoint_model import model_of
@@ -60,8 +60,8 @@ def run(arguments: list[str]) -> int:
 
         return config, PretrainingData(config, folder)
 
-    def write(output_dir: Path, run: PretrainConfig, command: str) -> None:
-        write_run_files(output_dir, run, folder, command)
+    def write(output_dir: Path, run: TrainingConfig, command: str) -> None:
+        write_run_files(output_dir, config, folder, command)  # `config` is the run, and knows its mixtures
 
     from megatron_mimo.eval.task_scores import task_scores
 
