@@ -26,7 +26,6 @@ UNSAID = (
     "max_steps",
     "stop_after_seconds",
     "collect_garbage_every_steps",
-    "start",
     "checkpoint",
     "resume",
     "guard",
@@ -34,8 +33,14 @@ UNSAID = (
     "evaluation",
 )
 """Settings that do not change what is learned."""
-UNSAID_ENDS = ("data.path", "data.tokenizer", "data.loader", "data.num_workers", ".mixture", ".ended_after_tokens")
-"""Of data and mixtures the content is compared; what became of a stage is said by itself."""
+UNSAID_ENDS = (
+    *("data.path", "data.tokenizer", "data.loader", "data.num_workers", ".mixture", ".ended_after_tokens"),
+    *("start.checkpoint", "start.allow"),
+)
+"""Of data and mixtures the content is compared; what became of a stage, and which start is not read, is said by
+itself."""
+LONGEST_VALUE = 60
+"""Letters of a value that is said."""
 
 
 def settle_stages(config: TrainingConfig, saved: CheckpointRecord) -> list[str]:
@@ -130,13 +135,21 @@ def _shown(key: str, before: Any, now: Any) -> str:
 def differences(saved: dict[str, Any], present: dict[str, Any]) -> list[str]:
     """What else differs between two configurations, a line each, at most LONGEST_LIST of them."""
     changed = [
-        f"{key}: {before!r} -> {now!r}"
+        f"{key}: {_in_short(before)} -> {_in_short(now)}"
         for key, before, now in _differing(saved, present, "")
         if key.split(".")[0] not in UNSAID and not key.endswith(UNSAID_ENDS)
     ]
     if len(changed) > LONGEST_LIST:
         changed = [*changed[: LONGEST_LIST - 1], f"and {len(changed) - LONGEST_LIST + 1} more"]
     return changed
+
+
+def _in_short(value: Any) -> str:
+    """Of stages and the like the names; anything else as Python writes it, the end left out where it is long."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value):
+        value = [item["name"] for item in value]
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 4]} ..."
 
 
 def _differing(before: Any, now: Any, key: str) -> list[tuple[str, Any, Any]]:

@@ -90,6 +90,14 @@ def start_record(start: StartConfig) -> CheckpointRecord:
     return read_record(find_checkpoint(Path(start.checkpoint), hash_files=False))
 
 
+def start_notes(own: CheckpointRecord, start: StartConfig) -> list[str]:
+    """What is to be said of a `start` that is not read, because the run resumes from a checkpoint of its own."""
+    if own.start_checkpoint == start.checkpoint:
+        return []
+    began = f"began from {own.start_checkpoint}" if own.start_checkpoint else "began from random weights"
+    return [f"start.checkpoint={start.checkpoint} is not read: this run {began} and has checkpoints of its own"]
+
+
 def context_notes(first: StageConfig, start: StartConfig, origin: CheckpointRecord, fine_tunes: bool) -> list[str]:
     """What is to be said of the first stage's sequence length and RoPE base beside those of the weights (`origin`).
 

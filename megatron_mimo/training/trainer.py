@@ -40,7 +40,7 @@ from megatron_mimo.training.profile import step_profiler
 from megatron_mimo.training.resume import check_order, differences, settle_progress, settle_stages
 from megatron_mimo.training.run_plan import run_plan
 from megatron_mimo.training.schedule import Schedule
-from megatron_mimo.training.start import context_notes, start_from, start_record, with_lineage
+from megatron_mimo.training.start import context_notes, start_from, start_notes, start_record, with_lineage
 from megatron_mimo.training.state import Progress, advance, is_finished
 from megatron_mimo.training.step import LossReport, TrainStep
 from megatron_mimo.training.straggler import StragglerMonitor, straggler_table
@@ -73,7 +73,8 @@ class Trainer:
             origin = own or start_record(config.start)
             hash_files = config.checkpoint.verify_on_load == "sha256"
             self._start_mtp_layers = start_from(chunks, config.model, config.start, hash_files, own)
-            notes = [] if own else context_notes(first, config.start, origin, data.is_chat or config.lora is not None)
+            fine_tunes = data.is_chat or config.lora is not None
+            notes = start_notes(own, config.start) if own else context_notes(first, config.start, origin, fine_tunes)
             if notes and dist.get_rank() == 0:
                 print(*notes, sep="\n", flush=True)
         if config.lora:

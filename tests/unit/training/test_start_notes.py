@@ -9,8 +9,9 @@ import pytest
 
 from megatron_mimo.config import ConfigError, LearningRateSegment, StageConfig, StartConfig, UserError
 from megatron_mimo.config.run import CheckpointConfig, LoRAConfig
+from megatron_mimo.training.checkpoint import check_same_updates
 from megatron_mimo.training.checkpoint_record import StageRecord
-from megatron_mimo.training.start import context_notes, with_lineage
+from megatron_mimo.training.start import context_notes, start_notes, with_lineage
 from support.records import record
 from support.tiny import tiny_config, tiny_tree
 
@@ -43,6 +44,25 @@ def test_fine_tuning_with_another_rope_base_is_refused() -> None:
 def test_pre_training_may_change_it_and_says_so() -> None:
     """Stage 3 of the recipe, started from the weights of stage 2."""
     assert "they learn another one" in notes(1024, 10_000, fine_tunes=False)[0]
+
+
+def test_a_start_that_is_not_read_is_said() -> None:
+    start = StartConfig(checkpoint="base")
+    assert start_notes(record(start_checkpoint="base"), start) == []
+    (said,) = start_notes(record(start_checkpoint="other"), start)
+    assert "start.checkpoint=base is not read: this run began from other" in said
+    assert "began from random weights" in start_notes(record(), start)[0]
+
+
+@pytest.mark.parametrize(
+    ("saved", "now"),
+    [(None, LoRAConfig()), (LoRAConfig(), None), (LoRAConfig(rank=4), LoRAConfig(rank=8)),
+     (LoRAConfig(), LoRAConfig(targets=["linear_qkv"])), (LoRAConfig(), LoRAConfig(mtp_layers=False))],
+)  # fmt: skip
+def test_other_low_rank_updates_than_the_checkpoints_are_refused(saved: Any, now: Any) -> None:
+    check_same_updates(Path("step"), saved, saved)
+    with pytest.raises(UserError, match=r"step holds .* asks for .*choose\s+a new output_dir"):
+        check_same_updates(Path("step"), saved, now)
 
 
 def test_what_lasts_of_the_first_weights() -> None:
