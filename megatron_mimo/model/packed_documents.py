@@ -1,9 +1,10 @@
-"""Documents that share a packed row: what each query may look at, and attention document by document. Plain torch.
+"""Documents that share a row: how attention is kept inside them, and for packed rows what each query may look at.
 
-A packed row is one or more rows of the data, one after another. A rank holds some ranges of its places: all of them, or
-under context parallelism its zig-zag share of every row (context_parallel.py). Rows are cut without regard to
-documents, so that shapes do not depend on the data and no document is padded; a document that a cut splits has queries
-on several ranks, each of which looks at keys of the whole row, as in Llama 3 (arXiv:2407.21783, section 3.3.2).
+Plain torch. A packed row is one or more rows of the data, one after another. A rank holds some ranges of its places:
+all of them, or under context parallelism its zig-zag share of every row (context_parallel.py). Rows are cut without
+regard to documents, so that shapes do not depend on the data and no document is padded; a document that a cut splits
+has queries on several ranks, each of which looks at keys of the whole row, as in Llama 3 (arXiv:2407.21783, section
+3.3.2).
 
 Shapes: `s` places of the rank, `S` places of the whole packed row, `n` heads, `g` key/value heads, `d` head size.
 """
@@ -11,12 +12,28 @@ Shapes: `s` places of the rank, `S` places of the whole packed row, `n` heads, `
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 Range = tuple[int, int]
 """First place, and the one after the last."""
+DocumentAttention = Literal["ignore", "mask", "packed"]
+"""Documents that share a row: plain causal attention over all of them, a dense mask, or bounds of documents.
+
+With bounds the rows of a micro-batch follow each other in one row: `tokens`, `position_ids` and `labels` of a Batch
+have [1, b*s] for [b, s].
+"""
+MAX_MASKED_SEQ_LENGTH = 2048
+"""A dense mask grows with the square of the sequence; beyond this length a packed row is cheaper."""
+
+
+def choose_document_attention(intra_document: bool, backend: str, seq_length: int) -> DocumentAttention:
+    """How to keep attention inside documents."""
+    if not intra_document:
+        return "ignore"
+    return "packed" if backend == "transformer_engine" or seq_length > MAX_MASKED_SEQ_LENGTH else "mask"
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,10 @@ from megatron_mimo.config import (
     PretrainConfig,
     StageConfig,
 )
+from megatron_mimo.model.packed_documents import DocumentAttention, choose_document_attention
 from megatron_mimo.model.product_attention import MAX_PRODUCT_LENGTH
 
 Backend = Literal["torch", "transformer_engine"]
-DocumentAttention = Literal["ignore", "mask", "packed"]
-MAX_MASKED_SEQ_LENGTH = 2048
-"""training/batch.py's bound, which this module cannot import: beyond it the torch backend packs single rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +84,8 @@ class Workload:
 
     @property
     def document_attention(self) -> DocumentAttention:
-        """How documents that share a row are kept apart, as training/batch.py chooses it."""
-        if not self.intra_document_attention:
-            return "ignore"
-        long = self.seq_length > MAX_MASKED_SEQ_LENGTH
-        return "packed" if self.backend == "transformer_engine" or long else "mask"
+        """How documents that share a row are kept apart."""
+        return choose_document_attention(self.intra_document_attention, self.backend, self.seq_length)
 
     @property
     def gathers_keys(self) -> bool:

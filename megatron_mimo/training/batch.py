@@ -5,7 +5,7 @@ Shapes: `s`equence (whole), `b`atch (micro-batch), `D` MTP layers.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from megatron.core import parallel_state
@@ -13,7 +13,12 @@ from torch import Tensor
 
 from megatron_mimo.config import ConfigError, StageConfig, TrainingConfig
 from megatron_mimo.model.context_parallel import zigzag_positions, zigzag_ranges
-from megatron_mimo.model.packed_documents import PackedDocuments, pack_documents
+from megatron_mimo.model.packed_documents import (
+    DocumentAttention,
+    PackedDocuments,
+    choose_document_attention,
+    pack_documents,
+)
 
 
 @dataclass
@@ -34,23 +39,6 @@ class Batch:
     """Those of a packed row; None otherwise."""
     source: Tensor
     """[b] index of the data source of each row of the data."""
-
-
-DocumentAttention = Literal["ignore", "mask", "packed"]
-"""Documents that share a row: plain causal attention over all of them, a dense mask, or bounds of documents.
-
-With bounds the rows of a micro-batch follow each other in one row: `tokens`, `position_ids` and `labels` of a Batch
-have [1, b*s] for [b, s].
-"""
-MAX_MASKED_SEQ_LENGTH = 2048
-"""A dense mask grows with the square of the sequence; beyond this length a packed row is cheaper."""
-
-
-def choose_document_attention(intra_document: bool, backend: str, seq_length: int) -> DocumentAttention:
-    """How to keep attention inside documents."""
-    if not intra_document:
-        return "ignore"
-    return "packed" if backend == "transformer_engine" or seq_length > MAX_MASKED_SEQ_LENGTH else "mask"
 
 
 def model_shape(attention: DocumentAttention, micro_batch_size: int, seq_length: int) -> tuple[int, int]:

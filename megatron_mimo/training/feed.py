@@ -7,9 +7,9 @@ from megatron.core import parallel_state
 
 from megatron_mimo.config import StageConfig, TrainingConfig
 from megatron_mimo.data.loader import build_loader
+from megatron_mimo.model.packed_documents import DocumentAttention
 from megatron_mimo.training.batch import (
     Batch,
-    DocumentAttention,
     context_parallel_place,
     document_attention,
     make_batch,

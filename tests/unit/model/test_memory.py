@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from megatron_mimo.config import ModelConfig, ParallelConfig, PrecisionConfig
 from megatron_mimo.model import activations, memory
-from megatron_mimo.model.packed_documents import pack_documents
+from megatron_mimo.model.packed_documents import choose_document_attention, pack_documents
 from megatron_mimo.model.workload import Variant, Workload
 from support.models import MIMO_7B
 
@@ -292,20 +292,12 @@ def test_chunked_heads_are_no_longer_the_peak_at_32k() -> None:
 @pytest.mark.parametrize(("seq_length", "micro_batch_size"), [(2048, 1), (2048, 2), (4096, 1), (4096, 2)])
 @pytest.mark.parametrize("intra_document", [True, False])
 def test_documents_are_kept_apart_as_training_does_it(backend, seq_length, micro_batch_size, intra_document) -> None:
-    from megatron_mimo.training.batch import choose_document_attention
-
     work = workload(
         backend=backend,
         seq_length=seq_length,
         micro_batch_size=micro_batch_size,
         intra_document_attention=intra_document,
     )
-    chosen = choose_document_attention(intra_document, backend, seq_length)
-    assert work.document_attention == chosen
-
-
-def test_bound_copied_from_a_module_that_imports_megatron_is_its() -> None:
-    from megatron_mimo.model import workload
-    from megatron_mimo.training import batch
-
-    assert workload.MAX_MASKED_SEQ_LENGTH == batch.MAX_MASKED_SEQ_LENGTH
+    apart = "packed" if (backend, seq_length) != ("torch", 2048) else "mask"
+    assert work.document_attention == (apart if intra_document else "ignore")
+    assert choose_document_attention(intra_document, backend, seq_length) == work.document_attention

@@ -33,12 +33,12 @@ FORCED = {
     "model.gpt._losses": (
         "tests/distributed/test_parallel_equality.py::test_every_layout_gives_the_losses_of_one_process"
     ),
+    "model.packed_documents.choose_document_attention": (
+        f"{ENGINE}::test_packed_rows_of_a_micro_batch_learn_as_masked_ones"
+    ),
     "model.spec.choose_backend": f"{HERE}::test_backends_are_chosen_by_what_is_there",
     "model.torch_layers.forward": (
         "tests/distributed/test_parallel_equality.py::test_every_layout_gives_the_losses_of_one_process"
-    ),
-    "model.workload.document_attention": (
-        "tests/unit/model/test_memory.py::test_documents_are_kept_apart_as_training_does_it"
     ),
     "model.workload.gathers_keys": (
         "tests/unit/model/test_communication.py::test_context_parallel_ring_hides_behind_attention_and_gather_does_not"
@@ -47,7 +47,6 @@ FORCED = {
     "platform.number_format.inference_dtype": f"{HERE}::test_a_gpu_says_which_format_it_multiplies",
     "platform.number_format.slow_bf16_warning": f"{HERE}::test_a_gpu_says_which_format_it_multiplies",
     "rl.weight_broadcast._process_group": "tests/unit/rl/test_weight_broadcast.py::test_a_group_ends_with_its_transfer",
-    "training.batch.choose_document_attention": f"{ENGINE}::test_packed_rows_of_a_micro_batch_learn_as_masked_ones",
     "training.batch.document_attention": f"{HERE}::test_a_recursive_layer_is_refused_with_the_engine",
     "training.batch.moved_to_device": f"{HERE}::test_a_batch_is_moved_whole",
     "training.measure.memory_bytes": f"{HERE}::test_memory_is_that_of_the_device",
