@@ -26,6 +26,8 @@ from megatron_mimo.platform.signals import (
 )
 
 USER_ERROR_EXIT_CODE = 2
+REQUEUE = "REQUEUE"
+"""The file of a run's folder that asks for another start."""
 COMMAND_VARIABLE = "MEGATRON_MIMO_COMMAND"
 """The command that started the launcher of this rank."""
 MoreCallbacks = Callable[[TrainingConfig, Callable[[Path], None], Any], list[Any]]
@@ -80,10 +82,10 @@ def launch(
     with distributed(config), ExitStack() as stack:
         if forecast_only:
             return show_forecast(prepare)
-        requeue_marker = output_dir / "REQUEUE"
+        requeue_marker = output_dir / REQUEUE
         on_rank_0(lambda: stack.enter_context(run_lock(output_dir)))
+        on_rank_0(lambda: tidy(output_dir))
         if rank == 0:
-            requeue_marker.unlink(missing_ok=True)
             print(f"resume with: {command}", flush=True)
         try:
             run, data = prepare()
@@ -112,6 +114,17 @@ def launch(
         if rank == 0 and reason != FINISHED:
             print(f"saved after step {trainer.progress.step}; resume with: {command}", flush=True)
         return 0 if reason == FINISHED else config.guard.requeue_exit_code
+
+
+def tidy(output_dir: Path) -> None:
+    """Remove what an earlier start left in the folder of this run, which this process holds; raises UserError."""
+    from megatron_mimo.training.checkpoint_files import CHECKPOINTS, remove_unfinished
+
+    try:
+        (output_dir / REQUEUE).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot remove {output_dir / REQUEUE}: {error.strerror}; move it away") from error
+    remove_unfinished(output_dir / CHECKPOINTS)
 
 
 def show_forecast(prepare: Callable[[], tuple[TrainingConfig, Any]]) -> int:
