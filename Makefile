@@ -31,7 +31,7 @@ test-distributed: install ## several processes over gloo, golden losses
 test-slow: install ## end to end: nano chain, vLLM, bad input, Slurm where it is installed
 	$(PYTEST) tests/integration
 
-test: lint ## lint, then every test in one session, fast ones first
+test: lint ## lint, then every test in one session, the longest files first
 	$(PYTEST) tests/unit tests/distributed tests/integration
 
 docs: install ## the documentation site, in site/; any warning fails

@@ -10,7 +10,7 @@ import pytest
 
 from support.tiny import make_tiny_data
 
-pytest_plugins = ["support.costs"]
+pytest_plugins = ["support.costs", "support.order", "support.warm_vllm"]
 
 # A shell starts programs in the background with SIGINT ignored, and those started from here would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

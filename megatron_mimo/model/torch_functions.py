@@ -17,9 +17,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 LOSS_CHUNK_ROWS = 64
-"""Rows of logits worked on at once: their fp32 copies stay in a core's cache."""
+"""Rows of logits that each thread works on at once: their fp32 copies stay in a core's cache."""
 ACTIVATION_CHUNK_ROWS = 128
-"""Rows of gates and their products worked on at once, for the same reason."""
+"""Rows of gates and their products that each thread works on at once, for the same reason."""
 
 
 class RMSNormFunction(Function):
@@ -115,9 +115,9 @@ class SwiGLUFunction(Function):
 
 
 def _row_chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same rows of each of the tensors [..., any size], `ACTIVATION_CHUNK_ROWS` at a time."""
-    flat = [tensor.flatten(0, -2) for tensor in tensors]
-    return zip(*(rows.split(ACTIVATION_CHUNK_ROWS) for rows in flat), strict=True)
+    """The same rows of each of the tensors [..., any size], `ACTIVATION_CHUNK_ROWS` per thread at a time."""
+    count = ACTIVATION_CHUNK_ROWS * torch.get_num_threads()
+    return zip(*(tensor.flatten(0, -2).split(count) for tensor in tensors), strict=True)
 
 
 class CrossEntropyFunction(Function):
@@ -127,8 +127,9 @@ class CrossEntropyFunction(Function):
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
         losses = torch.empty(labels.shape, dtype=torch.float32)
         sums = torch.empty(len(labels), 1, dtype=torch.float32)
-        for start in range(0, len(labels), LOSS_CHUNK_ROWS):
-            rows = slice(start, start + LOSS_CHUNK_ROWS)
+        count = LOSS_CHUNK_ROWS * torch.get_num_threads()
+        for start in range(0, len(labels), count):
+            rows = slice(start, start + count)
             chosen, chunk = labels[rows, None], logits[rows].float()
             highest = chunk.amax(dim=-1, keepdim=True)
             below_highest = highest - chunk.gather(-1, chosen)

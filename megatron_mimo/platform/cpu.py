@@ -9,6 +9,8 @@ import ctypes
 import platform
 import sys
 from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 CPU = torch.device("cpu")
+SYMBOLIC_SHAPES = "torch.fx.experimental.symbolic_shapes"
 
 
 class CpuPlacement(TorchFunctionMode):
@@ -53,6 +56,7 @@ def keep_compiler_out() -> None:
     """
     if torch.cuda.is_available() or "megatron.core.jit" in sys.modules:
         return
+    _import_distributed_tensors()
     compiler = torch.compile
     torch.compile = lambda function: function
     try:
@@ -62,6 +66,34 @@ def keep_compiler_out() -> None:
         jit.disable_jit_fuser()
     finally:
         torch.compile = compiler
+
+
+class _SymbolicShapes(ModuleType):
+    """Stands for the module of that name: its functions, which import it when they are called."""
+
+    GuardOnDataDependentSymNode = type("GuardOnDataDependentSymNode", (Exception,), {})
+    """Caught where shapes are symbols, which they are nowhere here."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if not name.islower():
+            return getattr(import_module(SYMBOLIC_SHAPES), name)
+        return lambda *args, **kwargs: getattr(import_module(SYMBOLIC_SHAPES), name)(*args, **kwargs)
+
+
+def _import_distributed_tensors() -> None:
+    """torch's DTensor, which megatron-core imports and we do not use, without sympy: a quarter of a start's CPU time.
+
+    DTensor needs the module of symbolic shapes, and so sympy, where a compiler traces it.
+    """
+    if SYMBOLIC_SHAPES in sys.modules or not dist.is_available():
+        return
+    sys.modules[SYMBOLIC_SHAPES] = _SymbolicShapes(SYMBOLIC_SHAPES)
+    try:
+        import_module("torch.distributed.tensor")
+    finally:
+        del sys.modules[SYMBOLIC_SHAPES]
 
 
 def install() -> None:

@@ -13,16 +13,18 @@ from megatron_mimo.config import UserError
 from megatron_mimo.rl.trainer_actors import TrainerFailed, TrainerGroup
 from megatron_mimo.rl.weight_broadcast import WeightBroadcast
 from support.launch import environment
+from support.needs import needs
 from support.patience import patience
 from support.rl_tiny import load_weights, make_groups, make_start, rl_config, rl_tree
 
-ray = pytest.importorskip("ray")
-
+needs("ray")
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
+    import ray
+
     variables = {"PYTHONPATH": environment()["PYTHONPATH"], "OMP_NUM_THREADS": "1"}
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": variables})
     yield

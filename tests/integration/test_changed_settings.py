@@ -12,9 +12,10 @@ import pytest
 
 from megatron_mimo import pretrain
 from megatron_mimo.cli.checkpoints import main as checkpoints
+from support.needs import needs
 from support.tiny import tiny_tree, write_run
 
-pytest.importorskip("megatron.core")
+needs("megatron.core")
 pytestmark = pytest.mark.slow
 
 STEP_TOKENS = 512

@@ -21,6 +21,7 @@ import yaml
 from megatron_mimo.data.corpus import embedded_documents
 from megatron_mimo.data.pipeline.shards import read_documents, shard_paths
 from support.launch import ROOT, Ranks, environment, free_port
+from support.needs import needs
 from support.patience import patience
 
 pytestmark = pytest.mark.slow
@@ -201,7 +202,7 @@ def test_executors_give_the_same_bytes(raw: Path, undisturbed: dict[str, str], t
 
 
 def test_ray_gives_the_same_bytes(raw: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
-    pytest.importorskip("ray")
+    needs("ray")
     executor = {"ray": {"num_cpus": 2, "cpus_per_task": 0.5}}
     output = run(write_config(tmp_path, raw, executor=executor))
     assert "pages: 6 of 6 tasks" in output
@@ -209,7 +210,7 @@ def test_ray_gives_the_same_bytes(raw: Path, undisturbed: dict[str, str], tmp_pa
 
 
 def test_datatrove_runs_our_stages_and_steps(raw: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
-    pytest.importorskip("datatrove")
+    needs("datatrove")
     config = write_config(tmp_path, raw)
     program = PROGRAMS / "datatrove_pipeline.py"
     done = subprocess.run(

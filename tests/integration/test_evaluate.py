@@ -2,8 +2,8 @@
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +13,11 @@ from megatron_mimo.data.tokenizer import train_tokenizer
 from megatron_mimo.eval.few_shot.task import FewShot
 from megatron_mimo.eval.registry import find_task
 from support.known_models import reciting_model, transparent_weights, write_model
-from support.launch import cold_start, python
+from support.launch import cold_start, environment
+from support.needs import needs
+from support.patience import patience
 
-pytest.importorskip("vllm")
+needs("vllm")
 pytestmark = pytest.mark.slow
 TOOL = Path(__file__).parents[2] / "tools" / "evaluate.py"
 
@@ -35,20 +37,27 @@ def write_data(folder: Path) -> Path:
     return folder
 
 
-def warm_start(*program: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """vLLM computes in its engine's process: a worker process, its default, takes an import more. See `cold_start`."""
-    return python(*program, **options, VLLM_ENABLE_V1_MULTIPROCESSING="0")
+@pytest.fixture(scope="module")
+def evaluate(vllm_python: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The tool, forked. vLLM computes in its engine's process, not in a worker of it, its default: see `cold_start`."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [vllm_python, str(TOOL), *map(str, arguments)],
+            env=environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"),
+            capture_output=True,
+            text=True,
+            timeout=patience(400),
+        )
+
+    return run
 
 
-def evaluate(*arguments: object, start: Any = warm_start) -> subprocess.CompletedProcess[str]:
-    return start(str(TOOL), *map(str, arguments), timeout_seconds=400)
-
-
-def test_a_model_is_evaluated_resumed_and_compared(tmp_path: Path, model: Path) -> None:
+def test_a_model_is_evaluated_resumed_and_compared(tmp_path: Path, model: Path, evaluate) -> None:
     config = tmp_path / "evaluate.yaml"
     config.write_text("tasks:\n  - {task: math_500, repetitions: 2, max_tokens: 32}\n")
     arguments = [config, "--model", model, "--data", write_data(tmp_path / "data"), "--output", tmp_path / "out"]
-    done = evaluate(*arguments, start=cold_start)
+    done = cold_start(str(TOOL), *map(str, arguments), timeout_seconds=400)
     assert done.returncode == 0, done.stderr[-3000:]
     task = json.loads((tmp_path / "out" / "results.json").read_text())["tasks"]["math_500"]
     assert task["scores"] == {"0": [1.0, 1.0], "1": [1.0, 1.0], "2": [0.0, 0.0]}
@@ -71,7 +80,7 @@ def test_a_model_is_evaluated_resumed_and_compared(tmp_path: Path, model: Path) 
     assert "+0.0" in compared.stdout and "MiMo-7B-RL" in (tmp_path / "comparison.html").read_text()
 
 
-def test_bad_input_is_told_before_the_model_is_loaded(tmp_path: Path, model: Path) -> None:
+def test_bad_input_is_told_before_the_model_is_loaded(tmp_path: Path, model: Path, evaluate) -> None:
     data = write_data(tmp_path / "data")
     config = tmp_path / "evaluate.yaml"
     config.write_text("tasks: [{task: math_500}]\n")
@@ -90,7 +99,7 @@ def test_bad_input_is_told_before_the_model_is_loaded(tmp_path: Path, model: Pat
         assert "Traceback" not in done.stderr
 
 
-def test_a_model_without_a_chat_template_is_told(tmp_path: Path) -> None:
+def test_a_model_without_a_chat_template_is_told(tmp_path: Path, evaluate) -> None:
     model = reciting_model(tmp_path / "model", list("7"))
     path = model / "tokenizer_config.json"
     settings = json.loads(path.read_text())
@@ -102,7 +111,7 @@ def test_a_model_without_a_chat_template_is_told(tmp_path: Path) -> None:
     assert done.returncode == 2 and "no chat template" in done.stderr
 
 
-def test_log_likelihoods_are_those_of_transformers(tmp_path: Path) -> None:
+def test_log_likelihoods_are_those_of_transformers(tmp_path: Path, evaluate) -> None:
     """With the MTP layer drafting: letters, asked for by id in one request, and longer choices."""
     import torch
 

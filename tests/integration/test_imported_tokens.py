@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
 from megatron_mimo import pretrain
 from megatron_mimo.cli import import_tokens
 from megatron_mimo.data.manifest import read_manifest
+from support.needs import megatron_core
 from support.tiny import tiny_tree, write_run
 
-indexed_dataset = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+indexed_dataset = megatron_core("datasets.indexed_dataset")
 STEPS = 4
 
 

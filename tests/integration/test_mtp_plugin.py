@@ -6,7 +6,6 @@ imports vLLM and forks them one after another.
 
 import json
 import subprocess
-import sys
 import urllib.request
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -22,8 +21,9 @@ from megatron_mimo.model.reference import ReferenceMiMo
 from megatron_mimo.platform.network import free_port
 from megatron_mimo.serve.openai_server import complete, running_server
 from megatron_mimo.serve.speculative import PLUGIN, vllm_environment
+from support.needs import needs
 
-pytest.importorskip("vllm")
+needs("vllm")
 pytestmark = pytest.mark.slow
 
 PROGRAM = Path(__file__).parent / "programs" / "record_drafts.py"
@@ -85,7 +85,9 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def answers(three_layers, one_layer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def answers(
+    three_layers, one_layer, tmp_path_factory: pytest.TempPathFactory, vllm_python: str
+) -> dict[str, dict[str, Any]]:
     """To every request, each from an engine of its own."""
     folder = tmp_path_factory.mktemp("answers")
     requests_path, answers_path = folder / "requests.json", folder / "answers.json"
@@ -93,7 +95,7 @@ def answers(three_layers, one_layer, tmp_path_factory: pytest.TempPathFactory) -
     asked = {name: request(models[name], **settings) for name, settings in REQUESTS.items()}
     requests_path.write_text(json.dumps(asked))
     environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"} | vllm_environment()
-    command = [sys.executable, str(PROGRAM), str(requests_path), str(answers_path)]
+    command = [vllm_python, str(PROGRAM), str(requests_path), str(answers_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return json.loads(answers_path.read_text())

@@ -18,11 +18,11 @@ from megatron_mimo.rl.problems.problem import Problem, write_problems
 from megatron_mimo.rl.rows import read_rows
 from support.known_models import MODEL, coin_model
 from support.launch import python
+from support.needs import needs
 from support.patience import patience
 from support.processes import is_alive
 
-pytest.importorskip("ray")
-pytest.importorskip("vllm")
+needs("ray", "vllm")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 NUM_STEPS, PATIENCE_SECONDS = 4, 300
 

@@ -23,12 +23,12 @@ from megatron_mimo.rl.prompt_sampling import PromptSampler
 from megatron_mimo.rl.sample import Outcome, Prompt, Sample
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch, RolloutScheduler
 from megatron_mimo.rl.weight_broadcast import MeetingPoint, WeightBroadcast
+from support.needs import needs
 from support.patience import patience
 from support.processes import is_alive
 from support.rl_tiny import load_weights
 
-ray = pytest.importorskip("ray")
-pytest.importorskip("vllm")
+needs("ray", "vllm")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 MODEL = ModelConfig(
@@ -71,6 +71,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def engines(folders: tuple[Path, Path]) -> Iterator[tuple[RayRolloutEngine, RayRolloutEngine]]:
     """One on each model."""
+    import ray
+
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
     pair = RayRolloutEngine("a", folders[0], CONFIG), RayRolloutEngine("b", folders[1], CONFIG, policy_version=9)
     try:

@@ -22,9 +22,10 @@ from megatron_mimo.serve.speculative import vllm_environment
 from megatron_mimo.serve.vllm_engine import PromptGroup, generate
 from support.known_models import ANSWER, OTHER, constant_model, reciting_or_constant_model, undecided_model
 from support.launch import ROOT
+from support.needs import needs
 from support.patience import patience
 
-pytest.importorskip("vllm")
+needs("vllm")
 pytestmark = pytest.mark.slow
 LONG = 30_000
 """Tokens of a context that takes seconds to fill."""
@@ -43,11 +44,11 @@ def test_a_draft_that_is_always_right_is_always_accepted(tmp_path: Path) -> None
     assert ids.accepted_tokens == ids.draft_tokens
 
 
-def test_sampling_with_drafts_keeps_the_distribution(tmp_path: Path) -> None:
+def test_sampling_with_drafts_keeps_the_distribution(tmp_path: Path, vllm_python: str) -> None:
     """Requests of different temperatures in one batch, 600 tokens each, a draft for every second one."""
     folder = undecided_model(tmp_path / "model")
     program = Path(__file__).parent / "programs" / "sample_with_drafts.py"
-    command = [sys.executable, str(program), str(folder), str(tmp_path / "out.json")]
+    command = [vllm_python, str(program), str(folder), str(tmp_path / "out.json")]
     environment = vllm_environment() | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -70,15 +71,16 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, vllm_python: str) -> Iterator[Server]:
     """One for all tests: it thinks and answers in chats, and goes on for ever in completions, with wrong drafts.
 
-    It computes in its engine's process; with a worker process, vLLM's default, it runs in test_mtp_plugin.py.
+    It computes in its engine's process; with a worker process and started as users do it runs in test_mtp_plugin.py.
     """
     root = tmp_path_factory.mktemp("server")
     folder = reciting_or_constant_model(root / "model", ["<think>", "m", "o", "</think>", "w", "d"], seq_length=LONG)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        patch.setattr(sys, "executable", vllm_python)
         with running_server(folder, "127.0.0.1", free_port(), [], root / "log", reasoning_parser="mimo") as url:
             yield Server(url, folder)
 

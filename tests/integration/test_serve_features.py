@@ -1,6 +1,7 @@
 """One vLLM server of a model that recites: tool calls with the reasoning parser on, and an adapter beside it."""
 
 import json
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,9 @@ from megatron_mimo.platform.network import free_port
 from megatron_mimo.serve.openai_server import post, running_server
 from support.adapters import lora_checkpoint
 from support.known_models import reciting_model
+from support.needs import needs
 
-pytest.importorskip("vllm")
+needs("vllm")
 pytestmark = pytest.mark.slow
 
 CALL = '<tool_call>\n{"name": "tide", "arguments": {"port": "Brest"}}\n</tool_call>'
@@ -24,15 +26,17 @@ ASKED = {"model": "mimo", "messages": [{"role": "user", "content": "some"}], "ma
 
 
 @pytest.fixture(scope="module")
-def reciting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+def reciting(tmp_path_factory: pytest.TempPathFactory, vllm_python: str) -> Iterator[tuple[str, Path]]:
     """A server of a model that thinks, says `wd` and calls a tool, an adapter `tuned` beside it; and its folder."""
     folder = tmp_path_factory.mktemp("reciting")
     model = reciting_model(folder / "model", PIECES)
     export_adapter(lora_checkpoint(model, folder / "step_00000001", size=0.2), folder / "adapter", without_mtp=True)
     extra = ["--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"tuned={folder / 'adapter'}"]
     parsers: dict[str, Any] = {"reasoning_parser": "mimo", "tool_call_parser": "hermes", "num_drafts": 0}
-    with running_server(model, "127.0.0.1", free_port(), extra, folder / "log", **parsers) as url:
-        yield url, model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", vllm_python)
+        with running_server(model, "127.0.0.1", free_port(), extra, folder / "log", **parsers) as url:
+            yield url, model
 
 
 def test_reasoning_answer_and_tool_call_are_told_apart(reciting: tuple[str, Path]) -> None:

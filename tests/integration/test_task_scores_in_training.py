@@ -9,14 +9,20 @@ from megatron_mimo.convert.export import export_checkpoint
 from megatron_mimo.eval.engines import folder_identity
 from megatron_mimo.training.metrics import read_metrics
 from support.launch import ranks
+from support.needs import needs
 from support.tiny import make_tiny_data, tiny_tree, write_run
 
 pytestmark = pytest.mark.slow
 NUM_QUESTIONS = 4
+PRETRAIN = """
+import runpy, sys
+sys.executable = sys.argv.pop(1)  # of the evaluations that it starts
+runpy.run_module("megatron_mimo.pretrain", run_name="__main__", alter_sys=True)
+"""
 
 
-def test_the_answers_are_those_of_the_weights_of_the_step(tmp_path: Path) -> None:
-    pytest.importorskip("vllm")
+def test_the_answers_are_those_of_the_weights_of_the_step(tmp_path: Path, vllm_python: str) -> None:
+    needs("vllm")
     data, output = make_tiny_data(tmp_path), tmp_path / "run"
     questions = [{"id": i, "prompt": f"{i} the token", "answer": str(i)} for i in range(NUM_QUESTIONS)]
     (tmp_path / "questions.jsonl").write_text("".join(json.dumps(question) + "\n" for question in questions))
@@ -31,7 +37,7 @@ def test_the_answers_are_those_of_the_weights_of_the_step(tmp_path: Path) -> Non
     tree["evaluation"]["scores"] = {"every_tokens": 4 * 512, "timeout_seconds": 300, "evaluate": evaluate}
 
     # vLLM computes in its engine's process; with a worker process, its default, it runs in test_evaluate.py.
-    program = ("-m", "megatron_mimo.pretrain", str(write_run(tmp_path, tree)))
+    program = ("-c", PRETRAIN, vllm_python, str(write_run(tmp_path, tree)))
     done = ranks(2, *program, timeout_seconds=800, VLLM_ENABLE_V1_MULTIPROCESSING="0")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "no scores" not in done.stdout, done.stdout[-3000:]

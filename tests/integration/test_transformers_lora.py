@@ -5,15 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from megatron_mimo.config import ModelConfig
 from megatron_mimo.convert import mimo
 from megatron_mimo.convert.huggingface import check_tokenizer, write_hugging_face
 from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
+from support.needs import needs
 
-peft = pytest.importorskip("peft")
-
+needs("peft")
 pytestmark = pytest.mark.slow
 MODEL = ModelConfig(
     num_layers=2, hidden_size=32, ffn_hidden_size=48, num_attention_heads=4, num_query_groups=2, kv_channels=8,
@@ -37,6 +36,8 @@ def exported(tmp_path: Path) -> Path:
 
 
 def load(folder: Path) -> torch.nn.Module:
+    from transformers import AutoModelForCausalLM
+
     return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32)
 
 
@@ -48,6 +49,9 @@ def counting_rows(count: int) -> list[dict[str, np.ndarray]]:
 
 
 def test_a_few_steps_lower_the_loss_and_the_adapter_comes_back(exported: Path, tmp_path: Path) -> None:
+    import peft
+    from transformers import Trainer, TrainingArguments
+
     base = load(exported)
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     lora = peft.LoraConfig(r=8, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")

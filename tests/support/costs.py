@@ -3,12 +3,15 @@
 CPU seconds say what a test costs whatever else the machine does; the durations that pytest prints do not.
 """
 
+import json
 import os
+import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,6 +23,13 @@ SESSION = "MEGATRON_MIMO_TEST_SESSION"
 """Set in this process and so in the environment of all that it starts, however far down."""
 LEFTOVER_SECONDS = 30.0
 _before = pytest.StashKey[float]()
+_workers: list[float] = []
+"""CPU seconds of each of xdist's processes from its start to its end, with all that it started."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help = "write the CPU seconds of every test, and when and in which process it ended, to this JSON file"
+    parser.addoption("--costs", metavar="FILE", help=help)
 
 
 def cpu_seconds() -> float:
@@ -56,27 +66,48 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
     outcome = yield
     if call.when == "teardown":
-        outcome.get_result().user_properties.append(("cpu_seconds", cpu_seconds() - item.stash[_before]))
+        cost = {
+            "cpu_seconds": cpu_seconds() - item.stash[_before],
+            "ended_at": time.time(),
+            "worker": os.environ.get("PYTEST_XDIST_WORKER", "main"),
+        }
+        outcome.get_result().user_properties.append(("cost", cost))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["cpu_seconds"] = cpu_seconds()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _workers.append(getattr(node, "workeroutput", {}).get("cpu_seconds", 0.0))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The dearest tests, and the sum of every file; what a module's fixture costs is in its first and last test."""
-    spent = {
+    """The most expensive tests and files; what a module's fixture costs is in its first and last test."""
+    costs = {
         report.nodeid: value
         for reports in terminalreporter.stats.values()
         for report in reports
         if isinstance(report, pytest.TestReport)
         for name, value in report.user_properties
-        if name == "cpu_seconds"
+        if name == "cost"
     }
+    tests = Counter({test: cost["cpu_seconds"] for test, cost in costs.items()})
     files: Counter[str] = Counter()
-    for test, seconds in spent.items():
+    for test, seconds in tests.items():
         files[test.split("::")[0]] += seconds
-    terminalreporter.section(f"CPU time: {sum(spent.values()):.0f} s")
-    for title, found in (("tests", Counter(spent)), ("files", files)):
+    # What lies between the two is the import of the tests and of what they import.
+    total = sum(_workers) + time.process_time() if _workers else cpu_seconds()
+    terminalreporter.section(f"CPU time: {total:.0f} s, of which in tests {tests.total():.0f} s")
+    for title, found in (("tests", tests), ("files", files)):
         terminalreporter.write_line(f"the {SHOWN} most expensive {title}, in CPU seconds:")
         for name, seconds in found.most_common(SHOWN):
             terminalreporter.write_line(f"{seconds:8.1f}  {name}")
+    if path := terminalreporter.config.getoption("--costs"):
+        Path(path).write_text(json.dumps({"total": total, "files": files, "tests": costs}, indent=1))
 
 
 RAYS_FORK_SERVER = ("from multiprocessing.forkserver import main", "/ray/thirdparty_files'")

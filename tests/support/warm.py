@@ -11,8 +11,6 @@ tested by the tests that start it (`support.launch.torchrun`).
 import multiprocessing
 import multiprocessing.connection
 import os
-import runpy
-import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +24,7 @@ from pathlib import Path
 import psutil
 
 from megatron_mimo.platform.network import free_port
+from support.become import become
 from support.paths import ROOT, environment
 from support.patience import observe, patience
 
@@ -65,30 +64,13 @@ def _has_everything() -> None:
     sys.exit("support.warm_imports" not in sys.modules or server.num_threads() != 1)
 
 
-def _become(program: Sequence[str], variables: dict[str, str], folder: str, output: str, errors: str) -> None:
-    """In the forked process: run `program` (`-m MODULE`, `-c CODE` or a file, and arguments) as Python would."""
+def _run(program: Sequence[str], variables: dict[str, str], folder: str, output: str, errors: str) -> None:
+    """In the forked process: `program`, with its output in files."""
     for descriptor, path in ((1, output), (2, errors)):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(opened, descriptor)
         os.close(opened)
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(variables)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    # A new interpreter's seed comes from the system; this process has the server's.
-    sys.modules["torch"].seed()
-    kind, *rest = program
-    paths = variables.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:0] = [folder if kind in ("-m", "-c") else str(Path(kind).resolve().parent), *paths]
-    if kind == "-m":
-        sys.argv = rest
-        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
-    elif kind == "-c":
-        sys.argv = ["-c", *rest[1:]]
-        exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
-    else:
-        sys.argv = list(program)
-        runpy.run_path(kind, run_name="__main__")
+    become(program, variables, folder)
 
 
 class Ranks:
@@ -107,7 +89,7 @@ class Ranks:
         for rank in range(processes or 1):
             own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes else {}
             arguments = (program, environment(**shared, **own) | extra, str(cwd), str(self._output), str(self._errors))
-            self.ranks.append(_context().Process(target=_become, args=arguments))
+            self.ranks.append(_context().Process(target=_run, args=arguments))
             self.ranks[-1].start()
 
     @property

@@ -38,10 +38,23 @@ FRAMES = (
     "Can you give me {term}? Thanks.",
     "{term} equals what?",
     "Calculate {term}.",
+    "Tell me what {term} is.",
+    "Do you know what {term} is?",
+    "I want to know what {term} makes.",
+    "Can you say how much {term} is?",
+    "Could you find out what {term} equals?",
+    "{term} is what?",
 )
 TERMS = {
-    "+": ("{a} plus {b}", "{a} plus {b}", "the sum of {a} and {b}", "the total of {a} and {b}", "{a} and {b} added"),
-    "-": ("{a} minus {b}", "{a} minus {b}", "the difference between {a} and {b}", "{a} less {b}"),
+    "+": (
+        "{a} plus {b}",
+        "{a} plus {b}",
+        "{a} plus {b}",
+        "the sum of {a} and {b}",
+        "the total of {a} and {b}",
+        "{a} and {b} added",
+    ),
+    "-": ("{a} minus {b}", "{a} minus {b}", "{a} minus {b}", "the difference between {a} and {b}", "{a} less {b}"),
     "*": ("{a} times {b}", "{a} times {b}", "the product of {a} and {b}", "{a} multiplied by {b}"),
 }
 """By operator: what the frames ask for."""
@@ -145,4 +158,4 @@ def stories(problem: ArithmeticProblem, generator: random.Random) -> str:
 
 def draw(problem: ArithmeticProblem, generator: random.Random) -> str:
     """A wording of one of the three kinds, with places for the numbers."""
-    return generator.choice((signs, terms, terms, stories, stories))(problem, generator)
+    return generator.choice((signs, terms, terms, terms, stories, stories))(problem, generator)

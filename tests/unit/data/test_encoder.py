@@ -15,6 +15,7 @@ from megatron_mimo.data import tokenizer as tok
 from megatron_mimo.data.corpus import embedded_documents
 from megatron_mimo.data.encoder import Encoder, token_dtype
 from megatron_mimo.data.probe_texts import probe_texts
+from support.needs import megatron_core
 
 SPECIAL = "a<|im_end|>b<|endoftext|> <|im_start|>system"
 
@@ -74,7 +75,7 @@ def test_encoding_leaves_the_tokenizer_as_it_was(slow: Encoder) -> None:
 
 
 def test_dtype_is_megatrons() -> None:
-    indexed_dataset = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+    indexed_dataset = megatron_core("datasets.indexed_dataset")
     for vocab_size in (2048, 65_499, 65_500, 151_680):
         assert token_dtype(vocab_size) == indexed_dataset.DType.optimal_dtype(vocab_size)
 

@@ -19,8 +19,9 @@ from megatron_mimo.data.manifest import Manifest, check_split, open_split, read_
 from megatron_mimo.data.peer_pair import PeerPair
 from megatron_mimo.data.preprocess import PreprocessConfig, SourceConfig, TokenizerConfig, preprocess, recipe_sha256
 from megatron_mimo.data.tokenizer import load_tokenizer
+from support.needs import megatron_core
 
-indexed_dataset = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+indexed_dataset = megatron_core("datasets.indexed_dataset")
 EOD = 271
 """`<|endoftext|>` of the fixtures' tokenizer of 280 tokens."""
 Documents = list[list[list[int]]]

@@ -22,6 +22,7 @@ from megatron_mimo.data.pipeline.shards import shard_path, write_documents
 from megatron_mimo.data.preprocess import PreprocessConfig, SourceConfig, TokenizerConfig, preprocess
 from megatron_mimo.data.tokenizer import load_tokenizer
 from megatron_mimo.platform.files import file_sha256
+from support.needs import megatron_core
 
 NUM_SHARDS, DOCUMENTS = 4, 60
 
@@ -54,7 +55,7 @@ def hashes(folder: str | Path) -> dict[str, str]:
 
 
 def test_index_and_tokens_are_those_of_megatrons_builder(tmp_path: Path) -> None:
-    indexed_dataset = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+    indexed_dataset = megatron_core("datasets.indexed_dataset")
     generator = np.random.default_rng(0)
     for vocab_size in (2048, 151_680):
         dtype = indexed_dataset.DType.optimal_dtype(vocab_size)

@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-pytest.importorskip("vllm")
+from support.needs import needs
+
+needs("vllm")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
