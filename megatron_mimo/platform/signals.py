@@ -5,6 +5,7 @@ loop takes over with training/preemption.py. No torch here: programs enter this 
 """
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -83,9 +84,10 @@ def signals_deferred() -> Iterator[None]:
 
 
 def hear_parent_alone() -> None:
-    """In a process that was started deaf: end on its parent's SIGTERM, with which Python ends helpers that it leaves
-    behind, and on nobody else's."""
-    parent = os.getppid()
+    """In a process that was started deaf: end on the SIGTERM of the process that asked for it, with which Python ends
+    helpers that it leaves behind, and on nobody else's. A fork server stands between the two."""
+    asked_for_by = multiprocessing.parent_process()
+    parent = asked_for_by.pid if asked_for_by else os.getppid()
 
     def listen() -> None:
         while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
