@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from megatron_mimo.config import PretrainConfig, UserError, load, load_with_origins, to_yaml
+from megatron_mimo.config import PretrainConfig, TrainingConfig, UserError, load, load_with_origins, to_yaml
 from megatron_mimo.config.explain import explained_yaml
 from megatron_mimo.platform.files import write_text
 from megatron_mimo.training.checkpoint_model import model_of
@@ -70,8 +70,8 @@ def run(arguments: list[str], check: Check = takes_all) -> int:
 
         return config, PretrainingData(config, folder)
 
-    def write(output_dir: Path, run: PretrainConfig, command: str) -> None:
-        write_run_files(output_dir, run, folder, command)
+    def write(output_dir: Path, run: TrainingConfig, command: str) -> None:
+        write_run_files(output_dir, config, folder, command)  # `config` is the run, and knows its mixtures
 
     from megatron_mimo.eval.task_scores import task_scores
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from megatron_mimo.config import PretrainConfig, SFTConfig, UserError, load, load_with_origins, to_yaml
+from megatron_mimo.config import SFTConfig, TrainingConfig, UserError, load, load_with_origins, to_yaml
 from megatron_mimo.config.explain import explained_yaml
 from megatron_mimo.platform.files import write_text
 from megatron_mimo.training.checkpoint_model import model_of
@@ -38,10 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
     return run_program(USAGE, program, sys.argv[1:] if arguments is None else arguments)
 
 
-def settings(arguments: list[str]) -> PretrainConfig | None:
+def settings(arguments: list[str]) -> SFTConfig | None:
     """What the ranks will run, as far as it is known; None where none are needed."""
     config = load(SFTConfig, [word for word in arguments if word not in FLAGS], model_of)
-    return None if "--print-config" in arguments or "--preview" in arguments else config.training_run(num_rows=1)
+    return None if "--print-config" in arguments or "--preview" in arguments else config
 
 
 def run(arguments: list[str]) -> int:
@@ -61,19 +61,19 @@ def run(arguments: list[str]) -> int:
         print(f"every token with its label: {write_preview(config)}")
         return 0
 
-    def prepare() -> tuple[PretrainConfig, Any]:
+    def prepare() -> tuple[TrainingConfig, Any]:
         from megatron_mimo.data.chat.dataset import ChatData
 
         num_rows = prepare_on_rank_0(config)
         return config.training_run(num_rows), ChatData(config.data.prepared, config.seq_length)
 
-    def write(output_dir: Path, run: PretrainConfig, command: str) -> None:
+    def write(output_dir: Path, run: TrainingConfig, command: str) -> None:
         write_run_files(output_dir, config, run, command)
 
     from megatron_mimo.eval.task_scores import task_scores
 
-    command, run_shape = resume_command("megatron_mimo.sft", arguments), config.training_run(num_rows=1)
-    return launch(run_shape, prepare, write, command, task_scores, forecast_only="--forecast" in arguments)
+    command = resume_command("megatron_mimo.sft", arguments)
+    return launch(config, prepare, write, command, task_scores, forecast_only="--forecast" in arguments)
 
 
 def prepare_on_rank_0(config: SFTConfig) -> int:
@@ -144,7 +144,7 @@ def write_preview(config: SFTConfig) -> Path:
     return path
 
 
-def write_run_files(output_dir: Path, config: SFTConfig, run: PretrainConfig, command: str) -> None:
+def write_run_files(output_dir: Path, config: SFTConfig, run: TrainingConfig, command: str) -> None:
     """sft.yaml, the configuration as given; config.yaml, the run as the trainer took it; command.txt."""
     output_dir.mkdir(parents=True, exist_ok=True)
     write_text(output_dir / "sft.yaml", to_yaml(config))

@@ -39,8 +39,9 @@ def explain(command: str, key: str) -> str:
     if exact:
         said = details(exact[0], command)
         return f"{said}\n\n{table(within)}" if within else said
-    # A part of a name is enough where it is meant as one: `seq_length` finds stages.*.seq_length.
+    # A part of a name is enough where it is meant as one: `seq_length` finds stages.*.seq_length, then deeper ones.
     ending = [setting for setting in settings if setting.key.endswith(f".{wanted}")]
+    ending.sort(key=lambda setting: setting.key.count("."))
     if ending:
         return "\n\n".join(details(setting, command) for setting in ending)
     if renamed := _present_name(config_of(command), wanted):

@@ -18,7 +18,15 @@ from megatron_mimo.config.run import (
     StartConfig,
 )
 from megatron_mimo.config.sft import ChatDataConfig, ChatSourceConfig, SFTConfig
-from megatron_mimo.config.stages import BatchRamp, LearningRateSegment, MTPLossWeight, OptimizerConfig, StageConfig
+from megatron_mimo.config.stages import (
+    BatchRamp,
+    LearningRateSegment,
+    MTPLossWeight,
+    OptimizerConfig,
+    PretrainStageConfig,
+    StageConfig,
+)
+from megatron_mimo.config.training import LoopConfig, TrainingConfig
 
 __all__ = [
     "BatchRamp",
@@ -32,18 +40,21 @@ __all__ = [
     "LearningRateSegment",
     "LoRAConfig",
     "LoggingConfig",
+    "LoopConfig",
     "MTPLossWeight",
     "ModelConfig",
     "OptimizerConfig",
     "ParallelConfig",
     "PrecisionConfig",
     "PretrainConfig",
+    "PretrainStageConfig",
     "RLConfig",
     "ResumeConfig",
     "RunConfig",
     "SFTConfig",
     "StageConfig",
     "StartConfig",
+    "TrainingConfig",
     "UserError",
     "load",
     "load_with_origins",

@@ -1,8 +1,7 @@
 """What every kind of run has, and everything around the training step: checkpoints, guards, logging."""
 
-import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from megatron_mimo.config.errors import ConfigError, require_at_least
 from megatron_mimo.config.model import ModelConfig
@@ -114,7 +113,7 @@ class GuardConfig:
     """The same for a start (hashing and loading a checkpoint, compiling) up to the end of a stage's first step; 0 sets
     no limit there."""
     requeue_exit_code: int = 85
-    """Exit code after SIGTERM, SIGUSR1 or Ctrl-C: stopped and saved, the same command continues."""
+    """Exit code after SIGTERM, SIGUSR1, SIGUSR2 or Ctrl-C: stopped and saved, the same command continues."""
 
     def __post_init__(self) -> None:
         require_at_least(
@@ -179,7 +178,3 @@ class RunConfig:
     def __post_init__(self) -> None:
         require_at_least(1, "run", num_threads=self.num_threads)
         self.parallel.check_against(self.model)
-
-    def shared_settings(self) -> dict[str, Any]:
-        """The values of only these fields, to make another kind of run of."""
-        return {shared.name: getattr(self, shared.name) for shared in dataclasses.fields(RunConfig)}

@@ -1,13 +1,13 @@
-"""The root of a fine-tuning configuration file: chat data in, the pre-training program's settings out."""
+"""The root of a fine-tuning configuration file: chat data in, the trainer's settings out."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from megatron_mimo.config.data import DataConfig, EvaluationConfig, split_record_count
+from megatron_mimo.config.data import DataConfig, split_record_count
 from megatron_mimo.config.errors import ConfigError, require_at_least
-from megatron_mimo.config.pretrain import PretrainConfig
-from megatron_mimo.config.run import LoRAConfig, RunConfig, StartConfig
-from megatron_mimo.config.stages import LearningRateSegment, MTPLossWeight, StageConfig
+from megatron_mimo.config.run import StartConfig
+from megatron_mimo.config.stages import LearningRateSegment, MTPLossWeight, StageConfig, check_recipe
+from megatron_mimo.config.training import LoopConfig, TrainingConfig
 
 
 @dataclass(kw_only=True)
@@ -76,12 +76,10 @@ class ChatDataConfig:
 
 
 @dataclass(kw_only=True)
-class SFTConfig(RunConfig):
+class SFTConfig(LoopConfig):
     """One fine-tuning run: `megatron-mimo sft CONFIG.yaml` reads exactly this. Recipe: section 3.1 of the report."""
 
     start: StartConfig
-    lora: LoRAConfig | None = None
-    """Train low-rank updates of the linear layers; null trains every weight."""
     data: ChatDataConfig
     seq_length: int = 32_768
     """Tokens of a packed row (report section 3.1); longer samples are dropped and counted."""
@@ -95,51 +93,49 @@ class SFTConfig(RunConfig):
     final_learning_rate: float | None = None
     """Where a cosine takes the learning rate by the last step; null keeps it constant."""
     mtp_loss_scaling_factor: float = 0.1
-    mtp_step_decay: float = 1.0
-    """As in pre-training: weights of the MTP losses by depth."""
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    max_steps: int | None = None
-    stop_after_seconds: float | None = None
-    """Save and stop after the step during which the run reaches this age, to be started again; null sets no limit."""
-    collect_garbage_every_steps: int = 100
-    """Steps between runs of Python's garbage collector, on all ranks at once; 0 leaves it to Python."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_at_least(1, "run", epochs=self.epochs, seq_length=self.seq_length)
-        self.training_run(num_rows=1)  # whatever the pre-training program refuses is refused here
+        self.check_start(self.start)
+        check_recipe([self.stage(steps=1)], self.mtp_loss)
 
-    def training_run(self, num_rows: int) -> PretrainConfig:
-        """The run over `num_rows` packed rows, as the trainer takes it: one stage."""
-        steps = -(-num_rows // self.global_batch_size)
+    def check_world_size(self, world_size: int) -> None:
+        """Raise ConfigError where a step's rows do not fit on `world_size` ranks."""
+        self.check_stage(self.stage(steps=1), world_size)
+
+    @property
+    def mtp_loss(self) -> list[MTPLossWeight]:
+        """One weight for the whole run."""
+        return [MTPLossWeight(mtp_loss_scaling_factor=self.mtp_loss_scaling_factor)]
+
+    def stage(self, steps: int) -> StageConfig:
+        """The one stage of a run of so many steps; raises ConfigError where its batch is impossible."""
         tokens = steps * self.global_batch_size * self.seq_length
         rate, final = self.learning_rate, self.final_learning_rate
         kind = "constant" if final is None else "cosine"
         end = rate if final is None else final
-        stage = StageConfig(
+        return StageConfig(
             name="sft",
             tokens=tokens,
             seq_length=self.seq_length,
             rotary_base=self.rotary_base,
-            mixture="",
             learning_rate=[LearningRateSegment(kind=kind, tokens=tokens, start=rate, end=end)],
             global_batch_size=self.global_batch_size,
             micro_batch_size=self.micro_batch_size,
         )
-        return PretrainConfig(
-            **self.shared_settings(),
+
+    def training_run(self, num_rows: int) -> TrainingConfig:
+        """The run over `num_rows` packed rows, as the trainer takes it: one stage."""
+        return TrainingConfig(
+            **self.loop_settings(),
             start=self.start,
-            lora=self.lora,
-            stages=[stage],
-            mtp_loss=[MTPLossWeight(mtp_loss_scaling_factor=self.mtp_loss_scaling_factor)],
-            mtp_step_decay=self.mtp_step_decay,
+            stages=[self.stage(steps=-(-num_rows // self.global_batch_size))],
+            mtp_loss=self.mtp_loss,
             data=DataConfig(
                 path=self.data.prepared,
                 tokenizer=self.data.tokenizer,
                 loader=self.data.loader,
                 num_workers=self.data.num_workers,
             ),
-            evaluation=self.evaluation,
-            max_steps=self.max_steps,
-            stop_after_seconds=self.stop_after_seconds,
-            collect_garbage_every_steps=self.collect_garbage_every_steps,
         )

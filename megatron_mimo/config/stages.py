@@ -1,5 +1,6 @@
 """The training recipe, counted in tokens: stages, learning-rate segments, batch ramp, MTP loss weight."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,14 +48,12 @@ class BatchRamp:
 
 @dataclass(kw_only=True)
 class StageConfig:
-    """One pre-training stage: a data mixture at one sequence length and RoPE base (report section 2.3)."""
+    """One stage of a training run, at one sequence length and RoPE base (report section 2.3)."""
 
     name: str
     tokens: int
     seq_length: int
     rotary_base: int
-    mixture: str
-    """Path of the stage's mixture file (weights by source, report section 2.1), relative to the configuration file."""
     learning_rate: list[LearningRateSegment]
     global_batch_size: int
     """Sequences per step, over all ranks."""
@@ -124,6 +123,14 @@ class StageConfig:
 
 
 @dataclass(kw_only=True)
+class PretrainStageConfig(StageConfig):
+    """One pre-training stage: a data mixture at one sequence length and RoPE base (report section 2.3)."""
+
+    mixture: str
+    """Path of the stage's mixture file (weights by source, report section 2.1), relative to the configuration file."""
+
+
+@dataclass(kw_only=True)
 class MTPLossWeight:
     """Weight of the MTP loss until `until_tokens` consumed tokens of the whole run; null means to the end (report
     section 2.3)."""
@@ -171,7 +178,7 @@ class OptimizerConfig:
         require_at_least(0, "optimizer", weight_decay=self.weight_decay, clip_grad=self.clip_grad)
 
 
-def check_recipe(stages: list[StageConfig], mtp_loss: list[MTPLossWeight]) -> None:
+def check_recipe(stages: Sequence[StageConfig], mtp_loss: list[MTPLossWeight]) -> None:
     """Raise ConfigError unless the stages have different names and the MTP weights follow each other."""
     if not stages:
         raise ConfigError("stages", [], "a run needs at least one stage")

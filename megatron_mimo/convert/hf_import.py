@@ -58,8 +58,8 @@ def import_checkpoint(
         write_metadata(unfinished.folder, files)
         write_record(unfinished.folder, import_record(source, model, tokenizer))
         _write_checksums(unfinished.folder, files)
-    stored = {name: source.read_meta(name) for name in source.shapes}
     if say is not None:
+        stored = {name: source.read_meta(name) for name in source.shapes}
         for note in [*source.notes, *format_notes(stored)]:
             say(note)
     return model
@@ -73,7 +73,7 @@ def padded_model(model: ModelConfig, divisor: int) -> ModelConfig:
 def import_record(source: HuggingFaceFolder, model: ModelConfig, tokenizer: Path) -> CheckpointRecord:
     """Of a checkpoint that no step has been trained from: weights only, no layout, no optimizer."""
     config, folder = source.config, source.folder.resolve()
-    stage = StageRecord(name="imported", seq_length=config.seq_length, rotary_base=config.rotary_base, mixture="none")
+    stage = StageRecord(name="imported", seq_length=config.seq_length, rotary_base=config.rotary_base)
     return CheckpointRecord(
         name=folder.name,
         model=model,

@@ -74,7 +74,7 @@ def _weight(path: str | Path, name: Any, weight: Any) -> Fraction:
     try:
         # PyYAML reads 84e9 as text.
         exact = Fraction(str(weight)) if isinstance(weight, int | float | str) else Fraction(0)
-    except ValueError:
+    except (ValueError, ZeroDivisionError):
         exact = Fraction(0)
     if isinstance(weight, bool) or exact <= 0:
         raise UserError(f"{path}: sources.{name} = {weight!r}: expected a number above 0; leave out unused sources")

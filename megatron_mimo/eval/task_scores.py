@@ -11,19 +11,21 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from megatron_mimo.config import PretrainConfig, UserError
+from megatron_mimo.config import TrainingConfig, UserError
 from megatron_mimo.config.eval import TaskScoresConfig
 from megatron_mimo.training.callbacks import Callback
 from megatron_mimo.training.checkpoint_files import step_folder
 from megatron_mimo.training.metrics import ScoreMetrics, StepMetrics
+from megatron_mimo.training.run_plan import RunPlan
 
 SaveWeights = Callable[[Path], None]
 
 
-def task_scores(config: PretrainConfig, save_weights: SaveWeights, shows: Callback) -> list[Callback]:
+def task_scores(config: TrainingConfig, save_weights: SaveWeights, shows: Callback) -> list[Callback]:
     """The callback of a run that asks for scores, none for others."""
     scores = config.evaluation.scores
-    return [TaskScorer(scores, Path(config.output_dir) / "scores", save_weights, shows)] if scores else []
+    folder, tokenizer = Path(config.output_dir) / "scores", Path(config.data.tokenizer)
+    return [TaskScorer(scores, folder, tokenizer, save_weights, shows)] if scores else []
 
 
 class TaskScorer(Callback):
@@ -33,12 +35,15 @@ class TaskScorer(Callback):
     training continues.
     """
 
-    def __init__(self, config: TaskScoresConfig, folder: Path, save_weights: SaveWeights, shows: Callback) -> None:
+    def __init__(
+        self, config: TaskScoresConfig, folder: Path, tokenizer: Path, save_weights: SaveWeights, shows: Callback
+    ) -> None:
         """`save_weights` writes a checkpoint of the present weights, on all ranks; `shows` gets the scores."""
         self.config, self.folder, self.save_weights, self.shows = config, folder, save_weights, shows
+        self.tokenizer = tokenizer
 
-    def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
-        self.run = config
+    def on_start(self, plan: RunPlan, step: int, consumed_tokens: int) -> None:
+        self.plan = plan
         self.done = consumed_tokens // self.config.every_tokens
 
     def on_rollback(self, step: int, consumed_tokens: int) -> None:
@@ -46,8 +51,7 @@ class TaskScorer(Callback):
 
     def on_step(self, metrics: StepMetrics) -> None:
         due = metrics.consumed_tokens // self.config.every_tokens
-        last = metrics.consumed_tokens >= self.run.total_tokens or metrics.step == self.run.max_steps
-        if due > self.done or last:
+        if due > self.done or self.plan.ends_after(metrics.step, metrics.consumed_tokens):
             self.done = due
             self._score(metrics.step, metrics.consumed_tokens)
 
@@ -75,7 +79,7 @@ class TaskScorer(Callback):
         from megatron_mimo.eval.in_loop import score_folder
 
         try:
-            export_checkpoint(folder / "weights", folder / "hf", Path(self.run.data.tokenizer))
+            export_checkpoint(folder / "weights", folder / "hf", self.tokenizer)
             evaluate = dataclasses.replace(self.config.evaluate, model=str(folder / "hf"), output=str(self.folder))
             return score_folder(evaluate, self.config.timeout_seconds)
         except Exception as error:

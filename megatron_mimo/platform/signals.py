@@ -1,10 +1,11 @@
-"""What a program does when it is asked to stop: Ctrl-C, SIGTERM and SIGUSR1 of a scheduler, a terminal that is gone.
+"""What a program does when it is asked to stop: Ctrl-C, a terminal that is gone, SIGTERM or SIGUSR1/2 of a scheduler.
 
 While there is nothing to save, a stop signal ends the program at once (`stopped_at_once`, class Stopped); the training
 loop takes over with training/preemption.py. No torch here: programs enter this before they import anything slow.
 """
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 BY_HAND = ("SIGINT", "SIGHUP")
 """Sent by a person at a terminal, who does not want the scheduler to start the run again."""
 STOPPED_EXIT_CODE = 85
@@ -83,9 +84,10 @@ def signals_deferred() -> Iterator[None]:
 
 
 def hear_parent_alone() -> None:
-    """In a process that was started deaf: end on its parent's SIGTERM, with which Python ends helpers that it leaves
-    behind, and on nobody else's."""
-    parent = os.getppid()
+    """In a process that was started deaf: end on the SIGTERM of the process that asked for it, with which Python ends
+    helpers that it leaves behind, and on nobody else's. A fork server stands between the two."""
+    asked_for_by = multiprocessing.parent_process()
+    parent = asked_for_by.pid if asked_for_by else os.getppid()
 
     def listen() -> None:
         while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:

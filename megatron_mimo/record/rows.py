@@ -5,6 +5,7 @@ A number that is not finite is written as Python's json module writes and reads 
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,23 +27,28 @@ class RowLog:
         self.path = path
         with file_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        # A line that a crash cut off must not swallow the first new one.
-        self._write("\n" if _ends_torn(path) else "")
+            # A line that a crash cut off must not swallow the first new one.
+            self._write("\n" if _ends_torn(path) else "")
 
     def append_row(self, kind: str, values: Row) -> None:
         """Write one line; raises UserError on a full disk."""
         self._write(json.dumps({"kind": kind} | values) + "\n")
 
     def truncate_after(self, step: int) -> None:
-        """Drop the lines of steps beyond `step` and torn ones; the old file stands until the new one is complete."""
-        temporary = self.path.with_name(self.path.name + ".tmp")
+        """Drop the lines of steps beyond `step`, torn ones and such as name no step; the old file stands until the new
+        one is complete."""
+        temporary, damaged = self.path.with_name(self.path.name + ".tmp"), 0
         with file_errors(self.path), temporary.open("w", encoding="utf-8") as file:
             for line, row in read_lines(self.path):
-                if row is not None and row["step"] <= step:
+                number = None if row is None else row.get("step")
+                damaged += not isinstance(number, int)
+                if isinstance(number, int) and number <= step:
                     file.write(line)
             file.flush()
             os.fsync(file.fileno())
             os.replace(temporary, self.path)
+        if damaged > 1:  # one is what a kill leaves
+            print(f"{self.path}: {damaged} lines were damaged and are left out", file=sys.stderr, flush=True)
 
     def _write(self, text: str) -> None:
         with file_errors(self.path), self.path.open("a", encoding="utf-8") as file:

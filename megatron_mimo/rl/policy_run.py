@@ -6,7 +6,7 @@ from pathlib import Path
 from megatron_mimo.config import UserError
 from megatron_mimo.config.rl import RLConfig
 from megatron_mimo.platform.environment import package_versions
-from megatron_mimo.training.checkpoint_record import CheckpointRecord, read_record
+from megatron_mimo.training.checkpoint_record import CheckpointRecord, StageRecord, read_record
 from megatron_mimo.training.start import find_checkpoint, with_lineage
 
 
@@ -40,10 +40,11 @@ def tokenizer_folder(config: RLConfig, start: CheckpointRecord) -> Path:
 
 def policy_record(config: RLConfig, start: CheckpointRecord) -> CheckpointRecord:
     """What is known of the run before its first step: one stage named `rl`, in the shape of the one it started from."""
+    shape = start.last_stage
     record = CheckpointRecord(
         name=config.name,
         model=config.model,
-        stages=[replace(start.last_stage, name="rl", tokens=0, mixture="", ended_after_tokens=None)],
+        stages=[StageRecord(name="rl", seq_length=shape.seq_length, rotary_base=shape.rotary_base)],
         tokenizer_sha256=start.tokenizer_sha256,
         tokenizer_folder=str(tokenizer_folder(config, start)),
         seed=config.seed,

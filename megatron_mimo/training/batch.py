@@ -11,7 +11,7 @@ import torch
 from megatron.core import parallel_state
 from torch import Tensor
 
-from megatron_mimo.config import ConfigError, PretrainConfig, StageConfig
+from megatron_mimo.config import ConfigError, StageConfig, TrainingConfig
 from megatron_mimo.model.context_parallel import zigzag_positions, zigzag_ranges
 from megatron_mimo.model.packed_documents import (
     DocumentAttention,
@@ -46,7 +46,7 @@ def model_shape(attention: DocumentAttention, micro_batch_size: int, seq_length:
     return (1, micro_batch_size * seq_length) if attention == "packed" else (micro_batch_size, seq_length)
 
 
-def document_attention(config: PretrainConfig, stage: StageConfig, backend: str) -> DocumentAttention:
+def document_attention(config: TrainingConfig, stage: StageConfig, backend: str) -> DocumentAttention:
     """`choose_document_attention` for a stage of a run; raises ConfigError where its layers cannot train the model."""
     recursive = config.model.mtp_recursive_steps > 1
     if recursive and backend == "transformer_engine":

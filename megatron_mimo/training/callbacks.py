@@ -11,19 +11,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
-from megatron_mimo.config import PretrainConfig
+from megatron_mimo.config import TrainingConfig
+from megatron_mimo.config.trackers import TrackerConfig
 from megatron_mimo.platform.formats import format_bytes, format_count, format_seconds
 from megatron_mimo.platform.tracker_services import TrackedRun
 from megatron_mimo.platform.trackers import Trackers
 from megatron_mimo.training.eta import Eta
 from megatron_mimo.training.metrics import AnyMetrics, EvaluationMetrics, MetricsLog, ScoreMetrics, StepMetrics
+from megatron_mimo.training.run_plan import RunPlan
 from megatron_mimo.training.scalars import evaluation_scalars, score_scalars, step_scalars
 
 
 class Callback:
     """Every event does nothing here; a callback overrides the ones it shows."""
 
-    def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
+    def on_start(self, plan: RunPlan, step: int, consumed_tokens: int) -> None:
         """The run begins, or resumes, after `step` steps (0 for a new run)."""
 
     def on_step(self, metrics: StepMetrics) -> None: ...
@@ -48,9 +50,9 @@ class Callbacks(Callback):
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self.callbacks = list(callbacks)
 
-    def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
+    def on_start(self, plan: RunPlan, step: int, consumed_tokens: int) -> None:
         for callback in self.callbacks:
-            callback.on_start(config, step, consumed_tokens)
+            callback.on_start(plan, step, consumed_tokens)
 
     def on_step(self, metrics: StepMetrics) -> None:
         for callback in self.callbacks:
@@ -77,32 +79,34 @@ class Callbacks(Callback):
             callback.on_end(reason)
 
 
-def default_callbacks(output_dir: Path, shows: bool) -> Callbacks:
-    """The callbacks of a pre-training run on the rank that `shows` it, none on the others."""
+def default_callbacks(config: TrainingConfig, shows: bool) -> Callbacks:
+    """The callbacks of a run on the rank that `shows` it, none on the others."""
     if not shows:
         return Callbacks([])
+    output_dir = Path(config.output_dir)
+    line = LiveLine(config.name, output_dir, config.logging.every_steps)
     # The report reads the metrics file, so it comes after it.
     files = [MetricsFile(output_dir), TensorBoardWriter(output_dir)]
-    return Callbacks([LiveLine(), *files, TrackerWriter(), ReportWriter(output_dir)])
+    trackers = TrackerWriter(TrackedRun(config.name, output_dir, asdict(config)), config.logging.trackers)
+    return Callbacks([line, *files, trackers, ReportWriter(output_dir)])
 
 
 class LiveLine(Callback):
-    """One readable line every `logging.every_steps` steps; a terminal also sees the steps between, in place."""
+    """One readable line every `every_steps` steps; a terminal also sees the steps between, in place."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, name: str, output_dir: Path, every_steps: int, stream: TextIO | None = None) -> None:
+        self.name, self.output_dir, self.every_steps = name, output_dir, every_steps
         self.stream = stream or sys.stdout
 
-    def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
-        self.eta = Eta(config)
-        self.every_steps, self.total_tokens = config.logging.every_steps, config.total_tokens
-        self.max_steps = config.max_steps
+    def on_start(self, plan: RunPlan, step: int, consumed_tokens: int) -> None:
+        self.plan, self.eta = plan, Eta(plan)
         start = f"resumes after step {step}" if step else "starts"
-        progress = f"{format_count(consumed_tokens)} of {format_count(self.total_tokens)} tokens"
-        self._print(f"{config.name} {start}: {progress} -> {config.output_dir}")
+        progress = f"{format_count(consumed_tokens)} of {format_count(plan.total_tokens)} tokens"
+        self._print(f"{self.name} {start}: {progress} -> {self.output_dir}")
 
     def on_step(self, metrics: StepMetrics) -> None:
         self.eta.observe(metrics)
-        last = metrics.consumed_tokens >= self.total_tokens or metrics.step == self.max_steps
+        last = self.plan.ends_after(metrics.step, metrics.consumed_tokens)
         if last or metrics.step == 1 or metrics.step % self.every_steps == 0:
             self._print(self.line(metrics))
         elif self.stream.isatty():
@@ -130,11 +134,12 @@ class LiveLine(Callback):
 
     def line(self, metrics: StepMetrics) -> str:
         """The line of a step; an unknown value is left out."""
-        share, seconds_left = 100 * metrics.consumed_tokens / self.total_tokens, self.eta.seconds(metrics)
+        total, seconds_left = self.plan.total_tokens, self.eta.seconds(metrics)
+        share = 100 * metrics.consumed_tokens / total
         parts = [
             f"step {metrics.step:>6}",
             metrics.stage,
-            f"{format_count(metrics.consumed_tokens)}/{format_count(self.total_tokens)} tokens {share:.1f} %",
+            f"{format_count(metrics.consumed_tokens)}/{format_count(total)} tokens {share:.1f} %",
             f"loss {metrics.loss:.4f}" + (" SKIPPED" if metrics.skipped else ""),
             "mtp " + " ".join(f"{loss:.4f}" for loss in metrics.mtp_losses) if metrics.mtp_losses else "",
             f"lr {metrics.learning_rate:.3g}",
@@ -166,7 +171,7 @@ class MetricsFile(Callback):
     def __init__(self, output_dir: Path) -> None:
         self.log = MetricsLog(output_dir / "metrics.jsonl")
 
-    def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
+    def on_start(self, plan: RunPlan, step: int, consumed_tokens: int) -> None:
         self.log.truncate_after(step)
 
     def on_rollback(self, step: int, consumed_tokens: int) -> None:
@@ -188,7 +193,7 @@ class TensorBoardWriter(Callback):
     def __init__(self, output_dir: Path) -> None:
         self.folder = output_dir / "tensorboard"
 
-    def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
+    def on_start(self, plan: RunPlan, step: int, consumed_tokens: int) -> None:
         self._open(step, consumed_tokens)
 
     def on_rollback(self, step: int, consumed_tokens: int) -> None:
@@ -224,11 +229,13 @@ class TensorBoardWriter(Callback):
 
 
 class TrackerWriter(Callback):
-    """The same scalars to the services of `logging.trackers`, with the consumed tokens as one of them."""
+    """The same scalars to tracking services, with the consumed tokens as one of them."""
 
-    def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
-        run = TrackedRun(config.name, Path(config.output_dir), asdict(config))
-        self.trackers = Trackers(config.logging.trackers, run)
+    def __init__(self, run: TrackedRun, services: list[TrackerConfig]) -> None:
+        self.run, self.services = run, services
+
+    def on_start(self, plan: RunPlan, step: int, consumed_tokens: int) -> None:
+        self.trackers = Trackers(self.services, self.run)
 
     def on_step(self, metrics: StepMetrics) -> None:
         self._log(step_scalars(metrics), metrics)

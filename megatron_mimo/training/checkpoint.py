@@ -36,7 +36,7 @@ from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
 from torch.distributed.checkpoint.api import CheckpointException
 
-from megatron_mimo.config import CheckpointConfig, ModelConfig, UserError
+from megatron_mimo.config import CheckpointConfig, LoRAConfig, ModelConfig, UserError
 from megatron_mimo.model.fp8_parameters import in_high_precision, load_weights_exactly
 from megatron_mimo.model.gpt import MTPGPTModel
 from megatron_mimo.model.initialize import sharded_tensors
@@ -147,6 +147,7 @@ class Checkpointer:
         saved = read_record(path)
         self._rotation.is_sound(path)
         check_same_model(path, saved.model, self.record.model)
+        check_same_updates(path, saved.lora, self.record.lora)
         if saved.tokenizer_sha256 != self.record.tokenizer_sha256:
             raise UserError(
                 f"{path} was trained with another tokenizer (sha256 {saved.tokenizer_sha256[:12]}..., the data has"
@@ -324,6 +325,22 @@ def check_same_model(path: Path, saved: ModelConfig, model: ModelConfig) -> None
             f"{path} holds another architecture:\n" + "\n".join(differences) + "\n"
             "Set these keys as in the checkpoint, or choose a new output_dir."
         )
+
+
+def check_same_updates(path: Path, saved: LoRAConfig | None, lora: LoRAConfig | None) -> None:
+    """Raise UserError where a run would continue with other low-rank updates than the checkpoint holds, or none."""
+    has, wanted = (None if of is None else _shape_of_updates(of) for of in (saved, lora))
+    if has != wanted:
+        holds, asked = ("no low-rank updates" if of is None else f"low-rank updates ({of})" for of in (has, wanted))
+        raise UserError(
+            f"{path} holds {holds}, the configuration (lora) asks for {asked}: set lora as in the checkpoint, or choose"
+            " a new output_dir"
+        )
+
+
+def _shape_of_updates(lora: LoRAConfig) -> str:
+    """Of what decides which tensors there are."""
+    return f"rank {lora.rank}, {', '.join(sorted(lora.targets))}{'' if lora.mtp_layers else ', no MTP layers'}"
 
 
 @contextmanager

@@ -101,6 +101,8 @@ def newest_checkpoint(folder: Path, hash_files: bool) -> Path | None:
     An imported checkpoint has no optimizer: `start` takes it, resuming does not. Raises UserError where all are
     damaged: to begin anew there would write over what may still be saved of them.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is no folder: checkpoints go there; move it away, or choose another output_dir")
     candidates = [path for path in step_folders(folder) if not _is_weights_only(path)]
     for path in reversed(candidates):
         problem = damage(path, hash_files)
@@ -187,14 +189,21 @@ def put_in_place(temporary: Path, final: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a checkpoint that never looks complete meanwhile; of a link only the link."""
-    if path.is_symlink():
+    """Remove a checkpoint that never looks complete meanwhile; of a link only the link. A file of that name is none."""
+    if path.is_symlink() or path.is_file():
         path.unlink()
         return
     leaving = path.with_name(path.name + LEAVING)
     shutil.rmtree(leaving, ignore_errors=True)
     os.replace(path, leaving)
     shutil.rmtree(leaving)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed saves and removals have left; for whoever holds the run's lock, between two saves."""
+    for ending in (UNFINISHED, LEAVING):
+        for stale in folder.glob(f"step_*{ending}"):
+            shutil.rmtree(stale, ignore_errors=True)
 
 
 class Rotation:
@@ -220,8 +229,7 @@ class Rotation:
     def after_save(self, saved: Path) -> None:
         """Remove what `saved` supersedes."""
         self.is_sound(saved)
-        for stale in self.folder.glob(f"step_*{LEAVING}"):
-            shutil.rmtree(stale, ignore_errors=True)
+        remove_unfinished(self.folder)
         older = [path for path in step_folders(self.folder) if path < saved]
         kept = [path for path in (*older, saved) if path in self._sound][-self.keep_last :]
         if len(kept) < self.keep_last and len(older) >= 2 * self.keep_last:

@@ -7,6 +7,7 @@ weights keep of those they started from.
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,10 +167,10 @@ def read_record(folder: Path) -> CheckpointRecord:
         raise UserError(f"{path} is not a {RUN_FILE} of this project: {reason}") from error
 
 
-def stage_records(stages: list[StageConfig]) -> list[StageRecord]:
-    """What is recorded of the stages of a configuration."""
+def stage_records(stages: Sequence[StageConfig]) -> list[StageRecord]:
+    """What is recorded of the stages of a configuration; those of conversations have no mixture."""
     names = [entry.name for entry in dataclasses.fields(StageRecord)]
-    return [StageRecord(**{name: getattr(stage, name) for name in names}) for stage in stages]
+    return [StageRecord(**{name: getattr(stage, name) for name in names if hasattr(stage, name)}) for stage in stages]
 
 
 def source_records(facts: dict[str, Any]) -> dict[str, SourceRecord]:

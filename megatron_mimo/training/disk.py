@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from megatron_mimo.config import ModelConfig, PretrainConfig, RLConfig, UserError
+from megatron_mimo.config import ModelConfig, RLConfig, TrainingConfig, UserError
 from megatron_mimo.config.run import CheckpointConfig, RunConfig
 from megatron_mimo.model.memory import model_parameters
 from megatron_mimo.platform.formats import format_bytes
@@ -48,7 +48,7 @@ class DiskNeed:
         return self.bytes + self.milestones * self.checkpoint_bytes
 
 
-def check_disk(config: PretrainConfig | RLConfig, folder: Path) -> list[str]:
+def check_disk(config: TrainingConfig | RLConfig, folder: Path) -> list[str]:
     """Warnings for the start of a run in `folder`; raises UserError where its next checkpoints will not fit."""
     need, free = disk_need(config, folder), shutil.disk_usage(_existing(folder)).free
     if need.bytes > free:
@@ -67,7 +67,7 @@ def check_disk(config: PretrainConfig | RLConfig, folder: Path) -> list[str]:
     return []
 
 
-def disk_need(config: PretrainConfig | RLConfig, folder: Path) -> DiskNeed:
+def disk_need(config: TrainingConfig | RLConfig, folder: Path) -> DiskNeed:
     """From the configuration, and from the checkpoints that `folder` holds of it."""
     steps, milestones = _plan(config)
     saved = sorted(int(match[1]) for match in map(STEP_FOLDER.fullmatch, _names(folder / CHECKPOINTS)) if match)
@@ -102,16 +102,16 @@ def _trained_parameters(config: RunConfig) -> int:
     main, mtp = model_parameters(config.model)
     if isinstance(config, RLConfig):
         return main + mtp if config.mtp == "detached" else main
-    if isinstance(config, PretrainConfig) and config.lora:
+    if isinstance(config, TrainingConfig) and config.lora:
         return _low_rank_parameters(config)
-    if isinstance(config, PretrainConfig) and config.start and config.start.train != "all":
+    if isinstance(config, TrainingConfig) and config.start and config.start.train != "all":
         return mtp
     return main + mtp
 
 
 def _low_rank_parameters(config: RunConfig) -> int:
     """Rank x (inputs + outputs) of every linear layer, the MTP layers' projection included."""
-    if not (isinstance(config, PretrainConfig) and config.lora):
+    if not (isinstance(config, TrainingConfig) and config.lora):
         return 0
     model: ModelConfig = config.model
     h, f = model.hidden_size, model.ffn_hidden_size
@@ -125,14 +125,14 @@ def _weight_bytes(config: RunConfig) -> int:
     return 2 if config.precision.dtype == "bf16" else 4
 
 
-def _score_bytes(config: PretrainConfig | RLConfig) -> int:
+def _score_bytes(config: TrainingConfig | RLConfig) -> int:
     """In-loop scores write the weights and export them; both go again."""
     if isinstance(config, RLConfig) or not config.evaluation.scores:
         return 0
     return 2 * sum(model_parameters(config.model)) * _weight_bytes(config)
 
 
-def _plan(config: PretrainConfig | RLConfig) -> tuple[int, int]:
+def _plan(config: TrainingConfig | RLConfig) -> tuple[int, int]:
     """(steps, checkpoints kept for good) of the whole run."""
     if isinstance(config, RLConfig):
         return config.num_steps, 0

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from megatron_mimo.config import PretrainConfig, UserError
+from megatron_mimo.config import LoopConfig, UserError
 from megatron_mimo.platform.signals import STOPPED_EXIT_CODE, Stopped, handled
 from megatron_mimo.training.launch import COMMAND_VARIABLE, USER_ERROR_EXIT_CODE
 from megatron_mimo.training.launch_options import Ranks, split_options
 
 
 def with_ranks(
-    module: str, run: Callable[[list[str]], int], settings: Callable[[list[str]], PretrainConfig | None]
+    module: str, run: Callable[[list[str]], int], settings: Callable[[list[str]], LoopConfig | None]
 ) -> Callable[[list[str]], int]:
     """A program that takes the launcher's options beside its own arguments.
 

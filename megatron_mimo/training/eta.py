@@ -8,9 +8,8 @@ checkpoints and reports between the steps count by the share of the time that th
 import time
 from collections.abc import Callable
 
-from megatron_mimo.config import PretrainConfig
-from megatron_mimo.model.flops import training_flops_per_token
 from megatron_mimo.training.metrics import StepMetrics
+from megatron_mimo.training.run_plan import RunPlan
 
 
 class Eta:
@@ -21,11 +20,9 @@ class Eta:
     AVERAGED_STEPS = 50
     """Weight of the past in the running average of seconds per token."""
 
-    def __init__(self, config: PretrainConfig, clock: Callable[[], float] = time.monotonic) -> None:
-        self._config, self._clock = config, clock
-        self._flops = {
-            stage.name: training_flops_per_token(config.model, stage.seq_length).total for stage in config.stages
-        }
+    def __init__(self, plan: RunPlan, clock: Callable[[], float] = time.monotonic) -> None:
+        self._plan, self._clock = plan, clock
+        self._flops = {stage.name: stage.flops_per_token for stage in plan.stages}
         self._seconds_per_flop = 0.0
         self._measured_steps = 0
         self._step_seconds = self._between_seconds = 0.0
@@ -56,11 +53,11 @@ class Eta:
 
     def _flops_left(self, metrics: StepMetrics) -> float:
         """Over the tokens of this stage and those after it, or of the steps to `max_steps`."""
-        allowed, limit = float("inf"), self._config.max_steps
+        allowed, limit = float("inf"), self._plan.max_steps
         if limit is not None:
             allowed = max(limit - metrics.step, 0) * metrics.global_batch_size * metrics.seq_length
         end, total = 0, 0.0
-        for stage in self._config.stages:
+        for stage in self._plan.stages:
             start, end = end, end + stage.tokens
             tokens = min(max(end - max(start, metrics.consumed_tokens), 0), allowed)
             allowed -= tokens

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from megatron.core import parallel_state
 
-from megatron_mimo.config import PretrainConfig, StageConfig
+from megatron_mimo.config import StageConfig, TrainingConfig
 from megatron_mimo.data.loader import collate
 from megatron_mimo.model.packed_documents import DocumentAttention
 from megatron_mimo.training.batch import (
@@ -26,7 +26,7 @@ from megatron_mimo.training.training_data import TrainingData
 class Evaluator:
     """Reads the first sequences of every source's held-out split, the same ones every time."""
 
-    def __init__(self, config: PretrainConfig, data: TrainingData, backend: str, step: TrainStep) -> None:
+    def __init__(self, config: TrainingConfig, data: TrainingData, backend: str, step: TrainStep) -> None:
         self.config = config
         self.data = data
         self.backend = backend

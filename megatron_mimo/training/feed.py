@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from megatron.core import parallel_state
 
-from megatron_mimo.config import PretrainConfig, StageConfig
+from megatron_mimo.config import StageConfig, TrainingConfig
 from megatron_mimo.data.loader import build_loader
 from megatron_mimo.model.packed_documents import DocumentAttention
 from megatron_mimo.training.batch import (
@@ -28,7 +28,7 @@ class StageFeed:
     """Batches from `progress` to the end of its stage, read ahead by the loader."""
 
     def __init__(
-        self, config: PretrainConfig, data: TrainingData, schedule: Schedule, progress: Progress, backend: str
+        self, config: TrainingConfig, data: TrainingData, schedule: Schedule, progress: Progress, backend: str
     ) -> None:
         """Raises UserError when data, mixture and tokenizer do not fit together."""
         stage = config.stages[progress.stage]

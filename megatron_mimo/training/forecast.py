@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 
-from megatron_mimo.config import PretrainConfig, StageConfig
+from megatron_mimo.config import StageConfig, TrainingConfig
 from megatron_mimo.model.build import set_rotary_base
 from megatron_mimo.platform.formats import format_count, format_seconds
 from megatron_mimo.training.batch import Batch
@@ -149,7 +149,7 @@ def forecast(trainer: Trainer) -> Forecast:
     return Forecast(stages, start_seconds, count, evaluation_seconds, saves, save_seconds)
 
 
-def rest_of_run(config: PretrainConfig, schedule: Schedule, done: int) -> list[StageRest]:
+def rest_of_run(config: TrainingConfig, schedule: Schedule, done: int) -> list[StageRest]:
     """What comes after step `done`, up to max_steps."""
     rests: dict[int, StageRest] = {}
     for run in schedule.step_runs():
@@ -221,7 +221,7 @@ def _typical(measure: Callable[[], float], expected_seconds: float) -> float:
     return float(typical)
 
 
-def evaluations(config: PretrainConfig, stage_end: int, start: int, tokens: int) -> int:
+def evaluations(config: TrainingConfig, stage_end: int, start: int, tokens: int) -> int:
     """Evaluations in the next `tokens` of a stage: every `evaluation.every_tokens`, and at the stage's end."""
     if not tokens or config.evaluation.sequences == 0:
         return 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from megatron_mimo.config import PretrainConfig, UserError
+from megatron_mimo.config import LoopConfig, TrainingConfig, UserError
 from megatron_mimo.model.serving import serving_warning
 from megatron_mimo.platform.files import write_json
 from megatron_mimo.platform.output import outlast_readers
@@ -26,26 +26,28 @@ from megatron_mimo.platform.signals import (
 )
 
 USER_ERROR_EXIT_CODE = 2
+REQUEUE = "REQUEUE"
+"""The file of a run's folder that asks for another start."""
 COMMAND_VARIABLE = "MEGATRON_MIMO_COMMAND"
 """The command that started the launcher of this rank."""
-MoreCallbacks = Callable[[PretrainConfig, Callable[[Path], None], Any], list[Any]]
+MoreCallbacks = Callable[[TrainingConfig, Callable[[Path], None], Any], list[Any]]
 """(run, what saves the present weights to a folder, the callbacks that show) -> further callbacks."""
 
 
 def launch(
-    config: PretrainConfig,
-    prepare: Callable[[], tuple[PretrainConfig, Any]],
-    write_run_files: Callable[[Path, PretrainConfig, str], None],
+    config: LoopConfig,
+    prepare: Callable[[], tuple[TrainingConfig, Any]],
+    write_run_files: Callable[[Path, TrainingConfig, str], None],
     command: str,
     more_callbacks: MoreCallbacks | None = None,
     forecast_only: bool = False,
 ) -> int:
     """Set up the process groups of `config`'s layout, train, and return the exit code.
 
-    `prepare` runs on every rank once they have met; it returns the run, whose length may be known only now, and its
-    TrainingData. `write_run_files(output_dir, run, command)` runs on rank 0 when the run is known to start.
-    `more_callbacks` builds callbacks from packages that training must not import; they run last. `forecast_only`
-    measures some steps, says how long the run will take here, and leaves nothing behind.
+    `prepare` runs on every rank once they have met; it returns the run, whose length is known only now where
+    conversations had to be packed, and its TrainingData. `write_run_files(output_dir, run, command)` runs on rank 0
+    when the run is known to start. `more_callbacks` builds callbacks from packages that training must not import; they
+    run last. `forecast_only` measures some steps, says how long the run will take here, and leaves nothing behind.
     """
     warnings.filterwarnings("ignore", module="megatron")
     # megatron-core calls what torch has renamed.
@@ -61,15 +63,16 @@ def launch(
     from megatron_mimo.training.callbacks import Callback, Callbacks, default_callbacks
     from megatron_mimo.training.disk import check_disk
     from megatron_mimo.training.distributed import World, distributed, is_reporting_rank
+    from megatron_mimo.training.run_plan import RunPlan
     from megatron_mimo.training.stage_layout import StageLayout, release_memory
     from megatron_mimo.training.trainer import FINISHED, OTHER_LAYOUT, PREEMPTED, Trainer
 
     class RunFiles(Callback):
         """Written once the run is known to start: a refused one must not overwrite an earlier run's files."""
 
-        def on_start(self, config: PretrainConfig, step: int, consumed_tokens: int) -> None:
+        def on_start(self, plan: RunPlan, step: int, consumed_tokens: int) -> None:
             if rank == 0:
-                write_run_files(output_dir, config, command)
+                write_run_files(output_dir, run, command)
                 write_environment(output_dir, trainer.chosen_backends())
 
     rank = int(os.environ.get("RANK", "0"))
@@ -80,23 +83,21 @@ def launch(
 
     def train() -> int | None:
         """The exit code; None to be called again, in the layout of another stage."""
-        nonlocal config, trainer
+        nonlocal run, trainer
         with distributed(config, layout), ExitStack() as stack:
             if forecast_only:
                 return show_forecast(prepare, layout.stage or 0)
-            requeue_marker = output_dir / "REQUEUE"
+            requeue_marker = output_dir / REQUEUE
             on_rank_0(lambda: stack.enter_context(run_lock(output_dir)))
+            on_rank_0(lambda: tidy(output_dir))
             if rank == 0:
-                requeue_marker.unlink(missing_ok=True)
                 print(f"resume with: {command}", flush=True)
             try:
-                config, data = prepare()
-                on_rank_0(lambda: print_warnings([serving_warning(config.model), *check_disk(config, output_dir)]))
-                shown = default_callbacks(output_dir, is_reporting_rank())
-                more = (
-                    more_callbacks(config, lambda folder: trainer.save_weights(folder), shown) if more_callbacks else []
-                )
-                cut = config.cut_for(config.stages[layout.stage or 0])
+                run, data = prepare()
+                on_rank_0(lambda: print_warnings([serving_warning(run.model), *check_disk(run, output_dir)]))
+                shown = default_callbacks(run, is_reporting_rank())
+                more = more_callbacks(run, lambda folder: trainer.save_weights(folder), shown) if more_callbacks else []
+                cut = run.cut_for(run.stages[layout.stage or 0])
                 trainer = Trainer(cut, data, Callbacks([RunFiles(), shown, *more]))
                 reason = trainer.fit()
                 if reason == OTHER_LAYOUT:
@@ -124,6 +125,7 @@ def launch(
             return 0 if reason == FINISHED else config.guard.requeue_exit_code
 
     layout = StageLayout(config)
+    run: Any = None
     trainer: Any = None
     while (code := train()) is None:
         # The next layout needs the memory of this one.
@@ -132,15 +134,26 @@ def launch(
     return code
 
 
-def show_forecast(prepare: Callable[[], tuple[PretrainConfig, Any]], stage: int) -> int:
+def tidy(output_dir: Path) -> None:
+    """Remove what an earlier start left in the folder of this run, which this process holds; raises UserError."""
+    from megatron_mimo.training.checkpoint_files import CHECKPOINTS, remove_unfinished
+
+    try:
+        (output_dir / REQUEUE).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot remove {output_dir / REQUEUE}: {error.strerror}; move it away") from error
+    remove_unfinished(output_dir / CHECKPOINTS)
+
+
+def show_forecast(prepare: Callable[[], tuple[TrainingConfig, Any]], stage: int) -> int:
     """Measure the run that `prepare` gives in the layout of a stage, and say how long it will take."""
     from megatron_mimo.training.callbacks import Callback
     from megatron_mimo.training.forecast import print_forecast
     from megatron_mimo.training.trainer import Trainer
 
-    config, data = prepare()
-    cut = config.cut_for(config.stages[stage])
-    others = [one.name for one in config.stages if config.layout(one) != cut.parallel]
+    run, data = prepare()
+    cut = run.cut_for(run.stages[stage])
+    others = [one.name for one in run.stages if run.layout(one) != cut.parallel]
     if others and int(os.environ.get("RANK", "0")) == 0:
         print(
             f"{', '.join(others)}: cut otherwise (stages[].parallel), and measured as {cut.stages[stage].name} is cut"

@@ -6,7 +6,7 @@ import psutil
 import torch
 import torch.distributed as dist
 
-from megatron_mimo.config import PretrainConfig
+from megatron_mimo.config import TrainingConfig
 from megatron_mimo.model.flops import training_flops_per_token
 from megatron_mimo.training.metrics import StepMetrics
 from megatron_mimo.training.schedule import Schedule
@@ -34,7 +34,7 @@ def memory_bytes() -> int:
 
 
 def step_metrics(
-    config: PretrainConfig,
+    config: TrainingConfig,
     schedule: Schedule,
     source_names: list[str],
     before: Progress,

@@ -11,8 +11,6 @@ from megatron_mimo.config import PretrainConfig, UserError, load
 from megatron_mimo.data.mixture import read_mixture
 from megatron_mimo.training.history import read_history
 
-DEFAULT_TOLERANCE = 0.001
-
 
 @dataclass(frozen=True)
 class Consumed:

@@ -1,5 +1,5 @@
-"""Asks for an orderly stop on SIGTERM or SIGUSR1 (how Slurm announces pre-emption and the time limit), on Ctrl-C, and
-when the run's own time limit is reached.
+"""Asks for an orderly stop on SIGTERM, SIGUSR1 or SIGUSR2 (how Slurm, or a tool over it, announces pre-emption and the
+time limit), on Ctrl-C, and when the run's own time limit is reached.
 
 The handler only sets a flag; the loop asks once per step. Schedulers reach ranks at different moments, or only some of
 them, so the ranks agree: one asked rank stops all after the same step.

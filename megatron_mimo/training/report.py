@@ -5,8 +5,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from megatron_mimo.config import PretrainConfig, UserError, load
-from megatron_mimo.config.load import read_yaml
+from megatron_mimo.config import TrainingConfig, UserError
+from megatron_mimo.config.load import from_tree, read_yaml
+from megatron_mimo.data.mixture import read_mixture
 from megatron_mimo.platform import page
 from megatron_mimo.platform.files import write_text
 from megatron_mimo.platform.formats import format_bytes, format_count, format_seconds
@@ -39,7 +40,7 @@ MTP_LOSS_NOTE = "The same for the extra layer that predicts a token further ahea
 
 def write_report(output_dir: Path) -> Path:
     """Write `<output_dir>/report.html` from the files beside it; raises UserError where one is missing or broken."""
-    config = load(PretrainConfig, [str(output_dir / "config.yaml")])
+    config, mixtures = _read_run(output_dir / "config.yaml")
     history = read_history(output_dir / METRICS)
     if history.last is None:
         raise UserError(f"{output_dir / METRICS} holds no step yet: nothing to report")
@@ -51,7 +52,7 @@ def write_report(output_dir: Path) -> Path:
         _losses(history),
         _evaluation(history),
         _scores(history),
-        _mixture(config, history, output_dir),
+        _mixture(history, {name: output_dir / path for name, path in mixtures.items()}),
         _schedules(history),
         _speed(history),
         _environment(output_dir),
@@ -62,7 +63,14 @@ def write_report(output_dir: Path) -> Path:
     return path
 
 
-def _head(config: PretrainConfig, history: History, results: dict[str, Any]) -> str:
+def _read_run(path: Path) -> tuple[TrainingConfig, dict[str, str]]:
+    """The run, and the mixture file of each stage that has one: those of conversations have none."""
+    tree = read_yaml(path)
+    mixtures = {stage["name"]: stage.pop("mixture", "") for stage in tree.get("stages", [])}
+    return from_tree(TrainingConfig, tree, str(path)), {name: file for name, file in mixtures.items() if file}
+
+
+def _head(config: TrainingConfig, history: History, results: dict[str, Any]) -> str:
     last = history.steps[-1]
     share = last["consumed_tokens"] / config.total_tokens
     model = config.model
@@ -78,7 +86,7 @@ def _head(config: PretrainConfig, history: History, results: dict[str, Any]) -> 
     )
 
 
-def _training(config: PretrainConfig, history: History) -> str:
+def _training(config: TrainingConfig, history: History) -> str:
     """The last step's losses, and what the run took."""
     last = history.steps[-1]
     depths = {f"MTP loss, depth {depth}": loss for depth, loss in enumerate(last["mtp_losses"], start=1)}
@@ -182,11 +190,10 @@ def _percent(share: float | None) -> float:
     return float("nan") if share is None else 100 * share
 
 
-def _mixture(config: PretrainConfig, history: History, output_dir: Path) -> str:
+def _mixture(history: History, mixtures: dict[str, Path]) -> str:
     contents = []
-    mixtures = {stage.name: stage.mixture for stage in config.stages}
     for stage, consumed in history.source_tokens.items():
-        asked = _asked_shares(output_dir, mixtures[stage]) if stage in mixtures else {}
+        asked = _asked_shares(mixtures[stage]) if stage in mixtures else {}
         total = sum(consumed.values()) or 1
         rows = [
             {
@@ -203,13 +210,11 @@ def _mixture(config: PretrainConfig, history: History, output_dir: Path) -> str:
     return page.section("Mixture", page.cards(*contents, narrow=True), note=note)
 
 
-def _asked_shares(output_dir: Path, mixture: str) -> dict[str, float]:
+def _asked_shares(mixture: Path) -> dict[str, float]:
     """Shares by source, adding up to 1; empty where the mixture file is not within reach of the run folder."""
-    for path in (Path(mixture), output_dir / mixture):
-        if path.is_file():
-            weights = read_yaml(path).get("sources", {})
-            return {source: weight / sum(weights.values()) for source, weight in weights.items()}
-    return {}
+    if not mixture.is_file():
+        return {}
+    return {source: float(weight) for source, weight in read_mixture(mixture).weights.items()}
 
 
 def _schedules(history: History) -> str:

@@ -7,7 +7,7 @@ A stage that is over is history: its length is that of the run, whatever the con
 from collections.abc import Iterable
 from typing import Any
 
-from megatron_mimo.config import PretrainConfig, UserError
+from megatron_mimo.config import TrainingConfig, UserError
 from megatron_mimo.config.stages import SkippedData
 from megatron_mimo.training.checkpoint_record import CheckpointRecord, SourceRecord
 from megatron_mimo.training.schedule import Schedule
@@ -26,7 +26,6 @@ UNSAID = (
     "max_steps",
     "stop_after_seconds",
     "collect_garbage_every_steps",
-    "start",
     "checkpoint",
     "resume",
     "guard",
@@ -34,11 +33,17 @@ UNSAID = (
     "evaluation",
 )
 """Settings that do not change what is learned."""
-UNSAID_ENDS = ("data.path", "data.tokenizer", "data.loader", "data.num_workers", ".mixture", ".ended_after_tokens")
-"""Of data and mixtures the content is compared; what became of a stage is said by itself."""
+UNSAID_ENDS = (
+    *("data.path", "data.tokenizer", "data.loader", "data.num_workers", ".mixture", ".ended_after_tokens"),
+    *("start.checkpoint", "start.allow"),
+)
+"""Of data and mixtures the content is compared; what became of a stage, and which start is not read, is said by
+itself."""
+LONGEST_VALUE = 60
+"""Letters of a value that is said."""
 
 
-def settle_stages(config: PretrainConfig, saved: CheckpointRecord) -> list[str]:
+def settle_stages(config: TrainingConfig, saved: CheckpointRecord) -> list[str]:
     """Give the stages of `config` the lengths that the saved run has made them; returns what is to be said.
 
     Raises UserError where the configuration lacks the stage that the run is in, or has another in its place.
@@ -75,7 +80,7 @@ def settle_progress(progress: Progress, stage: int) -> Progress:
     return Progress(progress.step, progress.consumed_tokens, stage, 0)
 
 
-def check_order(config: PretrainConfig, saved: CheckpointRecord, stage: int, present: CheckpointRecord) -> None:
+def check_order(config: TrainingConfig, saved: CheckpointRecord, stage: int, present: CheckpointRecord) -> None:
     """Raise UserError where the next samples of `stage` would not be those that follow the ones already read.
 
     `present`: what this start would record.
@@ -106,7 +111,7 @@ def check_order(config: PretrainConfig, saved: CheckpointRecord, stage: int, pre
         )
 
 
-def _behind(skip_data: list[SkippedData], config: PretrainConfig, progress: Progress) -> list[str]:
+def _behind(skip_data: list[SkippedData], config: TrainingConfig, progress: Progress) -> list[str]:
     """Jumps in the data of this stage that lie behind the position: those ahead may be added and removed."""
     jumps = stage_jumps(skip_data, Schedule(config.stages, config.mtp_loss), progress)
     behind = sorted(jump for jump in jumps if jump.at < progress.samples_in_stage)
@@ -130,13 +135,21 @@ def _shown(key: str, before: Any, now: Any) -> str:
 def differences(saved: dict[str, Any], present: dict[str, Any]) -> list[str]:
     """What else differs between two configurations, a line each, at most LONGEST_LIST of them."""
     changed = [
-        f"{key}: {before!r} -> {now!r}"
+        f"{key}: {_in_short(before)} -> {_in_short(now)}"
         for key, before, now in _differing(saved, present, "")
         if key.split(".")[0] not in UNSAID and not key.endswith(UNSAID_ENDS)
     ]
     if len(changed) > LONGEST_LIST:
         changed = [*changed[: LONGEST_LIST - 1], f"and {len(changed) - LONGEST_LIST + 1} more"]
     return changed
+
+
+def _in_short(value: Any) -> str:
+    """Of stages and the like the names; anything else as Python writes it, the end left out where it is long."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value):
+        value = [item["name"] for item in value]
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 4]} ..."
 
 
 def _differing(before: Any, now: Any, key: str) -> list[tuple[str, Any, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from megatron_mimo.config import ParallelConfig, PretrainConfig, UserError
+from megatron_mimo.config import LoopConfig, ParallelConfig, TrainingConfig, UserError
 from megatron_mimo.training.checkpoint_files import CHECKPOINTS, step_folders
 from megatron_mimo.training.checkpoint_record import read_record
 from megatron_mimo.training.schedule import Schedule
@@ -19,11 +19,13 @@ class StageLayout:
     and an older one lies in another stage, the trainer says so and is laid out again.
     """
 
-    def __init__(self, config: PretrainConfig) -> None:
+    def __init__(self, config: LoopConfig) -> None:
         self._config = config
         self.stage: int | None = None
 
     def __call__(self) -> ParallelConfig:
+        if not isinstance(self._config, TrainingConfig):
+            return self._config.parallel  # stages that are known only after this have no layouts
         if self.stage is None:
             told = [present_stage(self._config) if dist.get_rank() == 0 else 0]
             dist.broadcast_object_list(told, src=0)
@@ -31,7 +33,7 @@ class StageLayout:
         return self._config.layout(self._config.stages[self.stage])
 
 
-def present_stage(config: PretrainConfig) -> int:
+def present_stage(config: TrainingConfig) -> int:
     """The stage of the newest checkpoint, which is not examined; the first where there is none."""
     if all(stage.parallel is None for stage in config.stages):
         return 0

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from megatron_mimo.config import ConfigError, ModelConfig, PretrainConfig, StartConfig, UserError
+from megatron_mimo.config import ConfigError, ModelConfig, StageConfig, StartConfig, UserError
 from megatron_mimo.model.gpt import MTPGPTModel
 from megatron_mimo.training.checkpoint import check_same_model, load_weights
 from megatron_mimo.training.checkpoint_files import complete_checkpoints, damage
@@ -90,16 +90,24 @@ def start_record(start: StartConfig) -> CheckpointRecord:
     return read_record(find_checkpoint(Path(start.checkpoint), hash_files=False))
 
 
-def context_notes(config: PretrainConfig, origin: CheckpointRecord, is_chat: bool) -> list[str]:
-    """What is to be said of sequence length and RoPE base beside those of the weights (`origin`) that it starts from.
+def start_notes(own: CheckpointRecord, start: StartConfig) -> list[str]:
+    """What is to be said of a `start` that is not read, because the run resumes from a checkpoint of its own."""
+    if own.start_checkpoint == start.checkpoint:
+        return []
+    began = f"began from {own.start_checkpoint}" if own.start_checkpoint else "began from random weights"
+    return [f"start.checkpoint={start.checkpoint} is not read: this run {began} and has checkpoints of its own"]
+
+
+def context_notes(first: StageConfig, start: StartConfig, origin: CheckpointRecord, fine_tunes: bool) -> list[str]:
+    """What is to be said of the first stage's sequence length and RoPE base beside those of the weights (`origin`).
 
     Raises ConfigError where weights are fine-tuned with another RoPE base without that being asked for: it would spoil
     them, and nothing would show it.
     """
-    first, start, notes = config.stages[0], config.start, []
+    notes = []
     base, context = origin.last_stage.rotary_base, origin.context_length
     if first.rotary_base != base:
-        if start and (is_chat or config.lora) and "rotary_base" not in start.allow:
+        if fine_tunes and "rotary_base" not in start.allow:
             raise ConfigError(
                 "rotary_base",
                 first.rotary_base,

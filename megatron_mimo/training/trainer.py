@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 
-from megatron_mimo.config import PretrainConfig
+from megatron_mimo.config import TrainingConfig
 from megatron_mimo.model.build import build_model, set_rotary_base
 from megatron_mimo.model.initialize import initialize_weights, is_low_rank
 from megatron_mimo.model.lora import add_lora
@@ -38,8 +38,9 @@ from megatron_mimo.training.optimizer import (
 from megatron_mimo.training.preemption import TIME_LIMIT, PreemptionHandler
 from megatron_mimo.training.profile import step_profiler
 from megatron_mimo.training.resume import check_order, differences, settle_progress, settle_stages
+from megatron_mimo.training.run_plan import run_plan
 from megatron_mimo.training.schedule import Schedule
-from megatron_mimo.training.start import context_notes, start_from, start_record, with_lineage
+from megatron_mimo.training.start import context_notes, start_from, start_notes, start_record, with_lineage
 from megatron_mimo.training.state import Progress, advance, is_finished
 from megatron_mimo.training.step import LossReport, TrainStep
 from megatron_mimo.training.straggler import StragglerMonitor, straggler_table
@@ -53,15 +54,15 @@ OTHER_LAYOUT = "to continue in the layout of the next stage"
 
 
 class Trainer:
-    """One run of a PretrainConfig on the process groups that exist; `fit` returns why it ended."""
+    """One run of a TrainingConfig on the process groups that exist; `fit` returns why it ended."""
 
-    def __init__(self, config: PretrainConfig, data: TrainingData, callbacks: Callback) -> None:
+    def __init__(self, config: TrainingConfig, data: TrainingData, callbacks: Callback) -> None:
         self.config = config
         self.data = data
         self.callbacks = callbacks
         self.guard = LossGuard(config.guard)
         self.stragglers = StragglerMonitor(config.logging.straggler_every_steps)
-        check_vocabulary(config, data)
+        check_vocabulary(config.model, data)
         self.backend, self.backend_reason = choose_backend(config.precision)
         first = config.stages[0]
         self._start_mtp_layers = 0
@@ -74,7 +75,8 @@ class Trainer:
             origin = own or start_record(config.start)
             hash_files = config.checkpoint.verify_on_load == "sha256"
             self._start_mtp_layers = start_from(chunks, config.model, config.start, hash_files, own)
-            notes = [] if own else context_notes(config, origin, data.is_chat)
+            fine_tunes = data.is_chat or config.lora is not None
+            notes = start_notes(own, config.start) if own else context_notes(first, config.start, origin, fine_tunes)
             if notes and dist.get_rank() == 0:
                 print(*notes, sep="\n", flush=True)
         if config.lora:
@@ -110,8 +112,10 @@ class Trainer:
             if self._latest is not None:
                 self._restore(self._latest)
             self._check_what_is_left()
-            self.callbacks.on_start(self.config, self.progress.step, self.progress.consumed_tokens)
-            profiler = stack.enter_context(step_profiler(self.config, self.progress.step))
+            plan = run_plan(self.config.model, self.config.stages, self.config.max_steps)
+            self.callbacks.on_start(plan, self.progress.step, self.progress.consumed_tokens)
+            wanted, folder = self.config.logging.profile_steps, Path(self.config.output_dir) / "profile"
+            profiler = stack.enter_context(step_profiler(wanted, folder, self.progress.step))
             # From here on there is something to save; before, a signal ends the program (platform/signals.py).
             preemption = stack.enter_context(PreemptionHandler(self.config.stop_after_seconds))
             garbage = stack.enter_context(SharedCollection(self.config.collect_garbage_every_steps))

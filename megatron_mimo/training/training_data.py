@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any, Protocol
 
-from megatron_mimo.config import ConfigError, PretrainConfig
+from megatron_mimo.config import ConfigError, ModelConfig, PretrainConfig
 from megatron_mimo.data.datasets import StageDataset, build_stage_dataset, build_validation_datasets
 from megatron_mimo.data.manifest import read_manifest
 from megatron_mimo.data.mixture import ROUNDED_PERIOD, read_mixture
@@ -124,11 +124,11 @@ class PretrainingData:
         return build_validation_datasets(self._config.data, seq_length, sequences)
 
 
-def check_vocabulary(config: PretrainConfig, data: TrainingData) -> None:
+def check_vocabulary(model: ModelConfig, data: TrainingData) -> None:
     """Raise ConfigError when the data holds token ids that the embedding has no row for."""
-    if config.model.vocab_size < data.vocab_size:
+    if model.vocab_size < data.vocab_size:
         raise ConfigError(
             "model.vocab_size",
-            config.model.vocab_size,
+            model.vocab_size,
             f"the data's tokenizer has {data.vocab_size} tokens; make it at least that",
         )

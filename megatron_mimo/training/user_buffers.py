@@ -6,10 +6,10 @@ They have the shape of a stage's hidden states, so that each stage has its own.
 from contextlib import suppress
 from typing import Any
 
-from megatron_mimo.config import ParallelConfig, PretrainConfig, StageConfig
+from megatron_mimo.config import ParallelConfig, StageConfig, TrainingConfig
 
 
-def prepare_user_buffers(config: PretrainConfig, stage: StageConfig) -> None:
+def prepare_user_buffers(config: TrainingConfig, stage: StageConfig) -> None:
     """Make the buffers of a stage where they are asked for, in place of another stage's. Every rank calls it."""
     parallel: ParallelConfig = config.layout(stage)
     if not parallel.overlap_tensor_parallel:
@@ -27,7 +27,7 @@ def prepare_user_buffers(config: PretrainConfig, stage: StageConfig) -> None:
     )
 
 
-def buffer_shape(config: PretrainConfig, stage: StageConfig) -> list[int]:
+def buffer_shape(config: TrainingConfig, stage: StageConfig) -> list[int]:
     """[T, h]: a micro-batch's whole hidden states on one context-parallel rank."""
     tokens = stage.micro_batch_size * stage.seq_length // config.layout(stage).context_parallel_size
     return [tokens, config.model.hidden_size]

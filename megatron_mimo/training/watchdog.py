@@ -4,7 +4,8 @@ When one rank hangs, the others wait for it in a collective, run into their own 
 whose stack differs is the culprit. The exit code makes torchrun stop what is left of the job.
 
 Reading and hashing a checkpoint, building data indices and compiling kernels are no hang: until a first step is
-finished, the longer limit for starts holds.
+finished, the longer limit for starts holds. Neither is a time in which the whole process stood still: a scheduler
+suspends jobs, and a person a program.
 """
 
 import faulthandler
@@ -19,6 +20,8 @@ from typing import Self, TextIO
 HANG_EXIT_CODE = 86
 NO_LIMIT = 1e9
 """Seconds; faulthandler takes no infinity."""
+INTERPRETER_TIMES = 2
+"""The limit of faulthandler's timer, in those of a step: it cannot tell a suspended process from one that hangs."""
 
 
 class Watchdog:
@@ -80,14 +83,19 @@ class Watchdog:
         self._last_beat, self._limit_seconds = time.monotonic(), max(self.timeout_seconds, self.startup_seconds)
 
     def _watch(self) -> None:
-        while not self._stop.wait(min(1.0, self.timeout_seconds / 10)):
+        interval, woke_at = min(1.0, self.timeout_seconds / 10), time.monotonic()
+        while not self._stop.wait(interval):
+            now = time.monotonic()
+            # When not even this thread ran, the process stood still: that is no step's time.
+            self._last_beat += max(0.0, now - woke_at - interval)
+            woke_at = now
             self._arm_interpreter_timer()
             if time.monotonic() - self._last_beat > self._limit_seconds:
                 faulthandler.cancel_dump_traceback_later()
                 self._dump_and_exit()
 
     def _arm_interpreter_timer(self) -> None:
-        faulthandler.dump_traceback_later(self._limit_seconds, exit=True, file=self._file)
+        faulthandler.dump_traceback_later(INTERPRETER_TIMES * self._limit_seconds, exit=True, file=self._file)
 
     def _open_dump(self) -> TextIO:
         """The dump file, opened while all is well: a hang may be a file system that no longer answers."""

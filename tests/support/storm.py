@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import time
@@ -38,11 +39,17 @@ LAYOUTS: tuple[tuple[int, dict[str, Any]], ...] = (
 )
 """Beside two data-parallel ranks: processes, and what is cut."""
 TOLERANCE = 1e-5
+NEWEST_SHARE = 0.7
+"""Of the damages that the newest checkpoint gets; the others are dealt to all of them."""
 TIMED = {"step_seconds", "tokens_per_second", "tflops_per_gpu", "memory_bytes"}
-LIVE = ("kill", "SIGTERM", "SIGINT", "second launch")
-"""Faults of a run that is under way."""
+LIVE = ("kill", "lost node", "SIGTERM", "SIGINT", "SIGUSR1", "full disk", "second launch")
+"""Faults of a run that is under way: "kill" is of one process, whichever it is, "lost node" of all of them."""
 OFFLINE = ("flip", "cut", "remove")
-"""Faults of the newest checkpoint's files, between two starts."""
+"""Faults of a checkpoint's files, mostly the newest one's, between two starts."""
+KINDS = (*LIVE, *OFFLINE, "layout")
+CRASHES = ("kill", "lost node")
+FULL_DISK_BYTES = 100_000
+"""What a file may grow to on the disk that is full: logs fit, checkpoints do not."""
 
 
 class Storm:
@@ -59,7 +66,7 @@ class Storm:
         self._expected = self._undisturbed()
         self._begin_run()
 
-    def blow(self, faults: int, kinds: tuple[str, ...] = (*LIVE, *OFFLINE, "layout")) -> None:
+    def blow(self, faults: int, kinds: tuple[str, ...] = KINDS) -> None:
         """Disturb until there were so many faults, each kind as often as another; then let the last run end."""
         hand: list[str] = []
         while sum(self.faults.values()) < faults:
@@ -118,7 +125,8 @@ class Storm:
             self._begin_anew(said)
             return True
         assert code in self._codes_of(fault if done else None), f"exit code {code} after {fault}:\n{said[-4000:]}"
-        assert "Traceback" not in said or fault == "kill", said[-4000:]
+        assert "Traceback" not in said or fault in CRASHES, said[-4000:]
+        assert code != 2 or fault != "full disk" or "could not be written" in said, said[-4000:]
         assert len(after) >= min(KEEP_LAST, len(before)), f"good checkpoints were deleted: {before} -> {after}"
         assert not before or max(after) >= max(before), f"the newest good one was deleted: {before} -> {after}"
         return code != 0
@@ -126,18 +134,25 @@ class Storm:
     @staticmethod
     def _codes_of(fault: str | None) -> tuple[int, ...]:
         """Exit codes of the first rank that ended not well; 0 where the run was through before it noticed."""
-        if fault == "kill":
+        if fault in CRASHES:
             return (0, 1, 2, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGABRT, 85)
-        return (0, 85) if fault in ("SIGTERM", "SIGINT") else (0,)
+        if fault == "full disk":
+            return (0, 2)
+        return (0, 85) if fault in ("SIGTERM", "SIGINT", "SIGUSR1") else (0,)
 
     def _strike(self, started: Ranks, fault: str) -> bool:
         """Do it; False where there is nothing to do it to."""
         alive = [process for process in started.descendants() if process.is_running()]
         if not alive:
             return False
-        if fault == "kill":
-            with contextlib.suppress(psutil.NoSuchProcess):
-                self.random.choice(alive).kill()
+        if fault in CRASHES:
+            for process in alive if fault == "lost node" else [self.random.choice(alive)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        elif fault == "full disk":
+            for process in alive:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.rlimit(psutil.RLIMIT_FSIZE, (FULL_DISK_BYTES, resource.RLIM_INFINITY))
         elif fault == "second launch":
             self._launch_again(started)
         else:
@@ -162,11 +177,15 @@ class Storm:
             assert second.returncode == 2 and "is held by process" in second.stderr, second.stderr[-3000:]
 
     def _damage(self, kind: str) -> bool:
-        """Damage a file of the newest checkpoint; False where there is none."""
+        """Damage a file of a checkpoint; False where there is none."""
         folders = step_folders(self.run / "run" / "checkpoints")
         if not folders:
             return False
-        file = self.random.choice(sorted(path for path in folders[-1].iterdir() if path.stat().st_size))
+        folder = folders[-1] if self.random.random() < NEWEST_SHARE else self.random.choice(folders)
+        files = sorted(path for path in folder.iterdir() if path.stat().st_size)
+        if not files:
+            return False
+        file = self.random.choice(files)
         content = bytearray(file.read_bytes())
         if kind == "remove":
             file.unlink()

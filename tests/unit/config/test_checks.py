@@ -15,7 +15,7 @@ from megatron_mimo.config import (
     ParallelConfig,
     PrecisionConfig,
     PretrainConfig,
-    StageConfig,
+    PretrainStageConfig,
 )
 
 
@@ -36,7 +36,7 @@ def segment(**changes: Any) -> LearningRateSegment:
     return LearningRateSegment(**{"kind": "linear", "tokens": 1000, "start": 0.0, "end": 1e-3} | changes)
 
 
-def stage(**changes: Any) -> StageConfig:
+def stage(**changes: Any) -> PretrainStageConfig:
     values: dict[str, Any] = {
         "name": "one",
         "tokens": 1000,
@@ -46,7 +46,7 @@ def stage(**changes: Any) -> StageConfig:
         "learning_rate": [segment()],
         "global_batch_size": 8,
     }
-    return StageConfig(**values | changes)
+    return PretrainStageConfig(**values | changes)
 
 
 def ramp(**changes: Any) -> BatchRamp:

@@ -13,7 +13,7 @@ from megatron_mimo.config import (
     ConfigError,
     LearningRateSegment,
     PretrainConfig,
-    StageConfig,
+    PretrainStageConfig,
     UserError,
     to_yaml,
 )
@@ -289,13 +289,14 @@ texts = st.text(max_size=12)
 
 
 @st.composite
-def stage_configs(draw: st.DrawFn, number: int) -> StageConfig:
+def stage_configs(draw: st.DrawFn, number: int) -> PretrainStageConfig:
     curve = [
         LearningRateSegment(kind=draw(st.sampled_from(["linear", "cosine"])), tokens=draw(sizes),
                             start=draw(numbers), end=draw(numbers))
         for _ in range(draw(st.integers(1, 3)))
     ]  # fmt: skip
-    return StageConfig(name=f"{draw(texts)}{number}", tokens=sum(s.tokens for s in curve), seq_length=draw(sizes),
+    tokens = sum(segment.tokens for segment in curve)
+    return PretrainStageConfig(name=f"{draw(texts)}{number}", tokens=tokens, seq_length=draw(sizes),
                        rotary_base=draw(sizes), mixture=draw(texts), learning_rate=curve,
                        global_batch_size=draw(sizes),
                        batch_ramp=draw(st.none() | st.just(BatchRamp(start=1, increment=1, tokens=1))))  # fmt: skip

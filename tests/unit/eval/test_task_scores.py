@@ -15,6 +15,7 @@ from megatron_mimo.eval import in_loop
 from megatron_mimo.eval.task_scores import TaskScorer, task_scores
 from megatron_mimo.training.callbacks import Callback, default_callbacks
 from megatron_mimo.training.metrics import ScoreMetrics, StepMetrics, read_metrics
+from megatron_mimo.training.run_plan import RunPlan, run_plan
 from support.tiny import tiny_config, tiny_tree
 
 STEP_TOKENS = 512
@@ -52,6 +53,10 @@ def run_config(tmp_path: Path, every_tokens: int) -> PretrainConfig:
     return config
 
 
+def plan(config: PretrainConfig) -> RunPlan:
+    return run_plan(config.model, config.stages, config.max_steps)
+
+
 class Shown(Callback):
     def __init__(self) -> None:
         self.scores: list[ScoreMetrics] = []
@@ -77,7 +82,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[EvaluateConfig]:
 
 
 def steps_scored(scorer: Callback, config: PretrainConfig, steps: range) -> None:
-    scorer.on_start(config, steps.start - 1, (steps.start - 1) * STEP_TOKENS)
+    scorer.on_start(plan(config), steps.start - 1, (steps.start - 1) * STEP_TOKENS)
     for number in steps:
         scorer.on_step(step(number))
 
@@ -113,9 +118,10 @@ def test_a_failure_is_told_and_ends_nothing(
     def full_disk(folder: Path) -> None:
         raise UserError("no room for the weights")
 
-    steps_scored(TaskScorer(config.evaluation.scores, tmp_path, full_disk, shown), config, range(1, 7))
+    steps_scored(TaskScorer(config.evaluation.scores, tmp_path, tmp_path, full_disk, shown), config, range(1, 7))
     monkeypatch.setattr(in_loop, "score_folder", lambda *_: 1 / 0)
-    steps_scored(TaskScorer(config.evaluation.scores, tmp_path, lambda folder: None, shown), config, range(1, 7))
+    again = TaskScorer(config.evaluation.scores, tmp_path, tmp_path, lambda folder: None, shown)
+    steps_scored(again, config, range(1, 7))
     told = capsys.readouterr().out
     assert "no scores after step 6: no room for the weights" in told and "ZeroDivisionError" in told
     assert not shown.scores
@@ -126,14 +132,14 @@ def test_scores_reach_the_log_the_metrics_tensorboard_and_the_report(
 ) -> None:
     config = run_config(tmp_path, 10 * STEP_TOKENS)
     output = Path(config.output_dir)
-    shows = default_callbacks(output, shows=True)
+    shows = default_callbacks(config, shows=True)
     output.mkdir(exist_ok=True)
     (output / "config.yaml").write_text(to_yaml(config))
     (output / "command.txt").write_text("python -m megatron_mimo.pretrain\n")
     (output / "environment.json").write_text("{}")
-    shows.on_start(config, 0, 0)
+    shows.on_start(plan(config), 0, 0)
     (scorer,) = task_scores(config, lambda folder: None, shows)
-    scorer.on_start(config, 0, 0)
+    scorer.on_start(plan(config), 0, 0)
     for number in range(1, 21):
         shows.on_step(step(number))
         scorer.on_step(step(number))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support.paths import environment
 from support.patience import patience
 from support.processes import is_alive
 
@@ -147,3 +148,29 @@ def test_loaders_hear_their_parent_alone() -> None:
     assert (process.returncode, output) == (3, "1\n"), errors
     assert "killed" not in errors
     assert not any(is_alive(int(worker)) for worker in workers.split())
+
+
+HELPER = """
+import multiprocessing, time
+from megatron_mimo.platform.signals import hear_parent_alone, signals_deferred
+def helper(ready):
+    hear_parent_alone()
+    ready.set()
+    time.sleep(60)
+if __name__ == "__main__":
+    context = multiprocessing.get_context("forkserver")
+    ready = context.Event()
+    process = context.Process(target=helper, args=(ready,), daemon=True)
+    with signals_deferred():
+        process.start()
+    ready.wait()
+    print("leaving", flush=True)  # Python ends its daemons at exit, and waits for them
+"""
+
+
+def test_a_helper_of_a_fork_server_ends_with_the_program(tmp_path: Path) -> None:
+    """It hears the program, not the server: otherwise the program would wait for it for ever."""
+    (tmp_path / "program.py").write_text(HELPER)
+    command = [sys.executable, str(tmp_path / "program.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patience(30), env=environment())
+    assert (done.returncode, done.stdout) == (0, "leaving\n"), done.stderr

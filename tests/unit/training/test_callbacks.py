@@ -13,7 +13,7 @@ from megatron_mimo.config import (
     LoggingConfig,
     ModelConfig,
     PretrainConfig,
-    StageConfig,
+    PretrainStageConfig,
 )
 from megatron_mimo.training.callbacks import (
     Callback,
@@ -25,13 +25,14 @@ from megatron_mimo.training.callbacks import (
     default_callbacks,
 )
 from megatron_mimo.training.metrics import EvaluationMetrics, StepMetrics
+from megatron_mimo.training.run_plan import RunPlan, run_plan
 
 STEP_TOKENS = 1_000
 
 
 def config(output_dir: Path = Path("run"), **changes) -> PretrainConfig:
     segment = LearningRateSegment(kind="constant", tokens=10 * STEP_TOKENS, start=1e-3, end=1e-3)
-    stage = StageConfig(
+    stage = PretrainStageConfig(
         name="stage1",
         tokens=10 * STEP_TOKENS,
         seq_length=100,
@@ -84,8 +85,17 @@ def step(number: int, **changes) -> StepMetrics:
     return StepMetrics(**(values | changes))
 
 
+def plan(**changes) -> RunPlan:
+    run = config(**changes)
+    return run_plan(run.model, run.stages, run.max_steps)
+
+
+def live_line(stream: io.StringIO | None = None) -> LiveLine:
+    return LiveLine("tiny", Path("run"), 4, stream or io.StringIO())
+
+
 def show(line: LiveLine, steps: range, **changes) -> list[str]:
-    line.on_start(config(**changes), steps.start - 1, (steps.start - 1) * STEP_TOKENS)
+    line.on_start(plan(**changes), steps.start - 1, (steps.start - 1) * STEP_TOKENS)
     for number in steps:
         line.on_step(step(number))
     stream = line.stream
@@ -94,19 +104,19 @@ def show(line: LiveLine, steps: range, **changes) -> list[str]:
 
 
 def test_log_gets_a_line_every_so_many_steps_and_at_the_ends():
-    lines = show(LiveLine(io.StringIO()), range(1, 11))
+    lines = show(live_line(), range(1, 11))
     steps = [int(line.split("|")[0].removeprefix("step")) for line in lines[1:]]
     assert steps == [1, 4, 8, 10]
 
 
 def test_line_names_every_value_and_leaves_out_the_unknown():
-    line = show(LiveLine(io.StringIO()), range(1, 5))[-1]
+    line = show(live_line(), range(1, 5))[-1]
     expected = "4K/10K tokens 40.0 %,loss 0.2500,mtp 0.5000,lr 0.000107,grad 1.5,2K tok/s,0.25 TFLOP/s,1 GiB,ETA 3 s"
     for part in expected.split(","):
         assert part in line
     assert "MFU" not in line
-    live = LiveLine(io.StringIO())
-    live.on_start(config(), 0, 0)
+    live = live_line()
+    live.on_start(plan(), 0, 0)
     assert "ETA" not in live.line(step(1))
     assert "MFU 41.2 %" in live.line(step(1, mfu=0.412))
     assert "SKIPPED" in live.line(step(1, skipped=True, loss=math.nan))
@@ -119,7 +129,7 @@ class Terminal(io.StringIO):
 
 def test_terminal_sees_the_steps_between_in_place():
     terminal = Terminal()
-    show(LiveLine(terminal), range(1, 4))
+    show(live_line(terminal), range(1, 4))
     assert terminal.getvalue().count("\n") == 2
     assert "\r\x1b[2Kstep      3" in terminal.getvalue()
 
@@ -129,11 +139,11 @@ def test_metrics_file_forgets_what_a_resumed_run_repeats(tmp_path):
         return [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
 
     first = MetricsFile(tmp_path)
-    first.on_start(config(), 0, 0)
+    first.on_start(plan(), 0, 0)
     for number in range(1, 8):
         first.on_step(step(number))
     resumed = MetricsFile(tmp_path)
-    resumed.on_start(config(), 5, 5 * STEP_TOKENS)
+    resumed.on_start(plan(), 5, 5 * STEP_TOKENS)
     assert steps() == [1, 2, 3, 4, 5]
     resumed.on_step(step(6))
     resumed.on_rollback(3, 3 * STEP_TOKENS)
@@ -150,7 +160,7 @@ def read_scalars(folder: Path, tag: str) -> dict[int, float]:
 def test_tensorboard_draws_by_step_and_by_tokens_and_over_repeated_steps(tmp_path):
     for start, stop, loss in ((0, 6, 1.0), (3, 8, 2.0)):
         writer = TensorBoardWriter(tmp_path)
-        writer.on_start(config(), start, start * STEP_TOKENS)
+        writer.on_start(plan(), start, start * STEP_TOKENS)
         for number in range(start + 1, stop + 1):
             writer.on_step(step(number, loss=loss))
         writer.on_end("killed")
@@ -162,7 +172,7 @@ def test_tensorboard_draws_by_step_and_by_tokens_and_over_repeated_steps(tmp_pat
 
 def test_tensorboard_keeps_evaluations_by_source_and_depth(tmp_path):
     writer = TensorBoardWriter(tmp_path)
-    writer.on_start(config(), 0, 0)
+    writer.on_start(plan(), 0, 0)
     writer.on_evaluation(EvaluationMetrics(7, 7_000, {"code": 1.25}, {"code": [1.5, 1.75]}))
     writer.on_end("finished")
     folder = tmp_path / "tensorboard" / "by_step"
@@ -189,13 +199,13 @@ def test_every_event_reaches_every_callback_in_order():
             return super().__getattribute__(attribute)
 
     both = Callbacks([Recorder("a"), Recorder("b")])
-    arguments = {"on_start": (config(), 0, 0), "on_rollback": (0, 0)}
+    arguments = {"on_start": (plan(), 0, 0), "on_rollback": (0, 0)}
     for event in events:
         getattr(both, event)(*arguments.get(event, (None,)))
     assert seen == [(event, name) for event in events for name in "ab"]
 
 
 def test_only_the_showing_rank_shows(tmp_path):
-    assert default_callbacks(tmp_path, shows=False).callbacks == []
+    assert default_callbacks(config(tmp_path), shows=False).callbacks == []
     assert not (tmp_path / "metrics.jsonl").exists()
-    assert len(default_callbacks(tmp_path, shows=True).callbacks) == 5
+    assert len(default_callbacks(config(tmp_path), shows=True).callbacks) == 5

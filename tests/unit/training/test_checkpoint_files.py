@@ -188,6 +188,28 @@ def test_runs_that_are_killed_after_each_save_do_not_pile_up(tmp_path: Path) -> 
         assert steps(tmp_path)[-min(step, keep_last) :] == list(range(max(1, step - keep_last + 1), step + 1))
 
 
+def test_what_killed_saves_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    """Also that of another step, which no later save would write over."""
+    for name in ("step_00000099.tmp", "step_00000002.removing", "notes"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("x")
+    Rotation(tmp_path, keep_last=2, keep_every_tokens=None, hash_files=True).after_save(make(tmp_path, 4))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "step_00000004"]
+
+
+def test_a_file_in_the_place_of_a_checkpoint_gives_way(tmp_path: Path) -> None:
+    (tmp_path / step_folder(4)).write_text("x")
+    finished = make(tmp_path / "finished", 4)
+    put_in_place(finished, tmp_path / step_folder(4))
+    assert damage(tmp_path / step_folder(4), hash_files=True) is None
+
+
+def test_a_file_in_the_place_of_the_folder_is_found_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("x")
+    with pytest.raises(UserError, match="is no folder"):
+        newest_checkpoint(tmp_path / "checkpoints", hash_files=True)
+
+
 def test_milestones_stay(tmp_path: Path) -> None:
     rotation = Rotation(tmp_path, 1, 3 * TOKENS_A_STEP, hash_files=True)
     for step in range(1, 9):

@@ -10,6 +10,7 @@ from megatron_mimo.config import PretrainConfig
 from megatron_mimo.model.flops import training_flops_per_token
 from megatron_mimo.training.eta import Eta
 from megatron_mimo.training.metrics import StepMetrics
+from megatron_mimo.training.run_plan import run_plan
 from support.tiny import tiny_config, tiny_tree
 
 STEP_TOKENS = 512
@@ -63,7 +64,7 @@ class Run:
 
     def __init__(self, config: PretrainConfig) -> None:
         self.clock = Clock()
-        self.eta = Eta(config, self.clock)
+        self.eta = Eta(run_plan(config.model, config.stages, config.max_steps), self.clock)
 
     def take(self, number: int, seconds: float, pause: float = 0.0, **stage: Any) -> float | None:
         self.clock.now += pause + seconds
@@ -122,6 +123,15 @@ def test_checkpoints_and_evaluations_count(one_stage: PretrainConfig) -> None:
     for number in range(1, 14):
         found = run.take(number, 1.0, pause=2.0 if number in (5, 9, 13) else 0.0)
     assert found == pytest.approx(2 * 1.0 * (1 + 6 / 12))
+
+
+def test_a_stage_that_was_ended_early_counts_as_long_as_it_came(config: PretrainConfig) -> None:
+    config.stages[0].ended_after_tokens = 6 * STEP_TOKENS
+    run = Run(config)
+    for number in range(1, 6):
+        found = run.take(number, 0.5)
+    short, long = (training_flops_per_token(config.model, length).total for length in (64, 128))
+    assert found == pytest.approx(1 * 0.5 + 5 * 0.5 * long / short)
 
 
 def test_max_steps_ends_sooner(config: PretrainConfig) -> None:

@@ -79,6 +79,20 @@ def test_going_on_after_a_torn_line_loses_nothing_new(log: MetricsLog) -> None:
     assert read_metrics(log.path).torn_lines == 0
 
 
+def test_a_folder_in_its_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"metrics\.jsonl: Is a directory"):
+        MetricsLog(tmp_path / "metrics.jsonl")
+
+
+def test_damaged_lines_do_not_keep_a_run_from_going_on(log: MetricsLog, capsys: pytest.CaptureFixture[str]) -> None:
+    with log.path.open("a") as file:
+        file.write('{"kind": "step", "stex": 2}\n{"step": "three"}\n[]\n\0\0\0\n')
+    log.truncate_after(2)
+    assert [step.step for step in read_metrics(log.path).steps] == [1, 2]
+    assert "4 lines were damaged and are left out" in capsys.readouterr().err
+
+
 def test_a_multibyte_character_cut_in_half_is_a_torn_line(log: MetricsLog) -> None:
     with log.path.open("ab") as file:
         file.write('{"kind": "step", "stage": "é'.encode()[:-1])

@@ -42,7 +42,7 @@ with PreemptionHandler() as preemption:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_loop_in_order(number: signal.Signals) -> None:
     with started(PROGRAM) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"

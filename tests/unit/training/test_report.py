@@ -15,7 +15,7 @@ from megatron_mimo.config import (
     LearningRateSegment,
     ModelConfig,
     PretrainConfig,
-    StageConfig,
+    PretrainStageConfig,
     UserError,
     to_yaml,
 )
@@ -31,9 +31,9 @@ STAGES = {"stage1": 20, "stage2": 10}
 """Steps of each stage."""
 
 
-def stage(name: str, steps: int) -> StageConfig:
+def stage(name: str, steps: int) -> PretrainStageConfig:
     segment = LearningRateSegment(kind="constant", tokens=100 * steps, start=1e-3, end=1e-3)
-    return StageConfig(
+    return PretrainStageConfig(
         name=name,
         tokens=100 * steps,
         seq_length=10,

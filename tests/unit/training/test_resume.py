@@ -119,6 +119,16 @@ def test_the_rest_is_said_in_a_few_lines() -> None:
         "precision.dtype: 'fp32' -> 'bf16'",
         "stages.1.global_batch_size: 4 -> 8",
     ]
+    stages = {"stages": [{"name": "one", "tokens": 1}]}
+    longer = {"stages": [*stages["stages"], {"name": "two", "tokens": 1}], "x": 0}
+    assert differences(stages, longer) == ["stages: ['one'] -> ['one', 'two']"]
+    (said,) = differences({"x": [0]}, {"x": list(range(1000))})
+    assert len(said) < 80 and said.endswith(" ...")
+    start = {"checkpoint": "a", "train": "all"}
+    assert differences({"start": start}, {"start": start | {"checkpoint": "b"}}) == []
+    assert differences({"start": start}, {"start": start | {"train": "mtp_layers"}}) == [
+        "start.train: 'all' -> 'mtp_layers'"
+    ]
     many = {str(number): number for number in range(40)}
     said = differences(many, {key: value + 1 for key, value in many.items()})
     assert len(said) == 12 and said[-1] == "and 29 more"

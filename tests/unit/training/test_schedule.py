@@ -13,7 +13,7 @@ from megatron_mimo.config import (
     LearningRateSegment,
     MTPLossWeight,
     PretrainConfig,
-    StageConfig,
+    PretrainStageConfig,
     load,
 )
 from megatron_mimo.training.schedule import Schedule
@@ -107,7 +107,7 @@ def test_mimo_7b_steps_walk_the_whole_run(mimo_7b: Schedule) -> None:
 
 
 @st.composite
-def stage_lists(draw: st.DrawFn) -> list[StageConfig]:
+def stage_lists(draw: st.DrawFn) -> list[PretrainStageConfig]:
     stages = []
     for number in range(draw(st.integers(1, 3))):
         tokens, increment = draw(st.integers(1, 5000)), draw(st.integers(1, 3))
@@ -116,14 +116,14 @@ def stage_lists(draw: st.DrawFn) -> list[StageConfig]:
         ramp = draw(st.none() | st.builds(BatchRamp, start=st.just(start), increment=st.just(increment),
                                           tokens=st.integers(1, tokens)))  # fmt: skip
         curve = [LearningRateSegment(kind="linear", tokens=tokens, start=0.0, end=1.0)]
-        stages.append(StageConfig(name=str(number), tokens=tokens, seq_length=draw(st.integers(1, 64)),
+        stages.append(PretrainStageConfig(name=str(number), tokens=tokens, seq_length=draw(st.integers(1, 64)),
                                   rotary_base=10_000, mixture="m", learning_rate=curve, global_batch_size=batch,
                                   batch_ramp=ramp))  # fmt: skip
     return stages
 
 
 @given(stage_lists())
-def test_steps_equal_a_naive_walk(stages: list[StageConfig]) -> None:
+def test_steps_equal_a_naive_walk(stages: list[PretrainStageConfig]) -> None:
     """The run-length cut gives exactly the steps of a loop that asks for the batch anew each time."""
     schedule = Schedule(stages, [MTPLossWeight(mtp_loss_scaling_factor=0.3)])
     walk, consumed, samples = [], 0, [0] * len(stages)
@@ -138,7 +138,7 @@ def test_steps_equal_a_naive_walk(stages: list[StageConfig]) -> None:
 
 
 @given(stage_lists(), st.integers(0, 20_000))
-def test_batch_is_the_rounded_line(stages: list[StageConfig], consumed: int) -> None:
+def test_batch_is_the_rounded_line(stages: list[PretrainStageConfig], consumed: int) -> None:
     schedule = Schedule(stages, [MTPLossWeight(mtp_loss_scaling_factor=0.3)])
     stage = stages[schedule.stage_index(consumed)]
     offset = consumed - schedule.stage_start(schedule.stage_index(consumed))
@@ -154,7 +154,7 @@ def test_batch_is_the_rounded_line(stages: list[StageConfig], consumed: int) -> 
 def test_overshoot_counts_towards_the_next_stage() -> None:
     """100 tokens in steps of 30 end at 120: the second stage begins there, on its own curve by absolute tokens."""
     stages = [
-        StageConfig(name=name, tokens=100, seq_length=10, rotary_base=10_000, mixture="m", global_batch_size=3,
+        PretrainStageConfig(name=name, tokens=100, seq_length=10, rotary_base=10_000, mixture="m", global_batch_size=3,
                     learning_rate=[LearningRateSegment(kind="linear", tokens=100, start=a, end=b)])
         for name, a, b in (("one", 0.0, 1.0), ("two", 1.0, 0.0))
     ]  # fmt: skip
@@ -173,7 +173,7 @@ def test_negative_consumed_tokens_are_refused(mimo_7b: Schedule) -> None:
 
 def test_a_jump_between_segments_happens_at_the_first_token_of_the_later_one() -> None:
     curve = [LearningRateSegment(kind="constant", tokens=50, start=rate, end=rate) for rate in (1.0, 2.0)]
-    stage = StageConfig(name="one", tokens=100, seq_length=1, rotary_base=1, mixture="m", global_batch_size=1,
+    stage = PretrainStageConfig(name="one", tokens=100, seq_length=1, rotary_base=1, mixture="m", global_batch_size=1,
                         learning_rate=curve)  # fmt: skip
     schedule = Schedule([stage], [MTPLossWeight(mtp_loss_scaling_factor=0.3)])
     assert [schedule.learning_rate(t) for t in (0, 49, 50, 99, 100)] == [1.0, 1.0, 2.0, 2.0, 2.0]

@@ -7,21 +7,22 @@ from typing import Any
 
 import pytest
 
-from megatron_mimo.config import ConfigError, PretrainConfig, UserError
+from megatron_mimo.config import ConfigError, LearningRateSegment, StageConfig, StartConfig, UserError
 from megatron_mimo.config.run import CheckpointConfig, LoRAConfig
+from megatron_mimo.training.checkpoint import check_same_updates
 from megatron_mimo.training.checkpoint_record import StageRecord
-from megatron_mimo.training.start import context_notes, with_lineage
+from megatron_mimo.training.start import context_notes, start_notes, with_lineage
 from support.records import record
 from support.tiny import tiny_config, tiny_tree
 
 ORIGIN = record(stages=[StageRecord(name="base", seq_length=1024, rotary_base=640_000)])
 
 
-def config(seq_length: int, rotary_base: int, allow: list[str] | None = None, lora: bool = False) -> PretrainConfig:
-    tree = tiny_tree(Path("data"), Path("run"))
-    tree["stages"][0] |= {"seq_length": seq_length, "rotary_base": rotary_base}
-    tree |= {"start": {"checkpoint": "base", "allow": allow or []}}
-    return tiny_config(tree | ({"lora": {"rank": 2}} if lora else {}))
+def notes(seq_length: int, rotary_base: int, fine_tunes: bool, allow: Any = ()) -> list[str]:
+    segment = LearningRateSegment(kind="constant", tokens=4096, start=1e-3, end=1e-3)
+    shape = {"seq_length": seq_length, "rotary_base": rotary_base, "global_batch_size": 1}
+    first = StageConfig(name="first", tokens=4096, learning_rate=[segment], **shape)
+    return context_notes(first, StartConfig(checkpoint="base", allow=list(allow)), ORIGIN, fine_tunes)
 
 
 @pytest.mark.parametrize(
@@ -30,20 +31,38 @@ def config(seq_length: int, rotary_base: int, allow: list[str] | None = None, lo
      (2048, ["sequences of 2,048 tokens; the starting weights are made for 1,024"])],
 )  # fmt: skip
 def test_another_length_is_said(seq_length: int, said: list[str]) -> None:
-    assert context_notes(config(seq_length, 640_000), ORIGIN, is_chat=True) == said
+    assert notes(seq_length, 640_000, fine_tunes=True) == said
 
 
-@pytest.mark.parametrize(("is_chat", "lora"), [(True, False), (False, True), (True, True)])
-def test_fine_tuning_with_another_rope_base_is_refused(is_chat: bool, lora: bool) -> None:
+def test_fine_tuning_with_another_rope_base_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"rotary_base=640000, or change it on purpose with start\.allow"):
-        context_notes(config(96, 10_000, lora=lora), ORIGIN, is_chat)
-    allowed = context_notes(config(96, 10_000, ["rotary_base"], lora), ORIGIN, is_chat)
+        notes(96, 10_000, fine_tunes=True)
+    allowed = notes(96, 10_000, fine_tunes=True, allow=["rotary_base"])
     assert allowed == ["RoPE base 10,000, that of the starting weights is 640,000: they learn another one"]
 
 
 def test_pre_training_may_change_it_and_says_so() -> None:
     """Stage 3 of the recipe, started from the weights of stage 2."""
-    assert "they learn another one" in context_notes(config(1024, 10_000), ORIGIN, is_chat=False)[0]
+    assert "they learn another one" in notes(1024, 10_000, fine_tunes=False)[0]
+
+
+def test_a_start_that_is_not_read_is_said() -> None:
+    start = StartConfig(checkpoint="base")
+    assert start_notes(record(start_checkpoint="base"), start) == []
+    (said,) = start_notes(record(start_checkpoint="other"), start)
+    assert "start.checkpoint=base is not read: this run began from other" in said
+    assert "began from random weights" in start_notes(record(), start)[0]
+
+
+@pytest.mark.parametrize(
+    ("saved", "now"),
+    [(None, LoRAConfig()), (LoRAConfig(), None), (LoRAConfig(rank=4), LoRAConfig(rank=8)),
+     (LoRAConfig(), LoRAConfig(targets=["linear_qkv"])), (LoRAConfig(), LoRAConfig(mtp_layers=False))],
+)  # fmt: skip
+def test_other_low_rank_updates_than_the_checkpoints_are_refused(saved: Any, now: Any) -> None:
+    check_same_updates(Path("step"), saved, saved)
+    with pytest.raises(UserError, match=r"step holds .* asks for .*choose\s+a new output_dir"):
+        check_same_updates(Path("step"), saved, now)
 
 
 def test_what_lasts_of_the_first_weights() -> None:

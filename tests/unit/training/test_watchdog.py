@@ -1,5 +1,6 @@
 """The watchdog on processes that really hang."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,12 @@ def hang_holding_the_interpreter():
 
 def make_progress():
     for _ in range(12):
+        time.sleep(0.1 * slowness)
+        watchdog.beat()
+
+def stand_still():
+    print("ready", flush=True)
+    for _ in range(4):
         time.sleep(0.1 * slowness)
         watchdog.beat()
 
@@ -70,6 +77,19 @@ def test_a_hang_that_holds_the_interpreter_lock_is_dumped_and_ended(tmp_path: Pa
     assert result.returncode == 1
     assert time.monotonic() - start < patience(20)
     assert "in hang_holding_the_interpreter" in (tmp_path / "rank_3.txt").read_text()
+
+
+def test_a_suspended_process_does_not_hang(tmp_path: Path) -> None:
+    """As Slurm suspends a job, for longer than a step may take."""
+    times = slowness()
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "stacks"), "stand_still", str(times)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.7 * times)
+        process.send_signal(signal.SIGCONT)
+        output, errors = process.communicate(timeout=patience(30) * times)
+    assert (process.returncode, output) == (0, "finished\n"), errors
 
 
 def test_progress_keeps_the_process_alive_and_leaves_no_file(tmp_path: Path) -> None:
