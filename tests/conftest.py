@@ -12,8 +12,10 @@ from support.tiny import make_tiny_data
 
 pytest_plugins = ["support.costs", "support.order", "support.warm_vllm"]
 
-# A shell starts programs in the background with SIGINT ignored, and those started from here would inherit that.
+# A shell starts programs in the background with SIGINT ignored, nohup with SIGHUP, and those started from here would
+# inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Ray starts a Python process for every CPU at once; actors with an environment of their own use none of them.
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")

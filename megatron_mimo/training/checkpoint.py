@@ -354,11 +354,13 @@ def _write_errors(temporary: Path) -> Iterator[None]:
     except (OSError, CheckpointException) as error:
         if isinstance(error, ConnectionError):
             raise
+        # megatron-core tells the failures to one rank, and the others that there were some.
         failures = error.failures.values() if isinstance(error, CheckpointException) else [(error, None)]
+        reason = next(iter(failures), ("another rank says why", None))[0]
         if temporary.name.endswith(UNFINISHED):
             shutil.rmtree(temporary, ignore_errors=True)
         raise UserError(
-            f"the checkpoint {temporary} could not be written: {next(iter(failures))[0]}\n"
+            f"the checkpoint {temporary} could not be written: {reason}\n"
             "Earlier checkpoints are untouched. Free some space or mend the file system, then run the command again."
         ) from error
 

@@ -127,7 +127,7 @@ def test_log_likelihoods_are_those_of_transformers(tmp_path: Path, evaluate, mon
         name: tensor if "norm" in name else torch.randn(tensor.shape, generator=generator) * 0.3
         for name, tensor in transparent_weights().items()
     }
-    model = write_model(tmp_path / "model", weights, train_tokenizer(["some words"], vocab_size=268))
+    model = write_model(tmp_path / "model", weights, train_tokenizer(["some words"], vocab_size=268), seq_length=256)
     data = tmp_path / "data"
     data.mkdir()
     letters = [f"Which of {i}?,one,two,three,four,{'ABCD'[i % 4]}" for i in range(25)]

@@ -1,7 +1,6 @@
 """An exported nano model in vLLM on the CPU, drafting with its MTP layer, against the plain-PyTorch reference."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -64,10 +63,21 @@ def make_tokenizer(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(exported):
-    os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    """In this process, which has no process groups afterwards, as other tests of the session expect."""
     vllm = pytest.importorskip("vllm")
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        yield make_engine(vllm, exported[0])
+    cleanup_dist_env_and_memory()
+
+
+def make_engine(vllm, model: Path):
     return vllm.LLM(
-        str(exported[0]),
+        str(model),
         trust_remote_code=True,
         dtype="float32",
         enforce_eager=True,
