@@ -186,7 +186,7 @@ def same_ratio(gold: str, answer: str) -> bool:
         return {len(one), len(other)} == {1, 2} and same_body(*pair)
     if all(same_text(*pair) or (r"\ldots" not in pair and same_body(*pair)) for pair in zip(one, other, strict=True)):
         return True
-    if any(r"\ldots" in part for part in one + other):
+    if len(one) == 1 or any(r"\ldots" in part for part in one + other):
         return False
     return all(
         same_body(rf"({one[0]}) \cdot ({part})", rf"({other[0]}) \cdot ({mine})")
