@@ -22,9 +22,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from megatron_mimo.config import DataConfig, UserError
-from megatron_mimo.data.datasets import build_stage_dataset
-from megatron_mimo.data.loader import build_loader
-from megatron_mimo.data.manifest import open_split, read_manifest
+from megatron_mimo.data.loading.datasets import build_stage_dataset
+from megatron_mimo.data.loading.loader import build_loader
+from megatron_mimo.data.tokens.manifest import open_split, read_manifest
 
 NUM_SAMPLES = 400_000
 

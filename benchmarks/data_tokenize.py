@@ -30,11 +30,11 @@ import numpy as np
 import torch
 from megatron.core.datasets.indexed_dataset import DType, IndexedDataset, IndexedDatasetBuilder
 
-from megatron_mimo.data.encoder import Encoder
-from megatron_mimo.data.manifest import SourceEntry
-from megatron_mimo.data.sources import SourceConfig
-from megatron_mimo.data.tokenize_source import TokenizeJob, tokenize_source
-from megatron_mimo.data.tokenizer import tokenizer_sha256
+from megatron_mimo.data.tokens.encoder import Encoder
+from megatron_mimo.data.tokens.manifest import SourceEntry
+from megatron_mimo.data.tokens.sources import SourceConfig
+from megatron_mimo.data.tokens.tokenize_source import TokenizeJob, tokenize_source
+from megatron_mimo.data.tokens.tokenizer import tokenizer_sha256
 
 LONGEST_CHARACTERS = 20_000
 QWEN_PATTERN = (

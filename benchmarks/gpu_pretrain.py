@@ -30,10 +30,10 @@ from typing import Any
 
 from megatron_mimo.config import ConfigError, ModelConfig, ParallelConfig, PrecisionConfig, UserError
 from megatron_mimo.config.precision import FP8Recipe
-from megatron_mimo.model.flops import training_flops_per_token
-from megatron_mimo.model.hardware import GPU, GPUS, find_gpu
-from megatron_mimo.model.memory import peak_memory
-from megatron_mimo.model.workload import Workload
+from megatron_mimo.plan.flops import training_flops_per_token
+from megatron_mimo.plan.hardware import GPU, GPUS, find_gpu
+from megatron_mimo.plan.memory import peak_memory
+from megatron_mimo.plan.workload import Workload
 from megatron_mimo.platform.files import write_json
 
 SIZES = {
@@ -354,7 +354,7 @@ def runner(job: Job, rows: Any) -> Iterator[tuple[Callable[[], float], Callable[
     if case.kind == "peer":
         yield peer_runner(job, rows)
         return
-    from megatron_mimo.training.probe import Probe, one_process
+    from megatron_mimo.gpu_checks.probe import Probe, one_process
 
     with one_process():
         probe = Probe(

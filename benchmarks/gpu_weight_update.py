@@ -27,7 +27,7 @@ import torch
 from megatron_mimo.config import ModelConfig, PretrainConfig, UserError, load
 from megatron_mimo.config.rl import EngineConfig, GenerationConfig
 from megatron_mimo.convert import huggingface, mimo
-from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
+from megatron_mimo.data.tokens.tokenizer import save_tokenizer, train_tokenizer
 from megatron_mimo.platform.network import free_port
 from megatron_mimo.platform.worker_process import WorkerProcess
 from megatron_mimo.rl.engine_protocol import GenerationRequest

@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from megatron_mimo.config import ModelConfig, OptimizerConfig, ParallelConfig, PrecisionConfig
-from megatron_mimo.model.memory import peak_memory
-from megatron_mimo.model.workload import Workload
+from megatron_mimo.plan.memory import peak_memory
+from megatron_mimo.plan.workload import Workload
 
 MIB = 2**20
 

@@ -230,7 +230,7 @@ def best_of_rounds(names: list[str], dtype: str, threads: int, rounds: int) -> d
 
 
 def print_table(dtype: str, threads: int, best: dict[str, dict[str, float]]) -> None:
-    from megatron_mimo.model.flops import training_flops_per_token
+    from megatron_mimo.plan.flops import training_flops_per_token
 
     products = max(result["products"] for result in best.values())
     print(f"{dtype}, {threads} thread(s) a process; matrix products: {products:.1f} GFLOP/s a process")

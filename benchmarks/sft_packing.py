@@ -21,7 +21,7 @@ from megatron_mimo.config import ModelConfig, ParallelConfig, PrecisionConfig
 from megatron_mimo.data.chat.dataset import PackedRows
 from megatron_mimo.data.chat.packing import pack_best_fit
 from megatron_mimo.data.chat.template import EncodedSample
-from megatron_mimo.data.loader import collate
+from megatron_mimo.data.loading.loader import collate
 from megatron_mimo.model.build import single_process_group
 from megatron_mimo.training.batch import make_batch
 

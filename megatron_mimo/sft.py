@@ -121,7 +121,7 @@ def show_samples(config: SFTConfig, count: int, colour: bool) -> None:
     """Print the first samples, learned tokens marked."""
     from megatron_mimo.data.chat.preview import LEGEND, coloured
     from megatron_mimo.data.chat.samples import SampleReader
-    from megatron_mimo.data.tokenizer import load_tokenizer
+    from megatron_mimo.data.tokens.tokenizer import load_tokenizer
 
     samples = SampleReader(Path(config.data.prepared) / "train")
     tokenizer = load_tokenizer(config.data.tokenizer)
@@ -135,7 +135,7 @@ def write_preview(config: SFTConfig) -> Path:
     """Write the page of the first samples beside the prepared data; returns its path."""
     from megatron_mimo.data.chat.preview import preview_page
     from megatron_mimo.data.chat.samples import SampleReader
-    from megatron_mimo.data.tokenizer import load_tokenizer
+    from megatron_mimo.data.tokens.tokenizer import load_tokenizer
 
     samples = SampleReader(Path(config.data.prepared) / "train")
     shown = [samples[index] for index in range(min(SAMPLES_OF_PAGE, len(samples)))]

@@ -40,7 +40,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "tokenize": Command(
             "megatron_mimo.cli.tokenize_data",
             "documents -> tokenizer and .bin/.idx: the second half of data",
-            "megatron_mimo.data.preprocess:PreprocessConfig",
+            "megatron_mimo.data.tokens.preprocess:PreprocessConfig",
         ),
         "import-tokens": Command(
             "megatron_mimo.cli.import_tokens", "existing Megatron .bin/.idx pairs -> a data folder to train on"

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> None:
     """Print the coverage of several sizes, and write the list where a size is given; raises UserError."""
     # Imported late: the tokenizer takes a second, in which a wrong folder can be refused.
-    from megatron_mimo.data.token_counts import count_chat_tokens, count_data_tokens
+    from megatron_mimo.data.chat.token_counts import count_chat_tokens, count_data_tokens
     from megatron_mimo.serve.speculative import read_model_config  # loads torch
 
     config = read_model_config(options.model)

@@ -19,7 +19,7 @@ from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import UserError
 
 if TYPE_CHECKING:
-    from megatron_mimo.data.manifest import Manifest
+    from megatron_mimo.data.tokens.manifest import Manifest
     from megatron_mimo.eval.huggingface import HuggingFaceScorer
 
 START = time.monotonic()
@@ -59,8 +59,8 @@ def run(model: Path, data: Path, output: Path, num_problems: int | None) -> None
 
 def evaluate(model: Path, data: Path, num_problems: int | None) -> dict[str, Any]:
     """All measurements as one JSON tree."""
-    from megatron_mimo.data.manifest import check_tokenizer, read_manifest
-    from megatron_mimo.data.tokenizer import encode_documents, load_tokenizer
+    from megatron_mimo.data.tokens.manifest import check_tokenizer, read_manifest
+    from megatron_mimo.data.tokens.tokenizer import encode_documents, load_tokenizer
     from megatron_mimo.eval import pretraining
     from megatron_mimo.eval.arithmetic import read_problems
     from megatron_mimo.eval.huggingface import HuggingFaceScorer
@@ -106,8 +106,8 @@ def training_documents(manifest: "Manifest", data: Path) -> Iterator[bytes]:
     """The text that the shards of the train split hold, decoded; raises UserError where it is not all of it."""
     import numpy as np
 
-    from megatron_mimo.data.manifest import open_split
-    from megatron_mimo.data.tokenizer import load_tokenizer
+    from megatron_mimo.data.tokens.manifest import open_split
+    from megatron_mimo.data.tokens.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(data / "tokenizer")
     for source in manifest.sources.values():

@@ -1,8 +1,8 @@
 """The checks of `megatron-mimo gpu-check`, those from which most is learnt first. Importing it takes torch and more."""
 
+from megatron_mimo.gpu_checks import device_checks, device_paths, device_runs
+from megatron_mimo.gpu_checks.device_finding import Check
 from megatron_mimo.rl import device_check
-from megatron_mimo.training import device_checks, device_paths, device_runs
-from megatron_mimo.training.device_finding import Check
 
 CHECKS: dict[str, Check] = {
     "environment": Check("Transformer Engine and megatron-core import", "imports", device_checks.environment, 20),

@@ -18,7 +18,7 @@ from megatron_mimo.cli.command import exit_code, own_program, parser_of
 from megatron_mimo.config import UserError
 
 if TYPE_CHECKING:
-    from megatron_mimo.data.sources import SourceConfig
+    from megatron_mimo.data.tokens.sources import SourceConfig
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> None:
     """Make the folder and say how to train on it; raises UserError."""
-    from megatron_mimo.data.preprocess import PreprocessConfig, TokenizerConfig, preprocess
+    from megatron_mimo.data.tokens.preprocess import PreprocessConfig, TokenizerConfig, preprocess
 
     config = PreprocessConfig(
         output_dir=str(options.output),
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
 
 def sources_of(options: argparse.Namespace) -> list["SourceConfig"]:
     """One source a name, in the order of their first appearance; raises UserError for an argument without a name."""
-    from megatron_mimo.data.sources import SourceConfig
+    from megatron_mimo.data.tokens.sources import SourceConfig
 
     train, valid = grouped(options.sources), grouped(options.valid)
     if set(valid) - set(train):

@@ -13,7 +13,7 @@ import json
 
 from megatron_mimo.cli.command import exit_code, settings_parser
 from megatron_mimo.config import PretrainConfig, load
-from megatron_mimo.model.hardware import DEFAULT_MFU, GPUS, find_gpu
+from megatron_mimo.plan.hardware import DEFAULT_MFU, GPUS, find_gpu
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,9 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> None:
     """Print the plan; raises UserError."""
-    from megatron_mimo.model.layouts import check_request
-    from megatron_mimo.model.plan_report import make_report, render
-    from megatron_mimo.model.workload import Variant
+    from megatron_mimo.plan.layouts import check_request
+    from megatron_mimo.plan.plan_report import make_report, render
+    from megatron_mimo.plan.workload import Variant
     from megatron_mimo.training.checkpoint_model import model_of
 
     config = load(PretrainConfig, options.settings, model_of)

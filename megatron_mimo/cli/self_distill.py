@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Exit code 1 where some prompts have no answer yet; raises UserError."""
     # Imported late: the client of the endpoint takes a second, in which a wrong option can be refused.
-    from megatron_mimo.data.endpoint import EndpointConfig, Sampling
+    from megatron_mimo.clients.endpoint import EndpointConfig, Sampling
     from megatron_mimo.serve.self_distill import ANSWERS, SelfDistillConfig, fingerprint, num_open, self_distill
 
     with ExitStack() as stack:

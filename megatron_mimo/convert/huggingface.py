@@ -28,7 +28,7 @@ from megatron_mimo.convert.shards import (
     write_safetensors,
 )
 from megatron_mimo.convert.weights import Weights, WeightsInMemory
-from megatron_mimo.data.tokenizer import EOD_TOKEN, TURN_END_TOKEN
+from megatron_mimo.data.tokens.tokenizer import EOD_TOKEN, TURN_END_TOKEN
 
 REMOTE_CODE_FILES = ("configuration_mimo.py", "modeling_mimo.py")
 TOKENIZER_FILES = (

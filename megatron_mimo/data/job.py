@@ -12,8 +12,8 @@ from megatron_mimo.config.renamed import with_present_key
 from megatron_mimo.data.pipeline.config import PipelineConfig
 from megatron_mimo.data.pipeline.layout import Layout
 from megatron_mimo.data.pipeline.plan import stages_of
-from megatron_mimo.data.preprocess import PreprocessConfig, preprocess, write_held_out_problems
-from megatron_mimo.data.tokenize_source import held_out_path
+from megatron_mimo.data.tokens.preprocess import PreprocessConfig, preprocess, write_held_out_problems
+from megatron_mimo.data.tokens.tokenize_source import held_out_path
 from megatron_mimo.platform.files import write_text
 
 Report = Callable[[str], None]

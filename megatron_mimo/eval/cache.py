@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from megatron_mimo.clients.endpoint import content_text
+from megatron_mimo.clients.journal import Journal, read_records
 from megatron_mimo.config.eval import EvalGenerationConfig, TaskConfig
 from megatron_mimo.data.chat.system_prompt import system_message
-from megatron_mimo.data.endpoint import content_text
-from megatron_mimo.data.journal import Journal, read_records
 from megatron_mimo.eval.engines import digest
 from megatron_mimo.eval.protocol import Benchmark, EvalProblem
 from megatron_mimo.platform.files import write_json, write_text

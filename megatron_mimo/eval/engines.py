@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from megatron_mimo.clients.endpoint import Completion, Endpoint, EndpointConfig, Message, RequestFailed, Sampling
 from megatron_mimo.config import UserError
 from megatron_mimo.config.eval import EvalGenerationConfig, EvaluateConfig
 from megatron_mimo.data.chat.system_prompt import system_message
-from megatron_mimo.data.endpoint import Completion, Endpoint, EndpointConfig, Message, RequestFailed, Sampling
-from megatron_mimo.data.tokenizer import TURN_END_TOKEN
+from megatron_mimo.data.tokens.tokenizer import TURN_END_TOKEN
 from megatron_mimo.platform.files import file_sha256
 
 Pairs = Sequence[tuple[str, str]]

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from megatron_mimo.clients.journal import read_records
 from megatron_mimo.config import UserError
-from megatron_mimo.data.journal import read_records
 from megatron_mimo.eval.cache import grade_id
 from megatron_mimo.platform.page import escape, filtered, section
 

@@ -22,11 +22,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from megatron_mimo.clients.endpoint import Completion, RequestFailed, Sampling
+from megatron_mimo.clients.journal import Journal, read_records
 from megatron_mimo.config import UserError
 from megatron_mimo.config.eval import EvaluateConfig, TaskConfig
 from megatron_mimo.data.chat.system_prompt import system_message
-from megatron_mimo.data.endpoint import Completion, RequestFailed, Sampling
-from megatron_mimo.data.journal import Journal, read_records
 from megatron_mimo.eval.engines import Engine, digest
 from megatron_mimo.eval.registry import HARNESS
 from megatron_mimo.eval.summary import by_group, clean_estimates, cost, estimates, format_rate, is_in_format

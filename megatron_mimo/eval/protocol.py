@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from megatron_mimo.clients.endpoint import Message
 from megatron_mimo.config import UserError
-from megatron_mimo.data.endpoint import Message
 from megatron_mimo.eval.records import Source, locate, read_records
 from megatron_mimo.judge.pool import JudgePool
 from megatron_mimo.judge.preparation import solution_for

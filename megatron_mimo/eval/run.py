@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from megatron_mimo.clients.endpoint import Completion, RequestFailed, Sampling
 from megatron_mimo.config import UserError
 from megatron_mimo.config.eval import EvalGenerationConfig, EvaluateConfig, TaskConfig
-from megatron_mimo.data.endpoint import Completion, RequestFailed, Sampling
 from megatron_mimo.eval.cache import Store, grade_id, grade_key, open_store, sample_key
 from megatron_mimo.eval.contamination import contaminated, known_texts
 from megatron_mimo.eval.engines import Engine, prompt_counter

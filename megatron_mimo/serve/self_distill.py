@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from megatron_mimo.clients.endpoint import Endpoint, EndpointConfig, Message, RequestFailed, Sampling
+from megatron_mimo.clients.journal import Journal, read_records
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.config.errors import require_at_least
 from megatron_mimo.data.chat.records import read_records as read_chat_records
-from megatron_mimo.data.endpoint import Endpoint, EndpointConfig, Message, RequestFailed, Sampling
-from megatron_mimo.data.journal import Journal, read_records
 from megatron_mimo.platform.concurrency import for_each
 from megatron_mimo.platform.files import write_json, write_text
 

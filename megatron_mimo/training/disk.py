@@ -11,7 +11,7 @@ from pathlib import Path
 
 from megatron_mimo.config import ModelConfig, RLConfig, TrainingConfig, UserError
 from megatron_mimo.config.run import CheckpointConfig, RunConfig
-from megatron_mimo.model.memory import model_parameters
+from megatron_mimo.plan.memory import model_parameters
 from megatron_mimo.platform.formats import format_bytes
 from megatron_mimo.training.checkpoint_files import CHECKPOINTS, STEP_FOLDER
 from megatron_mimo.training.schedule import Schedule

@@ -6,7 +6,7 @@ import torch
 from megatron.core import parallel_state
 
 from megatron_mimo.config import StageConfig, TrainingConfig
-from megatron_mimo.data.loader import collate
+from megatron_mimo.data.loading.loader import collate
 from megatron_mimo.model.packed_documents import DocumentAttention
 from megatron_mimo.training.batch import (
     Batch,

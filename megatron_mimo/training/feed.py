@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from megatron.core import parallel_state
 
 from megatron_mimo.config import StageConfig, TrainingConfig
-from megatron_mimo.data.loader import build_loader
+from megatron_mimo.data.loading.loader import build_loader
 from megatron_mimo.model.packed_documents import DocumentAttention
 from megatron_mimo.training.batch import (
     Batch,

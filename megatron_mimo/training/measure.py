@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from megatron_mimo.config import TrainingConfig
-from megatron_mimo.model.flops import training_flops_per_token
+from megatron_mimo.plan.flops import training_flops_per_token
 from megatron_mimo.training.metrics import StepMetrics
 from megatron_mimo.training.schedule import Schedule
 from megatron_mimo.training.state import Progress

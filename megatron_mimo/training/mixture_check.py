@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megatron_mimo.config import PretrainConfig, UserError, load
-from megatron_mimo.data.mixture import read_mixture
+from megatron_mimo.data.loading.mixture import read_mixture
 from megatron_mimo.training.history import read_history
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from megatron_mimo.config import TrainingConfig, UserError
 from megatron_mimo.config.load import from_tree, read_yaml
-from megatron_mimo.data.mixture import read_mixture
+from megatron_mimo.data.loading.mixture import read_mixture
 from megatron_mimo.platform import page
 from megatron_mimo.platform.files import write_text
 from megatron_mimo.platform.formats import format_bytes, format_count, format_seconds

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from megatron_mimo.config import ModelConfig, StageConfig
-from megatron_mimo.model.flops import training_flops_per_token
+from megatron_mimo.plan.flops import training_flops_per_token
 
 
 @dataclass(frozen=True)

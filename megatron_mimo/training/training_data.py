@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from megatron_mimo.config import ConfigError, ModelConfig, PretrainConfig
-from megatron_mimo.data.datasets import StageDataset, build_stage_dataset, build_validation_datasets
-from megatron_mimo.data.manifest import read_manifest
-from megatron_mimo.data.mixture import ROUNDED_PERIOD, read_mixture
+from megatron_mimo.data.loading.datasets import StageDataset, build_stage_dataset, build_validation_datasets
+from megatron_mimo.data.loading.mixture import ROUNDED_PERIOD, read_mixture
+from megatron_mimo.data.tokens.manifest import read_manifest
 
 MANY_EPOCHS = 4
 """Up to here repeated text is worth nearly as much as new text (Muennighoff et al., 2023, section 5)."""

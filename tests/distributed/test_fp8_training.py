@@ -18,7 +18,7 @@ RECIPES: list[Any] = ["delayed", "tensorwise", "blockwise", "mxfp8"]
 
 
 def test_every_recipe_ends_within_half_a_percent_of_bf16() -> None:
-    from megatron_mimo.training.device_checks import NARROW, precision, train_curve
+    from megatron_mimo.gpu_checks.device_checks import NARROW, precision, train_curve
 
     torch.set_num_threads(1)
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import yaml
 
-from megatron_mimo.data.corpus import embedded_documents
+from megatron_mimo.data.nano.corpus import embedded_documents
 from megatron_mimo.data.pipeline.shards import read_documents, shard_paths
 from support.launch import ROOT, Ranks, environment, free_port
 from support.needs import needs

@@ -7,9 +7,9 @@ from typing import Any, Self
 
 import pytest
 
+from megatron_mimo.clients.endpoint import Completion, Message, RequestFailed, Sampling
 from megatron_mimo.config import UserError
 from megatron_mimo.config.eval import EvaluateConfig, TaskConfig
-from megatron_mimo.data.endpoint import Completion, Message, RequestFailed, Sampling
 from megatron_mimo.eval import harness
 from megatron_mimo.eval.compare import compare_results
 from megatron_mimo.eval.engines import Pairs

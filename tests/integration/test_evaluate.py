@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from megatron_mimo.config.eval import TaskConfig
-from megatron_mimo.data.tokenizer import train_tokenizer
+from megatron_mimo.data.tokens.tokenizer import train_tokenizer
 from megatron_mimo.eval.few_shot.task import FewShot
 from megatron_mimo.eval.registry import find_task
 from support.known_models import reciting_model, transparent_weights, write_model

@@ -9,7 +9,7 @@ import torch
 
 from megatron_mimo import pretrain
 from megatron_mimo.cli import import_tokens
-from megatron_mimo.data.manifest import read_manifest
+from megatron_mimo.data.tokens.manifest import read_manifest
 from support.needs import megatron_core
 from support.tiny import tiny_tree, write_run
 

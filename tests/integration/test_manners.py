@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data.manifest import read_manifest
+from megatron_mimo.data.tokens.manifest import read_manifest
 from megatron_mimo.platform.network import free_port
 from megatron_mimo.platform.run_lock import LOCK_FILE
 from support.launch import environment, pretrain

@@ -16,7 +16,7 @@ import torch
 
 from megatron_mimo.config import ModelConfig
 from megatron_mimo.convert import huggingface, mimo
-from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
+from megatron_mimo.data.tokens.tokenizer import save_tokenizer, train_tokenizer
 from megatron_mimo.model.reference import ReferenceMiMo
 from megatron_mimo.platform.network import free_port
 from megatron_mimo.serve.openai_server import complete, running_server

@@ -15,7 +15,7 @@ import torch
 from megatron_mimo.config import ModelConfig, UserError
 from megatron_mimo.config.rl import EngineConfig, GenerationConfig, RetryConfig, RolloutConfig
 from megatron_mimo.convert import huggingface, mimo
-from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
+from megatron_mimo.data.tokens.tokenizer import save_tokenizer, train_tokenizer
 from megatron_mimo.platform.network import free_port
 from megatron_mimo.rl.engine_actor import RayRolloutEngine, start_all
 from megatron_mimo.rl.engine_protocol import EngineDied, Generation, GenerationRequest, RequestRejected, Score

@@ -9,7 +9,7 @@ import torch
 from megatron_mimo.config import ModelConfig
 from megatron_mimo.convert import mimo
 from megatron_mimo.convert.huggingface import check_tokenizer, write_hugging_face
-from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
+from megatron_mimo.data.tokens.tokenizer import save_tokenizer, train_tokenizer
 from support.needs import needs
 
 needs("peft")

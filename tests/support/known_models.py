@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from megatron_mimo.config import ModelConfig
 from megatron_mimo.convert.huggingface import check_tokenizer, write_hugging_face
-from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
+from megatron_mimo.data.tokens.tokenizer import save_tokenizer, train_tokenizer
 from megatron_mimo.model.reference import ReferenceMiMo
 
 ANSWER, OTHER = 65, 66

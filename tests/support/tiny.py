@@ -9,7 +9,7 @@ import yaml
 
 from megatron_mimo.config import PretrainConfig
 from megatron_mimo.config.load import from_tree
-from megatron_mimo.data.preprocess import PreprocessConfig, SourceConfig, TokenizerConfig, preprocess
+from megatron_mimo.data.tokens.preprocess import PreprocessConfig, SourceConfig, TokenizerConfig, preprocess
 
 VOCAB_SIZE = 320
 SEQ_LENGTH = 64

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from megatron_mimo.config import ConfigError, UserError
-from megatron_mimo.data.manifest import read_manifest
+from megatron_mimo.data.tokens.manifest import read_manifest
 
 
 @dataclass(kw_only=True)

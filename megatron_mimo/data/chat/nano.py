@@ -17,8 +17,8 @@ from typing import Any
 
 from megatron_mimo.data.chat.nano_wordings import SYMBOLS, draw
 from megatron_mimo.data.chat.system_prompt import system_message
-from megatron_mimo.data.corpus_arithmetic import ArithmeticProblem, problems
-from megatron_mimo.data.nano_programs import Program, programs
+from megatron_mimo.data.nano.corpus_arithmetic import ArithmeticProblem, problems
+from megatron_mimo.data.nano.nano_programs import Program, programs
 from megatron_mimo.platform.files import write_text
 
 CHECK_WORDINGS = (

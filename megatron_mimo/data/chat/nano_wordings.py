@@ -6,7 +6,7 @@ few forms recites them, and reads no other.
 
 import random
 
-from megatron_mimo.data.corpus_arithmetic import ArithmeticProblem
+from megatron_mimo.data.nano.corpus_arithmetic import ArithmeticProblem
 
 SYMBOLS = (
     "What is {id}?",

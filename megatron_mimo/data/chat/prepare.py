@@ -21,7 +21,7 @@ from megatron_mimo.data.chat.intake import Intake, SourceCounts
 from megatron_mimo.data.chat.packing import pack_best_fit
 from megatron_mimo.data.chat.records import Record, read_records
 from megatron_mimo.data.chat.samples import SampleReader
-from megatron_mimo.data.tokenizer import eod_token_id, load_tokenizer, tokenizer_sha256
+from megatron_mimo.data.tokens.tokenizer import eod_token_id, load_tokenizer, tokenizer_sha256
 from megatron_mimo.platform.files import write_json
 
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from megatron_mimo.config import UserError
 from megatron_mimo.data.chat.conversation import BadRecord, Conversation
 from megatron_mimo.data.chat.system_prompt import system_message
-from megatron_mimo.data.tokenizer import eod_token_id
+from megatron_mimo.data.tokens.tokenizer import eod_token_id
 
 EMPTY_THINK = re.compile(r"<think>\s*</think>(\n\n)?")
 _PROBE = "x"

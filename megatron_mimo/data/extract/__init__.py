@@ -27,7 +27,7 @@ hand-made truth (`block_training`): no rule reads words of any language. `extrac
 with limits on time and size; `megatron-mimo extract FILE --why` shows what became of each block.
 """
 
-from megatron_mimo.data.extract.encoding import decode
+from megatron_mimo.data.encoding import decode
 from megatron_mimo.data.extract.page import Extraction, Link, extract, extract_html
 
 __all__ = ["Extraction", "Link", "decode", "extract", "extract_html"]

@@ -27,7 +27,7 @@ from megatron_mimo.data.extract.blocks import RUN, Block, Blocks, ancestors
 from megatron_mimo.data.extract.head import Head
 from megatron_mimo.data.extract.names import names_of
 from megatron_mimo.data.tag.language_model import LanguageModelSettings, shape_settings
-from megatron_mimo.data.tokenizer import load_tokenizer, save_tokenizer
+from megatron_mimo.data.tokens.tokenizer import load_tokenizer, save_tokenizer
 
 _BOXES = 2
 """Boxes around a block whose names it sees."""

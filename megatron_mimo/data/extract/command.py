@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data.extract.encoding import decode
+from megatron_mimo.data.encoding import decode
 from megatron_mimo.data.extract.page import Options, Page, Part, explain, extract
 from megatron_mimo.platform import page as html_page
 

@@ -24,7 +24,7 @@ from megatron_mimo.data.extract.block_training import blocks_of, fold_of, labels
 from megatron_mimo.data.extract.page import Options, Page, read_page
 from megatron_mimo.data.extract.text_scores import Score, read_records, score_text, summary
 from megatron_mimo.data.tag.language_model import body_config, read_body
-from megatron_mimo.data.tokenizer import train_tokenizer
+from megatron_mimo.data.tokens.tokenizer import train_tokenizer
 
 TRAINED_BODY_RATE = 1e-4
 

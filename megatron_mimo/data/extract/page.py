@@ -8,6 +8,7 @@ from urllib.parse import urljoin
 import lxml.etree as etree
 import numpy as np
 
+from megatron_mimo.data.encoding import decode
 from megatron_mimo.data.extract.atoms import mark_atoms
 from megatron_mimo.data.extract.block_features import features
 from megatron_mimo.data.extract.block_model import BlockModel, block_model
@@ -15,7 +16,6 @@ from megatron_mimo.data.extract.blocks import Blocks, find_blocks
 from megatron_mimo.data.extract.choose import Favor, Verdict, choose
 from megatron_mimo.data.extract.comments import take_comments
 from megatron_mimo.data.extract.dom import all_classes, clean, drop, parse
-from megatron_mimo.data.extract.encoding import decode
 from megatron_mimo.data.extract.forums import Post, Thread, are_comments, dominates, find_thread
 from megatron_mimo.data.extract.head import Head, read_head
 from megatron_mimo.data.extract.markdown import inline_markdown, to_markdown

@@ -19,8 +19,8 @@ from typing import Any
 import yaml
 import zstandard
 
+from megatron_mimo.data.encoding import decode
 from megatron_mimo.data.extract.block_labels import tokens
-from megatron_mimo.data.extract.encoding import decode
 
 _LOST_RECALL = 0.2
 _FENCE = re.compile(r"(?m)^```\w*$")

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from megatron_mimo.clients.endpoint import Completion, Endpoint, EndpointConfig, RequestFailed, Sampling, Usage
+from megatron_mimo.clients.journal import Journal, read_records
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.config.errors import require_at_least
 from megatron_mimo.data.document import Document
-from megatron_mimo.data.endpoint import Completion, Endpoint, EndpointConfig, RequestFailed, Sampling, Usage
-from megatron_mimo.data.journal import Journal, read_records
 from megatron_mimo.data.pipeline.shards import shard_path, write_documents
 from megatron_mimo.data.synthesize.prompts import messages, training_text
 from megatron_mimo.data.synthesize.queries import (

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data import corpus_arithmetic
-from megatron_mimo.data.corpus_synthetic import synthetic_documents
 from megatron_mimo.data.document import Split
+from megatron_mimo.data.nano import corpus_arithmetic
+from megatron_mimo.data.nano.corpus_synthetic import synthetic_documents
 from megatron_mimo.data.pipeline.shards import read_documents, shard_paths
 from megatron_mimo.data.tag.schema import TagsError, tags_from_json
 

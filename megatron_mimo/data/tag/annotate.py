@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from megatron_mimo.clients.endpoint import Endpoint, EndpointConfig, RequestFailed, Sampling
+from megatron_mimo.clients.journal import Journal, read_records
 from megatron_mimo.config.errors import require_at_least
 from megatron_mimo.data.document import Document
-from megatron_mimo.data.endpoint import Endpoint, EndpointConfig, RequestFailed, Sampling
-from megatron_mimo.data.journal import Journal, read_records
 from megatron_mimo.data.tag.labelled import LabelledPage
 from megatron_mimo.data.tag.prompts import annotation_messages, parse_annotation
 from megatron_mimo.data.tag.schema import TagsError, tags_from_json, tags_to_json

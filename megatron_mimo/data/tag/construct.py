@@ -10,7 +10,7 @@ import json
 import random
 from collections.abc import Callable
 
-from megatron_mimo.data.corpus_text import code_texts, prose_texts
+from megatron_mimo.data.nano.corpus_text import code_texts, prose_texts
 from megatron_mimo.data.tag import lexicon, worked
 from megatron_mimo.data.tag.labelled import LabelledPage
 from megatron_mimo.data.tag.schema import KINDS, Tags

@@ -24,7 +24,7 @@ from megatron_mimo.config import UserError
 from megatron_mimo.data.tag.heads import NUM_OUTPUTS, heads_loss, targets, to_tags
 from megatron_mimo.data.tag.labelled import LabelledPage
 from megatron_mimo.data.tag.schema import Tags
-from megatron_mimo.data.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
+from megatron_mimo.data.tokens.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 
 
 @dataclass(kw_only=True)

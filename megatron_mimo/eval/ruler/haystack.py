@@ -2,7 +2,7 @@
 
 `essay` haystacks are any prose: a file or folder given by the task's `path`, `ruler_essays` or NVIDIA's
 `PaulGrahamEssays.json` in the data folder, else the documentation that every Python installation carries
-(`data/corpus_text.py`).
+(`data/nano/corpus_text.py`).
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data.corpus_text import help_texts, prose_texts
+from megatron_mimo.data.nano.corpus_text import help_texts, prose_texts
 from megatron_mimo.data.pipeline.shards import read_documents, shard_paths
 from megatron_mimo.eval.ruler.form import Needle
 from megatron_mimo.platform.files import open_text

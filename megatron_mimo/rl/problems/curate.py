@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
+from megatron_mimo.clients.endpoint import Endpoint, EndpointConfig, Sampling
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.data.document import Document
-from megatron_mimo.data.endpoint import Endpoint, EndpointConfig, Sampling
 from megatron_mimo.data.pipeline.step import Task
 from megatron_mimo.judge.opening import open_judge
 from megatron_mimo.platform.files import write_json

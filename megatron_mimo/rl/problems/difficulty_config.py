@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from megatron_mimo.clients.endpoint import EndpointConfig, Sampling
 from megatron_mimo.config.errors import ConfigError, require_at_least
 from megatron_mimo.config.rl import RewardConfig
-from megatron_mimo.data.endpoint import EndpointConfig, Sampling
 
 
 @dataclass(kw_only=True)

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data.corpus_arithmetic import ArithmeticProblem
-from megatron_mimo.data.corpus_arithmetic import problems as arithmetic
-from megatron_mimo.data.nano_programs import programs
+from megatron_mimo.data.nano.corpus_arithmetic import ArithmeticProblem
+from megatron_mimo.data.nano.corpus_arithmetic import problems as arithmetic
+from megatron_mimo.data.nano.nano_programs import programs
 from megatron_mimo.judge.request import CallTest, Test
 from megatron_mimo.rl.problems.problem import Problem, write_problems
 

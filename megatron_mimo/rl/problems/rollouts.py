@@ -8,8 +8,8 @@ from typing import Protocol
 
 import msgspec
 
+from megatron_mimo.clients.endpoint import Completion, Message, RequestFailed, Sampling
 from megatron_mimo.config import UserError
-from megatron_mimo.data.endpoint import Completion, Message, RequestFailed, Sampling
 from megatron_mimo.reward.router import CodeProblem, MathProblem, Reward, RewardFault
 from megatron_mimo.rl.problems.difficulty import RolloutResults
 from megatron_mimo.rl.problems.problem import Problem, read_lines

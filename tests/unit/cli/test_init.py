@@ -13,7 +13,7 @@ from megatron_mimo.cli.commands import COMMANDS, OLD_NAMES
 from megatron_mimo.config import PretrainConfig, RLConfig, SFTConfig, load
 from megatron_mimo.config.eval import EvaluateConfig
 from megatron_mimo.data.job import load_job
-from megatron_mimo.data.mixture import read_mixture
+from megatron_mimo.data.loading.mixture import read_mixture
 from megatron_mimo.recipes.write import FP8, SIZES, recipes
 from support.paths import ROOT
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from megatron_mimo.config import DataConfig
-from megatron_mimo.data.preprocess import PreprocessConfig, SourceConfig, TokenizerConfig, preprocess
+from megatron_mimo.data.tokens.preprocess import PreprocessConfig, SourceConfig, TokenizerConfig, preprocess
 
 SOURCES = {"letters": 300, "words": 200, "numbers": 100}
 """Name -> number of documents."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from megatron_mimo.config import DataConfig, UserError
-from megatron_mimo.data import indexed
-from megatron_mimo.data.datasets import build_stage_dataset, build_validation_datasets
+from megatron_mimo.data.loading.datasets import build_stage_dataset, build_validation_datasets
+from megatron_mimo.data.tokens import indexed
 
 MIXTURE = "sources: {letters: 1}"
 

@@ -26,10 +26,10 @@ from megatron_mimo.data.balance.spec import (
 )
 from megatron_mimo.data.balance.write import render, solve_mixture
 from megatron_mimo.data.document import Document
-from megatron_mimo.data.mixture import read_mixture
+from megatron_mimo.data.loading.mixture import read_mixture
 from megatron_mimo.data.pipeline.shards import shard_path, write_documents
 from megatron_mimo.data.pipeline.step import Task
-from megatron_mimo.data.sources import SourceConfig, source_documents
+from megatron_mimo.data.tokens.sources import SourceConfig, source_documents
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "mimo_7b" / "balance.yaml"
 

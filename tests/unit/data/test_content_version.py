@@ -5,9 +5,9 @@ import json
 import os
 from pathlib import Path
 
-from megatron_mimo.data.corpus import CONTENT_VERSION, embedded_documents
 from megatron_mimo.data.document import Document, split_by_hash
-from megatron_mimo.data.tokenizer import train_tokenizer
+from megatron_mimo.data.nano.corpus import CONTENT_VERSION, embedded_documents
+from megatron_mimo.data.tokens.tokenizer import train_tokenizer
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "data_content.json"
 TEXTS = [f"word{number} über {number * 7} def f(x): return x + {number}\n" for number in range(400)]

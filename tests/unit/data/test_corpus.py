@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from megatron_mimo.data.corpus import EMBEDDED_SOURCES, embedded_documents
-from megatron_mimo.data.corpus_arithmetic import ArithmeticProblem, problems
-from megatron_mimo.data.corpus_synthetic import synthetic_documents
 from megatron_mimo.data.document import Document, cut_paragraphs, deduplicate, split_by_hash
+from megatron_mimo.data.nano.corpus import EMBEDDED_SOURCES, embedded_documents
+from megatron_mimo.data.nano.corpus_arithmetic import ArithmeticProblem, problems
+from megatron_mimo.data.nano.corpus_synthetic import synthetic_documents
 from support.arithmetic import check_steps
 
 

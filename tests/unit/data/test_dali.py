@@ -13,8 +13,8 @@ import torch
 from megatron_mimo.config import DataConfig, UserError
 from megatron_mimo.data.chat.dataset import PackedRows
 from megatron_mimo.data.chat.template import EncodedSample
-from megatron_mimo.data.datasets import build_stage_dataset
-from megatron_mimo.data.loader import build_loader
+from megatron_mimo.data.loading.datasets import build_stage_dataset
+from megatron_mimo.data.loading.loader import build_loader
 
 INDEX_BATCHES = [[0, 1], [4, 5, 6, 7], [2], [31, 30]]
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from megatron_mimo.config import DataConfig
-from megatron_mimo.data.datasets import ShuffledSource, build_stage_dataset, build_validation_datasets
-from megatron_mimo.data.indexed import TokenStream, map_tokens
-from megatron_mimo.data.loader import build_loader
-from megatron_mimo.data.permutation import Permutation
-from megatron_mimo.data.tokenizer import load_tokenizer
+from megatron_mimo.data.loading.datasets import ShuffledSource, build_stage_dataset, build_validation_datasets
+from megatron_mimo.data.loading.loader import build_loader
+from megatron_mimo.data.loading.permutation import Permutation
+from megatron_mimo.data.tokens.indexed import TokenStream, map_tokens
+from megatron_mimo.data.tokens.tokenizer import load_tokenizer
 
 S = 16
 MIXTURE = "sources: {letters: 0.5, words: 0.3, numbers: 0.2}"
@@ -144,7 +144,7 @@ def test_another_process_computes_the_same_order(data_config: DataConfig, write_
     mixture = write_mixture(MIXTURE)
     script = (
         "import sys; from pathlib import Path; from megatron_mimo.config import DataConfig;"
-        "from megatron_mimo.data.datasets import build_stage_dataset;"
+        "from megatron_mimo.data.loading.datasets import build_stage_dataset;"
         "d = build_stage_dataset(DataConfig(path=sys.argv[1], tokenizer=sys.argv[2]), Path(sys.argv[3]), 16, 99, 1);"
         "print([int(d[i]['tokens'].sum()) for i in range(99)])"
     )

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from megatron_mimo.data import encoder as module
-from megatron_mimo.data import tokenizer as tok
-from megatron_mimo.data.corpus import embedded_documents
-from megatron_mimo.data.encoder import Encoder, token_dtype
-from megatron_mimo.data.probe_texts import probe_texts
+from megatron_mimo.data.nano.corpus import embedded_documents
+from megatron_mimo.data.nano.probe_texts import probe_texts
+from megatron_mimo.data.tokens import encoder as module
+from megatron_mimo.data.tokens import tokenizer as tok
+from megatron_mimo.data.tokens.encoder import Encoder, token_dtype
 from support.needs import megatron_core
 
 SPECIAL = "a<|im_end|>b<|endoftext|> <|im_start|>system"

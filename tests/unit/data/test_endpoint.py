@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from megatron_mimo.config import ConfigError, UserError
-from megatron_mimo.data.endpoint import (
+from megatron_mimo.clients.endpoint import (
     Completion,
     Endpoint,
     EndpointConfig,
@@ -15,6 +14,7 @@ from megatron_mimo.data.endpoint import (
     Usage,
     content_text,
 )
+from megatron_mimo.config import ConfigError, UserError
 from support.chat_server import ChatServer, chat_server
 
 

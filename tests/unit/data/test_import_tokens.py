@@ -13,12 +13,18 @@ import torch
 
 from megatron_mimo.cli import import_tokens as cli
 from megatron_mimo.config import ConfigError, DataConfig, UserError
-from megatron_mimo.data import import_tokens, peer_pair
-from megatron_mimo.data.datasets import build_stage_dataset, build_validation_datasets
-from megatron_mimo.data.manifest import Manifest, check_split, open_split, read_manifest
-from megatron_mimo.data.peer_pair import PeerPair
-from megatron_mimo.data.preprocess import PreprocessConfig, SourceConfig, TokenizerConfig, preprocess, recipe_sha256
-from megatron_mimo.data.tokenizer import load_tokenizer
+from megatron_mimo.data.loading.datasets import build_stage_dataset, build_validation_datasets
+from megatron_mimo.data.tokens import import_tokens, peer_pair
+from megatron_mimo.data.tokens.manifest import Manifest, check_split, open_split, read_manifest
+from megatron_mimo.data.tokens.peer_pair import PeerPair
+from megatron_mimo.data.tokens.preprocess import (
+    PreprocessConfig,
+    SourceConfig,
+    TokenizerConfig,
+    preprocess,
+    recipe_sha256,
+)
+from megatron_mimo.data.tokens.tokenizer import load_tokenizer
 from support.needs import megatron_core
 
 indexed_dataset = megatron_core("datasets.indexed_dataset")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from megatron_mimo.clients.journal import Journal, read_records
 from megatron_mimo.config import UserError
-from megatron_mimo.data.journal import Journal, read_records
 
 
 def test_cut_at_every_byte(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data.mixture import Mixture, Turns, read_mixture
+from megatron_mimo.data.loading.mixture import Mixture, Turns, read_mixture
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 shares = st.lists(st.integers(1, 60), min_size=1, max_size=8)

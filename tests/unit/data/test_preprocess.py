@@ -12,9 +12,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data import preprocess as job
-from megatron_mimo.data.manifest import open_split, read_manifest
-from megatron_mimo.data.preprocess import PreprocessConfig, SourceConfig, preprocess
+from megatron_mimo.data.tokens import preprocess as job
+from megatron_mimo.data.tokens.manifest import open_split, read_manifest
+from megatron_mimo.data.tokens.preprocess import PreprocessConfig, SourceConfig, preprocess
 
 
 def quiet(line: str) -> None:

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from megatron_mimo.config import ConfigError, UserError
-from megatron_mimo.data import preprocess as job
-from megatron_mimo.data import tokenize_source as module
 from megatron_mimo.data.document import Document, is_held_out
-from megatron_mimo.data.encoder import TokenBlock
-from megatron_mimo.data.indexed_writer import IndexedWriter
-from megatron_mimo.data.manifest import open_split, read_manifest
 from megatron_mimo.data.pipeline.shards import shard_path, write_documents
-from megatron_mimo.data.preprocess import PreprocessConfig, SourceConfig, TokenizerConfig, preprocess
-from megatron_mimo.data.tokenizer import load_tokenizer
+from megatron_mimo.data.tokens import preprocess as job
+from megatron_mimo.data.tokens import tokenize_source as module
+from megatron_mimo.data.tokens.encoder import TokenBlock
+from megatron_mimo.data.tokens.indexed_writer import IndexedWriter
+from megatron_mimo.data.tokens.manifest import open_split, read_manifest
+from megatron_mimo.data.tokens.preprocess import PreprocessConfig, SourceConfig, TokenizerConfig, preprocess
+from megatron_mimo.data.tokens.tokenizer import load_tokenizer
 from megatron_mimo.platform.files import file_sha256
 from support.needs import megatron_core
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data import tokenizer as tok
-from megatron_mimo.data.corpus import embedded_documents
+from megatron_mimo.data.nano.corpus import embedded_documents
+from megatron_mimo.data.tokens import tokenizer as tok
 
 VOCAB_SIZE = 600
 

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import pytest
 
+from megatron_mimo.clients.endpoint import Completion, Message, Sampling
 from megatron_mimo.config import ConfigError
 from megatron_mimo.config.eval import EvalGenerationConfig, EvaluateConfig, TaskConfig
-from megatron_mimo.data.endpoint import Completion, Message, Sampling
 from megatron_mimo.eval import explain as explain_module
 from megatron_mimo.eval.engines import Pairs
 from megatron_mimo.eval.explain import compared, explain, explained_page, text, variants

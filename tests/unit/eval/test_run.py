@@ -7,13 +7,13 @@ from typing import Any, Self
 
 import pytest
 
+from megatron_mimo.clients.endpoint import Completion, Message, RequestFailed, Sampling
 from megatron_mimo.config import ConfigError, UserError, load
 from megatron_mimo.config.eval import EvalGenerationConfig, EvaluateConfig, TaskConfig
 from megatron_mimo.data.decontaminate.index import BenchmarkText, build_index
 from megatron_mimo.data.decontaminate.step import METADATA_KEY
 from megatron_mimo.data.decontaminate.words import normalized_words
 from megatron_mimo.data.document import Document
-from megatron_mimo.data.endpoint import Completion, Message, RequestFailed, Sampling
 from megatron_mimo.data.pipeline.shards import shard_path, write_documents
 from megatron_mimo.eval.compare import compare_results, comparison_page, comparison_text, read_results
 from megatron_mimo.eval.engines import EndpointEngine, Engine, Pairs

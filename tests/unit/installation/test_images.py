@@ -128,7 +128,7 @@ for name in sys.argv[2].split(","):
 print("imported")
 """
 LATE = [
-    "megatron_mimo.data.preprocess",
+    "megatron_mimo.data.tokens.preprocess",
     "megatron_mimo.data.job",
     "megatron_mimo.training.trainer",
     "megatron_mimo.training.training_data",

@@ -10,9 +10,9 @@ import torch.distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from megatron_mimo.config import ModelConfig, ParallelConfig, PrecisionConfig
-from megatron_mimo.model import communication
-from megatron_mimo.model.hardware import GPUS, find_gpu
-from megatron_mimo.model.workload import Workload
+from megatron_mimo.plan import communication
+from megatron_mimo.plan.hardware import GPUS, find_gpu
+from megatron_mimo.plan.workload import Workload
 
 H100 = GPUS["h100"]
 SMALL = ModelConfig(

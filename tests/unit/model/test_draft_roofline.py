@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from megatron_mimo.model.draft_roofline import DEVICES, MIMO_7B, DraftDevice, Drafting, Load, Prediction, main, predict
-from megatron_mimo.model.memory import model_parameters
+from megatron_mimo.plan.draft_roofline import DEVICES, MIMO_7B, DraftDevice, Drafting, Load, Prediction, main, predict
+from megatron_mimo.plan.memory import model_parameters
 
 H20 = next(device for device in DEVICES if device.name == "H20")
 A10 = next(device for device in DEVICES if device.name == "A10")

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2ForCausalLM
 
 from megatron_mimo.config import ModelConfig
-from megatron_mimo.model.flops import forward_flops_per_token, training_flops_per_token
+from megatron_mimo.plan.flops import forward_flops_per_token, training_flops_per_token
 from support.models import LLAMA3_8B, MIMO_7B, qwen2_config
 
 SMALL = ModelConfig(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from megatron_mimo.config import UserError
-from megatron_mimo.model.hardware import GIB, GPUS, find_gpu
+from megatron_mimo.plan.hardware import GIB, GPUS, find_gpu
 
 FIGURES = "memory_gib=40,bf16_tflops=100,link_gb_per_second=30,network_gb_per_second=10"
 

@@ -8,10 +8,10 @@ import pytest
 
 from megatron_mimo.config import ConfigError, ParallelConfig, PrecisionConfig, PretrainConfig, load
 from megatron_mimo.config.load import from_tree
-from megatron_mimo.model.hardware import DEFAULT_MFU, GPUS
-from megatron_mimo.model.layout_search import search_layouts, sizes
-from megatron_mimo.model.layouts import estimate_run, estimate_stage
-from megatron_mimo.model.workload import Workload
+from megatron_mimo.plan.hardware import DEFAULT_MFU, GPUS
+from megatron_mimo.plan.layout_search import search_layouts, sizes
+from megatron_mimo.plan.layouts import estimate_run, estimate_stage
+from megatron_mimo.plan.workload import Workload
 from support.models import LLAMA3_8B
 
 H100 = GPUS["h100"]

@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 
 from megatron_mimo.config import ModelConfig, ParallelConfig, PrecisionConfig
-from megatron_mimo.model import activations, memory
 from megatron_mimo.model.packed_documents import choose_document_attention, pack_documents
-from megatron_mimo.model.workload import Variant, Workload
+from megatron_mimo.plan import activations, memory
+from megatron_mimo.plan.workload import Variant, Workload
 from support.models import MIMO_7B
 
 SMALL = ModelConfig(

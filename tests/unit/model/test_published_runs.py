@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from megatron_mimo.config import ModelConfig, ParallelConfig, PrecisionConfig
-from megatron_mimo.model.hardware import DEFAULT_MFU, GIB, GPUS
-from megatron_mimo.model.layouts import StageEstimate, estimate_stage
-from megatron_mimo.model.memory import estimate_memory
-from megatron_mimo.model.workload import Workload
+from megatron_mimo.plan.hardware import DEFAULT_MFU, GIB, GPUS
+from megatron_mimo.plan.layouts import StageEstimate, estimate_stage
+from megatron_mimo.plan.memory import estimate_memory
+from megatron_mimo.plan.workload import Workload
 from support.models import LLAMA3_8B as LLAMA3_8B_MODEL
 
 PEERS: dict[str, Any] = {"gradient_dtype": "bf16", "fp8_parameters": True, "cross_entropy": "fused"}

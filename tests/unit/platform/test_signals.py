@@ -54,7 +54,7 @@ LOADER = """
 import os, signal, sys, time
 import numpy as np
 from megatron_mimo.config import DataConfig
-from megatron_mimo.data.loader import build_loader
+from megatron_mimo.data.loading.loader import build_loader
 class Numbers:
     def __getitem__(self, index):
         return {"tokens": np.full(4, index), "source": 0}

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from megatron_mimo.cli import curate_problems
-from megatron_mimo.data.endpoint import Completion, RequestFailed, Sampling
+from megatron_mimo.clients.endpoint import Completion, RequestFailed, Sampling
 from megatron_mimo.judge.request import CallTest
 from megatron_mimo.reward.router import Reward
 from megatron_mimo.rl.problems import curate

@@ -7,7 +7,7 @@ import pytest
 
 from megatron_mimo.config import UserError
 from megatron_mimo.config.rl import RewardConfig, RLDataConfig
-from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
+from megatron_mimo.data.tokens.tokenizer import save_tokenizer, train_tokenizer
 from megatron_mimo.judge import CallTest
 from megatron_mimo.reward.math_answer import MathFault
 from megatron_mimo.reward.router import RewardRouter

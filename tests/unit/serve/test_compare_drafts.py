@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
+from megatron_mimo.data.tokens.tokenizer import save_tokenizer, train_tokenizer
 from megatron_mimo.serve import compare_drafts
 from megatron_mimo.serve.vllm_engine import GroupGeneration, PromptGroup
 

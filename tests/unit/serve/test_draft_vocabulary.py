@@ -10,8 +10,8 @@ import torch
 
 from megatron_mimo.cli import draft_vocabulary as command
 from megatron_mimo.config import ModelConfig, UserError
-from megatron_mimo.data.token_counts import count_data_tokens
-from megatron_mimo.data.tokenizer import TURN_END_TOKEN, load_tokenizer, save_tokenizer, train_tokenizer
+from megatron_mimo.data.chat.token_counts import count_data_tokens
+from megatron_mimo.data.tokens.tokenizer import TURN_END_TOKEN, load_tokenizer, save_tokenizer, train_tokenizer
 from megatron_mimo.model.drafting import speculative_decode
 from megatron_mimo.model.reference import ReferenceMiMo
 from megatron_mimo.serve import draft_vocabulary

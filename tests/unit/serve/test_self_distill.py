@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from megatron_mimo.cli import self_distill as command
+from megatron_mimo.clients.endpoint import EndpointConfig, Sampling
 from megatron_mimo.config import UserError
-from megatron_mimo.data.endpoint import EndpointConfig, Sampling
 from megatron_mimo.serve.self_distill import (
     ANSWERS,
     JOURNAL,

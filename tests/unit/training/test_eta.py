@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from megatron_mimo.config import PretrainConfig
-from megatron_mimo.model.flops import training_flops_per_token
+from megatron_mimo.plan.flops import training_flops_per_token
 from megatron_mimo.training.eta import Eta
 from megatron_mimo.training.metrics import StepMetrics
 from megatron_mimo.training.run_plan import run_plan

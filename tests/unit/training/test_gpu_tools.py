@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from megatron_mimo.cli import gpu_check
-from megatron_mimo.model.hardware import find_gpu
+from megatron_mimo.plan.hardware import find_gpu
 
 ROOT = Path(__file__).parents[3]
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
@@ -87,7 +87,7 @@ def test_time_limits_add_up() -> None:
 def test_a_check_that_raises_ends_its_process(capsys: pytest.CaptureFixture[str]) -> None:
     """In this process: a real check that passes, and one that breaks."""
     from megatron_mimo.cli import gpu_checks
-    from megatron_mimo.training.device_finding import Check
+    from megatron_mimo.gpu_checks.device_finding import Check
 
     def breaks(on_gpu: bool) -> None:
         raise RuntimeError("CUDA error: an illegal memory access")
@@ -127,7 +127,7 @@ def test_weight_update_knows_what_travels(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_layers_that_fit_are_the_last_ones_that_do(bench: ModuleType) -> None:
-    from megatron_mimo.model.memory import peak_memory
+    from megatron_mimo.plan.memory import peak_memory
 
     gpu, case = find_gpu("h100"), bench.CASES["bf16"]
     layers = bench.layers_that_fit(case, "7b", 8192, gpu)

@@ -9,7 +9,7 @@ import yaml
 from megatron_mimo.cli import check_mixture
 from megatron_mimo.config import PretrainConfig, load
 from megatron_mimo.config.load import to_yaml
-from megatron_mimo.data.mixture import Turns, read_mixture
+from megatron_mimo.data.loading.mixture import Turns, read_mixture
 from megatron_mimo.training.metrics import MetricsLog, StepMetrics
 
 ROOT = Path(__file__).parents[3]

@@ -9,7 +9,7 @@ import torch
 from megatron_mimo.config import ModelConfig, ParallelConfig, PrecisionConfig
 from megatron_mimo.data.chat.dataset import PackedRows
 from megatron_mimo.data.chat.template import EncodedSample
-from megatron_mimo.data.loader import collate
+from megatron_mimo.data.loading.loader import collate
 
 MODEL = ModelConfig(
     num_layers=2, hidden_size=32, ffn_hidden_size=48, num_attention_heads=2, num_query_groups=1, kv_channels=16,

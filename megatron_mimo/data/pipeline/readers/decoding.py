@@ -1,6 +1,6 @@
 """Bytes of a web page -> text, with the counts that a report wants."""
 
-from megatron_mimo.data.extract.encoding import decode
+from megatron_mimo.data.encoding import decode
 from megatron_mimo.data.pipeline.step import Task
 
 

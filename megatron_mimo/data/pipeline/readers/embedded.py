@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from megatron_mimo.config import ConfigError
-from megatron_mimo.data import corpus
 from megatron_mimo.data.document import Document
+from megatron_mimo.data.nano import corpus
 from megatron_mimo.data.pipeline.files import InputFile
 from megatron_mimo.data.pipeline.step import Task
 
 
 @dataclass(kw_only=True)
 class EmbeddedReader:
-    """One source of `megatron_mimo.data.corpus`: text, code, arithmetic or synthetic; made by a single task."""
+    """One source of `megatron_mimo.data.nano.corpus`: text, code, arithmetic or synthetic; made by a single task."""
 
     source: str
 

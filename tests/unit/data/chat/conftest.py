@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
+from megatron_mimo.data.tokens.tokenizer import save_tokenizer, train_tokenizer
 
 # `%GENERATION%`: where Transformers' own marks of the assistant's words go, in the variant that has them.
 TEMPLATE = """

@@ -15,9 +15,9 @@ from megatron_mimo.data.chat.nano import (
     start_conversations,
     train_conversations,
 )
-from megatron_mimo.data.corpus import embedded_documents
-from megatron_mimo.data.corpus_arithmetic import ArithmeticProblem
-from megatron_mimo.data.nano_programs import Program, programs
+from megatron_mimo.data.nano.corpus import embedded_documents
+from megatron_mimo.data.nano.corpus_arithmetic import ArithmeticProblem
+from megatron_mimo.data.nano.nano_programs import Program, programs
 from megatron_mimo.reward.code_block import last_code_block
 from megatron_mimo.reward.final_answer import final_part
 from support.arithmetic import check_steps

@@ -10,7 +10,7 @@ from megatron_mimo.config.rl import RLDataConfig
 from megatron_mimo.data.chat.conversation import read_conversation
 from megatron_mimo.data.chat.system_prompt import system_message
 from megatron_mimo.data.chat.template import ChatTemplate
-from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
+from megatron_mimo.data.tokens.tokenizer import save_tokenizer, train_tokenizer
 from megatron_mimo.eval.engines import LocalEngine
 from megatron_mimo.rl.prompts import PromptEncoder
 from megatron_mimo.serve.chat_client import ChatForm

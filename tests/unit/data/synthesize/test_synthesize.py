@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from megatron_mimo.clients.endpoint import EndpointConfig, Sampling
 from megatron_mimo.config import ConfigError, UserError
 from megatron_mimo.data.document import Document
-from megatron_mimo.data.endpoint import EndpointConfig, Sampling
 from megatron_mimo.data.pipeline.shards import read_documents, shard_path, shard_paths, write_documents
 from megatron_mimo.data.synthesize.pipeline import SynthesisConfig, synthesize
 from megatron_mimo.data.synthesize.queries import Query, analysis_queries, nano_queries, problem_queries

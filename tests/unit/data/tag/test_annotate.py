@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from megatron_mimo.clients.endpoint import EndpointConfig
 from megatron_mimo.config import UserError
 from megatron_mimo.data.document import Document
-from megatron_mimo.data.endpoint import EndpointConfig
 from megatron_mimo.data.tag.annotate import AnnotationConfig, annotate, annotated_pages
 from megatron_mimo.data.tag.prompts import MAX_PAGE_CHARACTERS, annotation_messages, parse_annotation
 from megatron_mimo.data.tag.schema import DOMAINS, SCORES, TagsError

@@ -98,7 +98,7 @@ def test_language_model_body_is_the_reference_model(tmp_path: Path) -> None:
 
     from megatron_mimo.config import ModelConfig
     from megatron_mimo.data.tag.language_model import LanguageModelSettings, LanguageModelTagger
-    from megatron_mimo.data.tokenizer import save_tokenizer, train_tokenizer
+    from megatron_mimo.data.tokens.tokenizer import save_tokenizer, train_tokenizer
     from megatron_mimo.model.reference import ReferenceMiMo
 
     torch.manual_seed(0)

@@ -5,7 +5,7 @@ the main model over k + 1 tokens of each request, and k draft passes of one MTP 
 token and the accepted drafts. Each pass takes the longer of two times: its bytes over the memory's rate, its operations
 over the peak rate (a roofline). To that come two times that no roofline knows, of every step and of every draft pass.
 
-    python -m megatron_mimo.model.draft_roofline --acceptance 0.81 0.56 0.36      # MiMo-7B on several devices
+    python -m megatron_mimo.plan.draft_roofline --acceptance 0.81 0.56 0.36      # MiMo-7B on several devices
 """
 
 import argparse
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from megatron_mimo.config import ModelConfig
-from megatron_mimo.model.memory import layer_parameters, mtp_layer_parameters
+from megatron_mimo.plan.memory import layer_parameters, mtp_layer_parameters
 
 Form = Literal["parallel", "recursive"]
 MIMO_7B = ModelConfig(

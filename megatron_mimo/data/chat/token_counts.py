@@ -9,8 +9,8 @@ from megatron_mimo.config import UserError
 from megatron_mimo.data.chat.conversation import read_conversation
 from megatron_mimo.data.chat.record_forms import BadRecord
 from megatron_mimo.data.chat.records import read_records
-from megatron_mimo.data.manifest import check_tokenizer, open_split, read_manifest
-from megatron_mimo.data.tokenizer import load_tokenizer
+from megatron_mimo.data.tokens.manifest import check_tokenizer, open_split, read_manifest
+from megatron_mimo.data.tokens.tokenizer import load_tokenizer
 
 BATCH_TEXTS = 1024
 """Encoded together."""

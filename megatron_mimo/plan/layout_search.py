@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from megatron_mimo.config import ConfigError, ParallelConfig, PretrainConfig, StageConfig
-from megatron_mimo.model.hardware import GPU
-from megatron_mimo.model.layouts import Plan, StageEstimate, check_request, estimate_stage
-from megatron_mimo.model.workload import Variant, Workload
+from megatron_mimo.plan.hardware import GPU
+from megatron_mimo.plan.layouts import Plan, StageEstimate, check_request, estimate_stage
+from megatron_mimo.plan.workload import Variant, Workload
 
 TENSOR_SIZES = (1, 2, 4, 8)
 """Tensor parallelism stays on the links of one node."""

@@ -12,17 +12,17 @@ layout with nothing exposed, no bubble and no recomputation. The batch ramp and 
 from dataclasses import dataclass
 
 from megatron_mimo.config import ConfigError, ParallelConfig, PretrainConfig
-from megatron_mimo.model import flops
-from megatron_mimo.model.communication import (
+from megatron_mimo.plan import flops
+from megatron_mimo.plan.communication import (
     Traffic,
     context_parallel_traffic,
     data_parallel_traffic,
     pipeline_traffic,
     tensor_parallel_traffic,
 )
-from megatron_mimo.model.hardware import FP8_EFFICIENCY_RATIO, GPU
-from megatron_mimo.model.memory import MemoryEstimate, estimate_memory
-from megatron_mimo.model.workload import Variant, Workload
+from megatron_mimo.plan.hardware import FP8_EFFICIENCY_RATIO, GPU
+from megatron_mimo.plan.memory import MemoryEstimate, estimate_memory
+from megatron_mimo.plan.workload import Variant, Workload
 
 SECONDS_PER_DAY = 86400.0
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from megatron_mimo.config import DataConfig
-from megatron_mimo.data.datasets import Sample
+from megatron_mimo.data.loading.datasets import Sample
 from megatron_mimo.platform.signals import end_with_parent_process, hear_parent_alone, signals_deferred
 
 Batch = dict[str, Tensor]
@@ -23,7 +23,7 @@ def build_loader(dataset: Any, index_batches: Iterable[list[int]], data: DataCon
     Raises UserError for the DALI loader where DALI is not installed.
     """
     if data.loader == "dali":
-        from megatron_mimo.data.dali import build_dali_loader
+        from megatron_mimo.data.loading.dali import build_dali_loader
 
         return build_dali_loader(dataset, index_batches, data.num_workers)
     loader = DataLoader(

@@ -11,7 +11,7 @@ Symbols: see workload.py.
 from typing import Literal
 
 from megatron_mimo.model.product_attention import blocks
-from megatron_mimo.model.workload import FP32_BYTES, Workload
+from megatron_mimo.plan.workload import FP32_BYTES, Workload
 
 Recompute = Literal["none", "selective", "full"]
 

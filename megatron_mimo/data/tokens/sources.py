@@ -14,8 +14,8 @@ import msgspec
 import zstandard
 
 from megatron_mimo.config import ConfigError, UserError
-from megatron_mimo.data.corpus import EMBEDDED_SOURCES, embedded_documents
 from megatron_mimo.data.document import Document, deduplicate, is_held_out, split_by_hash
+from megatron_mimo.data.nano.corpus import EMBEDDED_SOURCES, embedded_documents
 from megatron_mimo.data.pipeline.shards import read_documents, shard_paths
 from megatron_mimo.platform.files import open_text
 

@@ -23,10 +23,10 @@ import dacite
 
 from megatron_mimo.config import UserError
 from megatron_mimo.data.document import Document, Split
-from megatron_mimo.data.encoder import Encoder, TokenBlock, shared_encoder
-from megatron_mimo.data.indexed_writer import IndexedWriter
-from megatron_mimo.data.manifest import SourceEntry, check_split
-from megatron_mimo.data.sources import SourceConfig, shard_documents, source_documents, source_files
+from megatron_mimo.data.tokens.encoder import Encoder, TokenBlock, shared_encoder
+from megatron_mimo.data.tokens.indexed_writer import IndexedWriter
+from megatron_mimo.data.tokens.manifest import SourceEntry, check_split
+from megatron_mimo.data.tokens.sources import SourceConfig, shard_documents, source_documents, source_files
 from megatron_mimo.platform.files import write_json
 
 Item = TypeVar("Item")

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data.encoder import TokenBlock
-from megatron_mimo.data.indexed import HEADER, map_tokens, read_index_header
-from megatron_mimo.data.indexed_writer import IndexedWriter
+from megatron_mimo.data.tokens.encoder import TokenBlock
+from megatron_mimo.data.tokens.indexed import HEADER, map_tokens, read_index_header
+from megatron_mimo.data.tokens.indexed_writer import IndexedWriter
 from megatron_mimo.platform.files import file_sha256
 
 WAY_OUT = "\nNothing was changed. Get the pair again from where it came, or leave it out."

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from megatron_mimo.training.device_finding import NARROW, Finding
+from megatron_mimo.gpu_checks.device_finding import NARROW, Finding
+from megatron_mimo.gpu_checks.probe import library_rows
 from megatron_mimo.training.metrics import read_metrics
-from megatron_mimo.training.probe import library_rows
 
 BAR = 0.01
 
@@ -42,7 +42,7 @@ def _small_run_folder() -> Iterator[tuple[Path, list[str]]]:
 
 def _write_small_run(folder: Path) -> list[str]:
     """Tokenized library sources, and the settings of a small run on them."""
-    from megatron_mimo.data.preprocess import PreprocessConfig, SourceConfig, TokenizerConfig, preprocess
+    from megatron_mimo.data.tokens.preprocess import PreprocessConfig, SourceConfig, TokenizerConfig, preprocess
 
     lines = [bytes(row.tolist()).decode("utf-8", "replace") for row in library_rows(200, 500)]
     (folder / "text.jsonl").write_text(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from megatron_mimo.data.encoder import TokenBlock, token_dtype
-from megatron_mimo.data.indexed import DTYPES, HEADER, MAGIC, read_index_header
-from megatron_mimo.data.manifest import SplitEntry
+from megatron_mimo.data.tokens.encoder import TokenBlock, token_dtype
+from megatron_mimo.data.tokens.indexed import DTYPES, HEADER, MAGIC, read_index_header
+from megatron_mimo.data.tokens.manifest import SplitEntry
 from megatron_mimo.platform.files import file_sha256
 
 COPIED_BYTES = 16 * 2**20

@@ -7,10 +7,10 @@ Rank order is megatron-core's: tensor, context, data, pipeline parallel from the
 
 from dataclasses import dataclass
 
-from megatron_mimo.model.activations import hidden_bytes
-from megatron_mimo.model.hardware import GPU
-from megatron_mimo.model.memory import layer_parameters, rank_parameters
-from megatron_mimo.model.workload import Workload
+from megatron_mimo.plan.activations import hidden_bytes
+from megatron_mimo.plan.hardware import GPU
+from megatron_mimo.plan.memory import layer_parameters, rank_parameters
+from megatron_mimo.plan.workload import Workload
 
 
 @dataclass(frozen=True, kw_only=True)

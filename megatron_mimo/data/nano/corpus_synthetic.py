@@ -3,8 +3,8 @@
 import random
 from collections.abc import Iterator
 
-from megatron_mimo.data.corpus_arithmetic import ArithmeticProblem
 from megatron_mimo.data.document import Document, split_by_hash
+from megatron_mimo.data.nano.corpus_arithmetic import ArithmeticProblem
 
 VALID_SHARE = 0.03
 _NAMES = ["Ada", "Ben", "Chen", "Dora", "Emil", "Fatima", "Grace", "Hugo", "Ines", "Jun", "Kofi", "Lena", "Mei", "Noor"]

@@ -14,10 +14,7 @@ from torch import Tensor
 
 from megatron_mimo.config import ModelConfig, PrecisionConfig
 from megatron_mimo.config.precision import FP8Recipe
-from megatron_mimo.model.chunked_cross_entropy import chunked_cross_entropy
-from megatron_mimo.model.fp8_emulation import Quantisers, fp8_linear
-from megatron_mimo.platform.environment import environment_report, package_version
-from megatron_mimo.training.device_finding import (
+from megatron_mimo.gpu_checks.device_finding import (
     NANO,
     NARROW,
     WIDE,
@@ -27,7 +24,10 @@ from megatron_mimo.training.device_finding import (
     supported_recipes,
     train_curve,
 )
-from megatron_mimo.training.probe import Probe, library_rows, one_process
+from megatron_mimo.gpu_checks.probe import Probe, library_rows, one_process
+from megatron_mimo.model.chunked_cross_entropy import chunked_cross_entropy
+from megatron_mimo.model.fp8_emulation import Quantisers, fp8_linear
+from megatron_mimo.platform.environment import environment_report, package_version
 
 
 def environment(on_gpu: bool) -> Finding:

@@ -15,10 +15,10 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from megatron_mimo.config import DataConfig, UserError
-from megatron_mimo.data.indexed import TokenStream
-from megatron_mimo.data.manifest import check_tokenizer, open_split, read_manifest
-from megatron_mimo.data.mixture import Turns, read_mixture
-from megatron_mimo.data.permutation import Permutation
+from megatron_mimo.data.loading.mixture import Turns, read_mixture
+from megatron_mimo.data.loading.permutation import Permutation
+from megatron_mimo.data.tokens.indexed import TokenStream
+from megatron_mimo.data.tokens.manifest import check_tokenizer, open_split, read_manifest
 
 Sample = dict[str, Any]
 """`tokens`: int64 [s + 1] (inputs and shifted labels overlap), `source`: index into the data set's `sources`."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from megatron_mimo.config import UserError
 from megatron_mimo.data.document import Split
-from megatron_mimo.data.indexed import TokenStream, check_pair, map_tokens
-from megatron_mimo.data.tokenizer import tokenizer_sha256
+from megatron_mimo.data.tokens.indexed import TokenStream, check_pair, map_tokens
+from megatron_mimo.data.tokens.tokenizer import tokenizer_sha256
 from megatron_mimo.platform.files import write_json
 
 

@@ -17,11 +17,11 @@ import dacite
 from tokenizers import Tokenizer
 
 from megatron_mimo.config import ConfigError, UserError
-from megatron_mimo.data.corpus import CONTENT_VERSION
-from megatron_mimo.data.corpus_arithmetic import problems
-from megatron_mimo.data.encoder import vocabulary_size
-from megatron_mimo.data.import_tokens import import_source
-from megatron_mimo.data.manifest import (
+from megatron_mimo.data.nano.corpus import CONTENT_VERSION
+from megatron_mimo.data.nano.corpus_arithmetic import problems
+from megatron_mimo.data.tokens.encoder import vocabulary_size
+from megatron_mimo.data.tokens.import_tokens import import_source
+from megatron_mimo.data.tokens.manifest import (
     Manifest,
     SourceEntry,
     TokenizerEntry,
@@ -29,9 +29,9 @@ from megatron_mimo.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from megatron_mimo.data.sources import SourceConfig, source_documents, source_files
-from megatron_mimo.data.tokenize_source import TokenizeJob, held_out_path, remove_parts, tokenize_source
-from megatron_mimo.data.tokenizer import (
+from megatron_mimo.data.tokens.sources import SourceConfig, source_documents, source_files
+from megatron_mimo.data.tokens.tokenize_source import TokenizeJob, held_out_path, remove_parts, tokenize_source
+from megatron_mimo.data.tokens.tokenizer import (
     eod_token_id,
     load_tokenizer,
     save_tokenizer,

@@ -4,11 +4,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from megatron_mimo.config import ConfigError, PretrainConfig
-from megatron_mimo.model.flops import training_flops_per_token
-from megatron_mimo.model.hardware import GPU
-from megatron_mimo.model.layout_search import SearchResult, search_layouts
-from megatron_mimo.model.layouts import Plan, StageEstimate, estimate_run
-from megatron_mimo.model.workload import Variant
+from megatron_mimo.plan.flops import training_flops_per_token
+from megatron_mimo.plan.hardware import GPU
+from megatron_mimo.plan.layout_search import SearchResult, search_layouts
+from megatron_mimo.plan.layouts import Plan, StageEstimate, estimate_run
+from megatron_mimo.plan.workload import Variant
 
 GB = 1e9
 LOSS_WORTH_NAMING = 0.005

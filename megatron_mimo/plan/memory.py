@@ -8,7 +8,8 @@ Optimizer"). What other trainers save of it is in `Variant`. Activations: activa
 from dataclasses import dataclass
 
 from megatron_mimo.config import ModelConfig
-from megatron_mimo.model.activations import (
+from megatron_mimo.model.torch_functions import LOSS_CHUNK_ROWS
+from megatron_mimo.plan.activations import (
     final_norm_bytes,
     head_tensors,
     hidden_bytes,
@@ -17,8 +18,7 @@ from megatron_mimo.model.activations import (
     mtp_layer_bytes,
     recursive_extra_bytes,
 )
-from megatron_mimo.model.torch_functions import LOSS_CHUNK_ROWS
-from megatron_mimo.model.workload import FP32_BYTES, Workload
+from megatron_mimo.plan.workload import FP32_BYTES, Workload
 
 MOMENTS_BYTES = 8
 MASTER_WEIGHT_BYTES = 4

@@ -7,10 +7,10 @@ here; the pipeline of `examples/nano/data.yaml` splits them anew, by clusters of
 import functools
 from collections.abc import Callable, Iterable
 
-from megatron_mimo.data.corpus_arithmetic import arithmetic_documents
-from megatron_mimo.data.corpus_synthetic import synthetic_documents
-from megatron_mimo.data.corpus_text import code_texts, prose_texts
 from megatron_mimo.data.document import Document, deduplicate, digest, split_by_hash
+from megatron_mimo.data.nano.corpus_arithmetic import arithmetic_documents
+from megatron_mimo.data.nano.corpus_synthetic import synthetic_documents
+from megatron_mimo.data.nano.corpus_text import code_texts, prose_texts
 
 CONTENT_VERSION = 2
 """Raise it with every change after which the same Python makes other documents, or the same texts another tokenizer:

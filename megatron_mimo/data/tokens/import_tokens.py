@@ -16,10 +16,10 @@ import dacite
 import numpy as np
 
 from megatron_mimo.config import UserError
-from megatron_mimo.data.manifest import RangeEntry, SourceEntry, SplitEntry
-from megatron_mimo.data.peer_pair import PairFacts, PeerPair
-from megatron_mimo.data.sources import SourceConfig, pair_prefixes
-from megatron_mimo.data.tokenize_source import TokenizeJob, ordered_map
+from megatron_mimo.data.tokens.manifest import RangeEntry, SourceEntry, SplitEntry
+from megatron_mimo.data.tokens.peer_pair import PairFacts, PeerPair
+from megatron_mimo.data.tokens.sources import SourceConfig, pair_prefixes
+from megatron_mimo.data.tokens.tokenize_source import TokenizeJob, ordered_map
 from megatron_mimo.platform.files import write_json
 
 REPORT_SECONDS = 30.0

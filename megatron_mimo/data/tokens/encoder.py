@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from megatron_mimo.data.probe_texts import probe_texts
-from megatron_mimo.data.tokenizer import encode_documents, eod_token_id, load_tokenizer
+from megatron_mimo.data.nano.probe_texts import probe_texts
+from megatron_mimo.data.tokens.tokenizer import encode_documents, eod_token_id, load_tokenizer
 
 CHECKED_ONE_IN = 1000
 """Documents to a spot check. `tokenizers` takes about 40 times fastokens' time, so that a check costs 4 % more."""

@@ -12,9 +12,7 @@ from megatron.core.transformer.enums import AttnMaskType
 from torch import Tensor
 
 from megatron_mimo.config import LoRAConfig, ParallelConfig
-from megatron_mimo.model.context_parallel import zigzag_ranges
-from megatron_mimo.model.packed_documents import PackedDocuments, pack_documents
-from megatron_mimo.training.device_finding import (
+from megatron_mimo.gpu_checks.device_finding import (
     LOSS_BAR,
     NANO,
     NARROW,
@@ -24,7 +22,9 @@ from megatron_mimo.training.device_finding import (
     precision,
     train_curve,
 )
-from megatron_mimo.training.probe import Probe, one_process
+from megatron_mimo.gpu_checks.probe import Probe, one_process
+from megatron_mimo.model.context_parallel import zigzag_ranges
+from megatron_mimo.model.packed_documents import PackedDocuments, pack_documents
 
 
 def packed_documents(on_gpu: bool) -> Finding:

@@ -1,0 +1,1 @@
+"""Clients of model servers, and the journal in which their answers are kept."""

@@ -1,0 +1,1 @@
+"""From `.bin/.idx` to batches of a mixture."""

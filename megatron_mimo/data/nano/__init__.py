@@ -1,0 +1,1 @@
+"""The corpus of MiMo-nano: what this Python carries, and generated reasoning."""

@@ -1,0 +1,1 @@
+"""From documents to Megatron's `.bin/.idx`, and from foreign pairs."""

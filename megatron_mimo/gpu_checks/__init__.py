@@ -1,0 +1,1 @@
+"""What of the GPU parts works on a machine."""

@@ -1,0 +1,1 @@
+"""A run on paper: memory, communication, time and layouts, without megatron-core."""
