@@ -14,8 +14,8 @@ import torch
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "megatron_mimo"
-ROOMS = ("config", "model", "platform", "training", "rl")
-CHECKS_OF_A_DEVICE = ("training.device_", "rl.device_check")
+ROOMS = ("config", "model", "plan", "platform", "training", "gpu_checks", "rl")
+CHECKS_OF_A_DEVICE = ("gpu_checks.", "rl.device_check")
 """Run on whatever is there, and compare both."""
 
 OVERLAP = "tests/distributed/test_overlap.py"
@@ -25,7 +25,7 @@ FORCED = {
     "config.precision.__post_init__": (
         "tests/unit/config/test_impossible_settings.py::test_emulated_fp8_needs_torch_layers"
     ),
-    "model.activations._attention_core_tensors": (
+    "plan.activations._attention_core_tensors": (
         "tests/unit/model/test_memory.py::test_layer_is_the_papers_34_sbh_without_dropout_masks"
     ),
     "model.build.transformer_config": f"{OVERLAP}::test_every_saved_byte_is_the_same",
@@ -43,7 +43,7 @@ FORCED = {
     "model.torch_layers.forward": (
         "tests/distributed/test_parallel_equality.py::test_every_layout_gives_the_losses_of_one_process"
     ),
-    "model.workload.gathers_keys": (
+    "plan.workload.gathers_keys": (
         "tests/unit/model/test_communication.py::test_context_parallel_ring_hides_behind_attention_and_gather_does_not"
     ),
     "platform.number_format.best_format": f"{HERE}::test_a_gpu_says_which_format_it_multiplies",
@@ -71,7 +71,6 @@ OUT_OF_REACH = {
     "rl.vllm_engine._start": "starts vLLM on a GPU: tests/integration/test_rollout_engine.py does on the CPU",
     "training.distributed._initialize_process_group": "names NCCL",
     "training.distributed.distributed": PLACEMENT,
-    "training.probe.one_process": "names NCCL",
     "training.straggler._synchronize": "waits for a device",
     "training.straggler.probe_seconds": "a product that takes a CPU minutes",
     "training.trainer._record": PLACEMENT,
