@@ -31,7 +31,7 @@ class Rollout(msgspec.Struct, kw_only=True):
 
 
 class Chat(Protocol):
-    """data/endpoint.Endpoint, or a stand-in."""
+    """clients/endpoint.Endpoint, or a stand-in."""
 
     async def chat(self, messages: list[Message], sampling: Sampling, seed: int | None = None) -> Completion: ...
 
