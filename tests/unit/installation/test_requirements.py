@@ -1,14 +1,12 @@
 """The lists of packages: they fit together, and they hold what the code imports."""
 
 import ast
-import runpy
 import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
-import setuptools
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -32,16 +30,6 @@ WITHOUT_CONTAINER = {
     "swanlab": "the same",
 }
 FROM_IMAGE = {"torch", "numpy", "transformer_engine", "nvidia"}
-
-
-@pytest.fixture(scope="module")
-def described() -> dict[str, Any]:
-    """What setup.py gives to setuptools."""
-    patch, given = pytest.MonkeyPatch(), {}
-    patch.setattr(setuptools, "setup", lambda **arguments: given.update(arguments))
-    runpy.run_path(str(ROOT / "setup.py"))
-    patch.undo()
-    return given
 
 
 def names(requirements: list[str]) -> set[str]:

@@ -13,18 +13,10 @@ import torch
 
 from megatron_mimo.cli import gpu_check
 from megatron_mimo.plan.hardware import find_gpu
+from support.scripts import load_script
 
 ROOT = Path(__file__).parents[3]
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
-
-
-def load_script(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
