@@ -12,7 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from megatron_mimo.cli.claims import CLAIMS
+from megatron_mimo.claims.statements import CLAIMS
 from megatron_mimo.cli.commands import COMMANDS, GROUPS
 from megatron_mimo.config.describe import Setting, settings_of
 

@@ -1,136 +1,103 @@
-"""What the report claims, what is shown of it here, and the command of this project that measures it.
+"""What the report claims, what is shown of it here, and the studies that re-test it.
 
-    megatron-mimo claims             the list
-    megatron-mimo claims 10          one claim: what is shown here, what measures it, and what that cannot show
+    megatron-mimo claims                     the list
+    megatron-mimo claims 10                  one claim: what is shown here, what measures it, and what that cannot show
+    megatron-mimo claims run mtp [--seeds 1,2,3] [--jobs 2]      run a study of claims/, or go on with it
+    megatron-mimo claims report              verdicts from the results alone: an HTML page, and docs/claims.md
+    megatron-mimo claims measure MODEL DATA OUTCOMES.json        a step of the studies: a model's numbers per problem
+    megatron-mimo claims measure RL_RUN OUTCOMES.json            the same of an RL run
 
-A command shows what holds at the size and on the machine where it runs. docs/claims.md has the same table.
+A command shows what holds at the size and on the machine where it runs.
 """
 
 import argparse
 import re
-from dataclasses import dataclass
+from pathlib import Path
 
+from megatron_mimo.claims.statements import CLAIMS, NOT_YET
 from megatron_mimo.cli.command import exit_code, parser_of
 from megatron_mimo.config import UserError
 
-NOT_YET = "no experiment yet"
 LINK = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A statement of the technical report."""
-
-    section: str
-    text: str
-    shown: str = "Not measured."
-    """What is known here, in Markdown; links are relative to docs/."""
-    command: str = ""
-    """Empty: nothing here measures it yet."""
-    limits: str = ""
-    """What the command cannot show."""
-
-    @property
-    def commands(self) -> list[str]:
-        """The command lines, one after the other."""
-        return [command.strip() for command in self.command.split(";") if command.strip()]
-
-
-CLAIMS = (
-    Claim(
-        "2.1",
-        "Common extractors lose mathematics and code; rule filters drop such pages, small taggers keep them.",
-        "Measured on pages written for this project, and for the tagger on 215 hand-written pages: "
-        "[Benchmarks](benchmarks.md#data).",
-        "python benchmarks/data_extraction.py; python benchmarks/data_tagger.py",
-        "Pages written for this project, and for the tagger no large corpus.",
-    ),
-    Claim("2.1", "Synthetic reasoning data can be repeated for very many epochs without overfitting."),
-    Claim(
-        "2.1",
-        "Stage 2 raises mathematics and code without harm elsewhere; stage 3 raises complex problem solving.",
-        "Not measured at a size where it would mean something.",
-    ),
-    Claim(
-        "2.2",
-        "MTP as an auxiliary loss makes the model better; a second layer in pre-training adds nothing.",
-        "Not measured. `model.mtp_num_layers=0` trains without it.",
-    ),
-    Claim(
-        "2.2",
-        "Fine-tuned copies of the MTP layer are accepted at the third place more than 75 % of the time.",
-        "The mechanism is measured at nano size: at the third place 26.3 % for plain copies, 48.0 % after fine-tuning: "
-        "[Serve](serve.md).",
-        "megatron-mimo draft examples/nano/finetune_mtp.yaml; python benchmarks/mtp_decoding.py --model MODEL",
-        "Nano size, on its own held-out prompts instead of AIME 2024.",
-    ),
-    Claim(
-        "2.4.2",
-        "pass@k of the base model shows its potential.",
-        "`megatron-mimo evaluate` computes pass@k; no 7B model has been evaluated here.",
-        "megatron-mimo evaluate --preset base --model MODEL --data BENCHMARKS",
-        "Only with the published weights, or others of that size.",
-    ),
-    Claim(
-        "3.3",
-        "Without the KL term the policy is free and stable; clip-higher keeps the entropy up.",
-        "The nano runs have no KL term and are stable over 40 steps: [Reinforce](rl.md).",
-    ),
-    Claim(
-        "3.3.1",
-        "Rewards by test difficulty beat all-or-nothing on hard code problems.",
-        "Not shown: at nano size all three schemes end equal: [Reinforce](rl.md).",
-        "python benchmarks/rl_learning.py --arms reward.scheme=strict reward.scheme=soft reward.scheme=all_or_nothing",
-        "Nano size and generated programs.",
-    ),
-    Claim(
-        "3.3.2",
-        "Removing solved problems makes updates unstable; the easy-data pool keeps efficiency and stability.",
-        "Efficiency in simulation only.",
-        "python benchmarks/easy_pool.py",
-        "A model of learning, no training: efficiency, not stability.",
-    ),
-    Claim(
-        "3.4.1",
-        "The Seamless Rollout Engine is 2.29 times as fast as naive dynamic sampling (Tables 2 and 3) and does not "
-        "shift response lengths.",
-        "In simulation 2.15 to 2.94 times over six guesses of what is not published, and no shift of lengths. On two "
-        "nano engines 1.84 times.",
-        "python benchmarks/rollout_sim.py; python benchmarks/rollout_length_bias.py",
-        "Virtual time; lengths and speeds are not published and are varied.",
-    ),
-    Claim(
-        "3.6",
-        "RL from the base model learns the format first; RL after light fine-tuning for format falls behind it; heavy "
-        "fine-tuning ends highest.",
-        "Not measured. `examples/mimo_7b/rl_zero.yaml` is the recipe.",
-    ),
-    Claim("3.6", "Late in RL from the base model, code keeps improving while mathematics declines."),
-    Claim(
-        "3.6",
-        "A penalty on mixed languages does not solve mixing and invites hacking.",
-        "Not measured. `reward.language_penalty` sets it; the recipe has 0.",
-    ),
-    Claim("3.6", "More fine-tuning data helps, and RL after it still helps."),
-    Claim(
-        "3.6",
-        "On-policy RL is stable; raising the length budget helps steadily.",
-        "Not measured. `on_policy` and `length_schedule` set it.",
-    ),
-)
+FOLDER, WORK = Path("claims"), Path("runs/claims")
+PAGE, DOC = "report.html", Path("docs/claims.md")
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
     found = parser_of(__doc__)
-    found.add_argument("number", nargs="?", type=int, help="of the claim")
+    found.add_argument("action", nargs="?", default="list", help="a claim's number, run, report or measure")
+    found.add_argument("names", nargs="*", help="of run: studies; of measure: files, see above")
+    found.add_argument("--seeds", type=numbers, help="of run, with commas between (default: those of the study)")
+    found.add_argument("--jobs", type=int, default=2, help="of run: runs at the same time, a core each (default 2)")
+    found.add_argument("--folder", type=Path, default=FOLDER, help=f"of the studies (default {FOLDER})")
+    found.add_argument("--work", type=Path, default=WORK, help=f"of the runs and the page (default {WORK})")
     return found
 
 
+def numbers(text: str) -> list[int]:
+    """`1,2,3`."""
+    return [int(part) for part in text.split(",")]
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Print the list or one claim; returns the exit code."""
+    """Do what is asked; returns the exit code."""
     options = parser().parse_args(arguments)
-    return exit_code(lambda: print(table() if options.number is None else details(options.number)))
+    actions = {"list": lambda: print(table()), "run": run, "report": report, "measure": measure_run}
+    if options.action.isdigit():
+        return exit_code(lambda: print(details(int(options.action))))
+    if options.action not in actions:
+        return exit_code(lambda: refuse(options.action, list(actions)))
+    action = actions[options.action]
+    return exit_code(action if options.action == "list" else lambda: action(options))
+
+
+def refuse(action: str, known: list[str]) -> None:
+    """Raise the UserError of an action that does not exist."""
+    raise UserError(f"{action} is no action of claims: give a claim's number, or one of {', '.join(known)}")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run studies one after the other; raises UserError."""
+    from megatron_mimo.claims.runs import Places, run_study
+    from megatron_mimo.claims.study import studies_in
+
+    studies = studies_in(options.folder)
+    unknown = [name for name in options.names if name not in studies]
+    if unknown or not options.names:
+        raise UserError(f"name the studies to run; there are: {', '.join(studies)}")
+    for name in options.names:
+        study, places = studies[name], Places(options.folder / f"{name}.yaml", options.work)
+        print(f"{name}: {study.title}; planned for {study.budget_core_minutes:.0f} core-minutes", flush=True)
+        run_study(study, places, options.seeds or study.seeds, options.jobs, lambda line: print(line, flush=True))
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write the page, and the verdicts into docs/claims.md where it is there; raises UserError."""
+    from megatron_mimo.claims.page import html_page, markdown, replace_verdicts
+    from megatron_mimo.claims.study import studies_in
+    from megatron_mimo.claims.verdicts import judge
+    from megatron_mimo.platform.files import write_text
+
+    judged = judge(studies_in(options.folder), options.folder)
+    options.work.mkdir(parents=True, exist_ok=True)
+    write_text(options.work / PAGE, html_page(judged))
+    if DOC.is_file():
+        write_text(DOC, replace_verdicts(DOC, markdown(judged)))
+    for one in judged:
+        old = f"   ({one.num_stale} results of another version are not used)" if one.num_stale else ""
+        print(f"{one.word:12} {one.name:24} {one.core_hours:6.2f} core-hours{old}")
+    print(f"page: {options.work / PAGE}")
+
+
+def measure_run(options: argparse.Namespace) -> None:
+    """Write the outcomes of a model, or of an RL run; raises UserError."""
+    from megatron_mimo.claims import measure, rl_outcomes
+
+    paths = [Path(name) for name in options.names]
+    if len(paths) not in (2, 3):
+        raise UserError("give MODEL DATA OUTCOMES.json, or RL_RUN OUTCOMES.json")
+    (measure.run if len(paths) == 3 else rl_outcomes.run)(*paths)
 
 
 def table() -> str:

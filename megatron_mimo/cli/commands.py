@@ -127,7 +127,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "evaluate-pretraining": Command(
             "megatron_mimo.cli.evaluate_pretraining", "bits per byte against baselines, arithmetic, MTP acceptance"
         ),
-        "claims": Command("megatron_mimo.cli.claims", "what the report claims, and the command that tests it here"),
+        "claims": Command("megatron_mimo.cli.claims", "what the report claims, and the studies that re-test it"),
     },
     "RL problems, judge and nano data": {
         "judge": Command("megatron_mimo.cli.judge_server", "HTTP server that runs model-written programs in sandboxes"),

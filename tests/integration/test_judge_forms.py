@@ -275,7 +275,7 @@ def test_processor_time_decides_and_not_the_clock(pool: JudgePool) -> None:
         with JudgePool(JudgeConfig(num_slots=1)) as crowded:
             limits = Limits(cpu_seconds=20, wall_seconds=1)
             result = crowded.judge_now(
-                Solution(source=WORK), [StdioTest(stdin="8000000", stdout="done")], limits=limits
+                Solution(source=WORK), [StdioTest(stdin="16000000", stdout="done")], limits=limits
             )
     finally:
         os.sched_setaffinity(0, before)

@@ -149,7 +149,7 @@ ORDER = [
     "eval",
     "rl",
 ]
-ORDER += ["recipes", "pretrain", "sft", "cli", "__main__"]
+ORDER += ["claims", "recipes", "pretrain", "sft", "cli", "__main__"]
 """Rooms and loose modules: none imports one to its right. All may import the package itself, for its version."""
 
 

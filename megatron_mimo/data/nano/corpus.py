@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 
 from megatron_mimo.data.document import Document, deduplicate, digest, split_by_hash
 from megatron_mimo.data.nano.corpus_arithmetic import arithmetic_documents
+from megatron_mimo.data.nano.corpus_graded import graded_documents
+from megatron_mimo.data.nano.corpus_recall import recall_documents
 from megatron_mimo.data.nano.corpus_synthetic import synthetic_documents
 from megatron_mimo.data.nano.corpus_text import code_texts, prose_texts
 
@@ -32,6 +34,8 @@ EMBEDDED_SOURCES: dict[str, tuple[str, Callable[[], Iterable[Document]]]] = {
     "code": ("code", _code),
     "arithmetic": ("math", arithmetic_documents),
     "synthetic": ("synthetic", synthetic_documents),
+    "graded": ("math", graded_documents),
+    "recall": ("synthetic", recall_documents),
 }
 """Name -> (domain, documents)."""
 

@@ -27,7 +27,7 @@ class SourceConfig:
     name: str
     domain: str
     embedded: str | None = None
-    """Name of a generated source: text, code, arithmetic or synthetic."""
+    """Name of a generated source: text, code, arithmetic, synthetic, graded or recall."""
     jsonl: str | None = None
     """Files (glob, `.jsonl` or `.jsonl.gz`) with one JSON object per line. Shuffle the documents beforehand."""
     shards: str | None = None

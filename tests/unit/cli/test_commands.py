@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from megatron_mimo.claims.statements import CLAIMS
 from megatron_mimo.cli import main
-from megatron_mimo.cli.claims import CLAIMS
 from megatron_mimo.cli.commands import COMMANDS, OLD_NAMES
 
 ROOT = Path(__file__).parents[3]

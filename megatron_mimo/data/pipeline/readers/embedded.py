@@ -13,7 +13,7 @@ from megatron_mimo.data.pipeline.step import Task
 
 @dataclass(kw_only=True)
 class EmbeddedReader:
-    """One source of `megatron_mimo.data.nano.corpus`: text, code, arithmetic or synthetic; made by a single task."""
+    """One source of `megatron_mimo.data.nano.corpus` (text, code, arithmetic, ...), made by a single task."""
 
     source: str
 

@@ -1,0 +1,108 @@
+"""The outcomes of a trained model, problem by problem: megatron-mimo claims measure MODEL DATA OUTCOMES.json
+
+    bits/SOURCE          of every held-out document: bits per byte
+    solved/level N       of every held-out problem of corpus_graded: 1 where the greedy answer is right; solved/all
+    recall               of every held-out document of corpus_recall: 1 where the first code asked for is right
+    accepted/N           share of the drafts of MTP layer N that the main model accepted, on the problems; one number
+
+The last stands there where the model has MTP layers and drafted with them.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from megatron_mimo.eval.pretraining import read_held_out
+from megatron_mimo.platform.files import write_json
+
+BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+GRADED_TOKENS, RECALL_TOKENS = 256, 12
+
+
+@dataclass(frozen=True)
+class GradedProblem:
+    """A prompt with the answer that must stand in the first box of what follows."""
+
+    outcome: str
+    name: str
+    prompt: str
+    answer: str
+
+
+def run(model: Path, data: Path, output: Path, with_generation: bool = True) -> None:
+    """Measure and write; raises UserError."""
+    held_out = read_held_out(data)
+    found: dict[str, dict[str, float]] = document_bits(model, data, held_out)
+    if with_generation:
+        found |= solved(model, graded_problems(held_out) + recall_problems(held_out))
+    write_json(output, {"precision": json.loads((model / "config.json").read_text())["torch_dtype"], "outcomes": found})
+
+
+def document_bits(model: Path, data: Path, held_out: Mapping[str, list[str]]) -> dict[str, dict[str, float]]:
+    """`bits/SOURCE` -> document -> bits per byte."""
+    from megatron_mimo.data.tokens.manifest import check_tokenizer, read_manifest
+    from megatron_mimo.data.tokens.tokenizer import encode_documents, load_tokenizer
+    from megatron_mimo.eval.bits_per_byte import document_nats
+    from megatron_mimo.eval.huggingface import HuggingFaceScorer
+
+    manifest, tokenizer, scorer = read_manifest(data), load_tokenizer(model), HuggingFaceScorer.load(model)
+    check_tokenizer(manifest, data, model)
+    found = {}
+    for source, documents in held_out.items():
+        ids = [tokens[:-1] for tokens in encode_documents(tokenizer, documents)]
+        nats = document_nats(scorer, ids, manifest.tokenizer.eod_token_id, scorer.context_tokens)
+        bits = [value / math.log(2) / len(text.encode()) for value, text in zip(nats, documents, strict=True)]
+        found[f"bits/{source}"] = {f"{index:04d}": float(value) for index, value in enumerate(bits)}
+    return found
+
+
+def graded_problems(held_out: Mapping[str, list[str]]) -> list[GradedProblem]:
+    """Of `Level N: ...=?` and its solution."""
+    found = []
+    for text in held_out.get("graded", []):
+        prompt, _, solution = text.partition("\n")
+        level, question = prompt.removeprefix("Level ").removesuffix("=?").split(": ")
+        found.append(GradedProblem(f"solved/level {level}", question, prompt + "\n", BOXED.findall(solution)[-1]))
+    return found
+
+
+def recall_problems(held_out: Mapping[str, list[str]]) -> list[GradedProblem]:
+    """The first question of every document; it ends inside the box."""
+    found = []
+    for index, text in enumerate(held_out.get("recall", [])):
+        facts, question, rest = text.partition("\nWhich code has ")
+        name = rest.partition("?")[0]
+        prompt = f"{facts}{question}{name}? "
+        found.append(GradedProblem("recall", f"{index:04d}", prompt, BOXED.findall(rest)[0]))
+    return found
+
+
+def solved(model: Path, problems: list[GradedProblem]) -> dict[str, dict[str, float]]:
+    """Outcome -> problem -> 1 or 0, by greedy decoding in vLLM; and what was accepted of the drafts."""
+    from megatron_mimo.serve.vllm_engine import PromptGroup, generate
+
+    limits = {"graded": GRADED_TOKENS, "recall": RECALL_TOKENS}
+    kinds = {kind: [p for p in problems if (p.outcome == "recall") == (kind == "recall")] for kind in limits}
+    groups = [PromptGroup(kind, [p.prompt for p in asked], limits[kind]) for kind, asked in kinds.items() if asked]
+    answers = generate(model, groups)
+    found: dict[str, dict[str, float]] = {}
+    for kind, generation in answers.items():
+        for problem, text in zip(kinds[kind], generation.texts, strict=True):
+            boxed = BOXED.search(text)
+            right = boxed is not None and boxed[1].strip() == problem.answer
+            found.setdefault(problem.outcome, {})[problem.name] = float(right)
+            if kind == "graded":
+                found.setdefault("solved/all", {})[problem.name] = float(right)
+    return found | accepted(answers.get("graded"))
+
+
+def accepted(generation: Any) -> dict[str, dict[str, float]]:
+    """`accepted/N` of one group."""
+    if generation is None or not generation.draft_rounds:
+        return {}
+    shares = [count / generation.draft_rounds for count in generation.accepted_by_position]
+    return {f"accepted/{place}": {"all": share} for place, share in enumerate(shares, 1)}

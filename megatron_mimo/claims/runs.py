@@ -1,0 +1,177 @@
+"""Run a study: every arm with every seed, each by the commands of the study, and keep the outcomes.
+
+A run that has ended is a line of the results file and is not repeated. One that was interrupted is run again in its
+folder, where the commands find what they have finished. Runs take one core each; `jobs` of them go on side by side.
+"""
+
+import hashlib
+import json
+import os
+import resource
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from megatron_mimo.claims.results import StudyRun, append_run, current, read_runs
+from megatron_mimo.claims.study import Arm, Study
+from megatron_mimo.config.errors import UserError
+from megatron_mimo.config.layers import read_layers
+from megatron_mimo.platform.number_format import CPUINFO, cpu_model_and_flags
+
+OUTCOMES = "outcomes.json"
+"""What the last command of a run leaves in its folder."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of a study."""
+
+    study: Path
+    """claims/NAME.yaml."""
+    work: Path
+    """Runs and worlds; can be removed when the results are there."""
+
+    @property
+    def name(self) -> str:
+        return self.study.stem
+
+    @property
+    def results(self) -> Path:
+        return self.study.parent / "results" / f"{self.name}.jsonl"
+
+    def run(self, arm: str, seed: int, fingerprint: str) -> Path:
+        return self.work / self.name / fingerprint[:8] / f"{arm}-{seed}"
+
+    def world(self, study: Study) -> Path:
+        return self.work / "worlds" / digest([*study.world, *recipes(study.world)])[:12]
+
+
+def digest(texts: Sequence[str]) -> str:
+    """SHA-256 of texts in their order."""
+    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
+
+
+def recipes(commands: Sequence[str]) -> Iterator[str]:
+    """The contents of the YAML files that commands name, with what those build on, as JSON."""
+    for word in sorted({word for command in commands for word in shlex.split(command)}):
+        if word.endswith((".yaml", ".yml")) and Path(word).is_file():
+            yield json.dumps(read_layers(Path(word)).tree, sort_keys=True)
+
+
+def fingerprint(study: Study, arm: Arm) -> str:
+    """Of all that decides a run's outcome beside the program itself: its commands, settings and recipes."""
+    return digest([*study.world, *study.steps, *arm.settings, *recipes([*study.world, *study.steps])])
+
+
+def run_study(study: Study, places: Places, seeds: Sequence[int], jobs: int, say: Callable[[str], None]) -> None:
+    """Run what the results file does not have; raises UserError with the log of the first run that fails."""
+    missing = [
+        (arm, seed)
+        for seed in seeds
+        for arm in study.arms
+        if (arm.name, seed) not in current(read_runs(places.results), fingerprint(study, arm))
+    ]
+    if not missing:
+        say("every run is there already")
+        return
+    make_world(study, places, say)
+    say(f"{len(missing)} runs to go: {', '.join(f'{arm.name}/{seed}' for arm, seed in missing)}")
+    guard, started = threading.Lock(), time.monotonic()
+
+    def one(number: int, arm: Arm, seed: int) -> None:
+        found = run_arm(study, places, arm, seed)
+        with guard:
+            append_run(places.results, found)
+            past = time.monotonic() - started
+            say(f"{arm.name}, seed {seed}: done ({found.core_seconds:.0f} CPU s); {past / 60:.1f} min so far")
+
+    with ThreadPoolExecutor(jobs) as pool:
+        tasks = [pool.submit(one, number, arm, seed) for number, (arm, seed) in enumerate(missing)]
+        try:
+            for task in tasks:
+                task.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def make_world(study: Study, places: Places, say: Callable[[str], None]) -> None:
+    """The shared part, once."""
+    world = places.world(study)
+    marker = world / "complete"
+    if study.world and not marker.is_file():
+        say(f"making what the runs share, in {world}")
+        world.mkdir(parents=True, exist_ok=True)
+        for command in study.world:
+            execute(words(command, {"world": str(world)}), world / "log.txt")
+        marker.write_text("")
+
+
+def run_arm(study: Study, places: Places, arm: Arm, seed: int) -> StudyRun:
+    """All steps of one run."""
+    mark = fingerprint(study, arm)
+    folder = places.run(arm.name, seed, mark)
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {"run": str(folder), "world": str(places.world(study)), "seed": str(seed)}
+    spent = sum(execute(words(step, named, arm.settings), folder / "log.txt") for step in study.steps)
+    try:
+        outcomes = json.loads((folder / OUTCOMES).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"the last step left no {folder / OUTCOMES}: see {folder / 'log.txt'}") from error
+    return StudyRun(
+        arm.name,
+        seed,
+        mark,
+        round(spent, 2),
+        cpu_model_and_flags(CPUINFO)[0],
+        outcomes.pop("precision", ""),
+        commit(),
+        outcomes["outcomes"],
+    )
+
+
+def words(command: str, named: dict[str, str], settings: Sequence[str] = ()) -> list[str]:
+    """The command as words, its places filled in. No shell reads it."""
+    found = []
+    for word in shlex.split(command):
+        found += [part.format_map(named) for part in (settings if word == "{settings}" else [word])]
+    programs = {"megatron-mimo": ["-m", "megatron_mimo"], "python": []}
+    if found[0] not in programs:
+        raise UserError(f"{command}: a step starts with {' or '.join(programs)}")
+    return [sys.executable, *programs[found[0]], *found[1:]]
+
+
+def execute(command: Sequence[str], log: Path) -> float:
+    """Run a command on one thread, its output added to `log`; returns its CPU seconds. Raises UserError if it fails."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    with log.open("ab") as output:
+        output.write(f"$ {shlex.join(command)}\n".encode())
+        output.flush()
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        raise UserError(
+            f"{shlex.join(command)}\nfailed with exit code {process.returncode}:\n{tail}\n(all of it: {log})"
+        )
+    return seconds(usage)
+
+
+def seconds(usage: resource.struct_rusage) -> float:
+    return usage.ru_utime + usage.ru_stime
+
+
+def commit() -> str:
+    """The checkout's commit."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
+
+    return f"{git('rev-parse', '--short', 'HEAD')}{'+changes' if git('status', '--porcelain', '-uno') else ''}"

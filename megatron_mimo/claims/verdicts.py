@@ -1,0 +1,114 @@
+"""From the results files to verdicts, by the rule of inference.py and nothing else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from megatron_mimo.claims import inference
+from megatron_mimo.claims.inference import Effect, Evidence
+from megatron_mimo.claims.results import StudyRun, current, read_runs, seeds_of, table_of
+from megatron_mimo.claims.runs import fingerprint
+from megatron_mimo.claims.study import Study, StudyQuestion
+from megatron_mimo.config.errors import UserError
+
+SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class StudyAnswer:
+    """What the runs say to one question."""
+
+    question: StudyQuestion
+    effect: Effect
+    levels: Mapping[str, float]
+    """The outcome's mean over seeds and problems, of the arm and of its baseline."""
+    evidence: Evidence
+    adjusted_p: float
+    word: str
+    """agrees, disagrees or cannot tell."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A study with the answers of its results, which may be none yet."""
+
+    name: str
+    study: Study
+    runs: Mapping[tuple[str, int], StudyRun]
+    num_stale: int
+    """Lines of the results file that are of another version of the study, and are not used."""
+    answers: tuple[StudyAnswer, ...]
+
+    @property
+    def word(self) -> str:
+        """The verdict, or `not run`."""
+        return inference.verdict([answer.word for answer in self.answers]) if self.answers else "not run"
+
+    @property
+    def core_hours(self) -> float:
+        """CPU time of all its runs."""
+        return sum(run.core_seconds for run in self.runs.values()) / SECONDS_PER_HOUR
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those that every arm was run with."""
+        return seeds_of(self.runs, [arm.name for arm in self.study.arms])
+
+
+def judge(studies: Mapping[str, Study], folder: Path) -> list[Judged]:
+    """All studies with their verdicts; p-values are adjusted over the questions of all studies that have results.
+
+    Studies with a planted fault are a family of their own: they decide about the machinery. Raises UserError for
+    results that do not fit the studies.
+    """
+    found: list[Judged] = []
+    for is_planted in (False, True):
+        family = {name: study for name, study in studies.items() if study.is_planted == is_planted}
+        found += judge_family(family, folder)
+    return sorted(found, key=lambda judged: (judged.study.is_planted, judged.study.claim, judged.name))
+
+
+def judge_family(studies: Mapping[str, Study], folder: Path) -> list[Judged]:
+    """The same for studies whose p-values are adjusted together."""
+    runs = {name: runs_of(study, folder / "results" / f"{name}.jsonl") for name, study in studies.items()}
+    raw = {name: answers_of(study, runs[name][0]) for name, study in studies.items()}
+    adjusted = iter(inference.adjusted([evidence.p_value for found in raw.values() for *_, evidence in found]))
+    return [
+        Judged(name, study, *runs[name], tuple(decided(*answer, next(adjusted)) for answer in raw[name]))
+        for name, study in studies.items()
+    ]
+
+
+def runs_of(study: Study, results: Path) -> tuple[dict[tuple[str, int], StudyRun], int]:
+    """(arm, seed) -> its run of the present version, and the number of lines of other versions."""
+    lines = read_runs(results)
+    by_arm = [current([run for run in lines if run.arm == arm.name], fingerprint(study, arm)) for arm in study.arms]
+    runs = {key: run for found in by_arm for key, run in found.items()}
+    return runs, len(lines) - len(runs)
+
+
+RawStudyAnswer = tuple[StudyQuestion, Effect, dict[str, float], Evidence]
+
+
+def answers_of(study: Study, runs: Mapping[tuple[str, int], StudyRun]) -> list[RawStudyAnswer]:
+    """The effect behind every question; none at all before each of its arms has two seeds."""
+    found = []
+    for question in study.questions:
+        seeds = seeds_of(runs, [question.arm, question.baseline])
+        if len(seeds) < 2:
+            return []
+        arms = {name: table_of(runs, name, seeds, question.outcome) for name in (question.arm, question.baseline)}
+        try:
+            effect = inference.effect(arms[question.arm], arms[question.baseline])
+        except ValueError as error:
+            raise UserError(f"{study.title}: {question.outcome}: {error}") from error
+        levels = {name: sum(map(sum, table)) / sum(map(len, table)) for name, table in arms.items()}
+        found.append((question, effect, levels, inference.evidence(effect, question.expected, question.margin)))
+    return found
+
+
+def decided(
+    question: StudyQuestion, effect: Effect, levels: dict[str, float], evidence: Evidence, adjusted_p: float
+) -> StudyAnswer:
+    """The answer by the rule."""
+    return StudyAnswer(question, effect, levels, evidence, adjusted_p, inference.answer(evidence, adjusted_p))
