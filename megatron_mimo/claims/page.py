@@ -5,6 +5,7 @@ from pathlib import Path
 
 from megatron_mimo.claims.picture import forest
 from megatron_mimo.claims.statements import CLAIMS
+from megatron_mimo.claims.study import Study
 from megatron_mimo.claims.verdicts import Judged, StudyAnswer
 from megatron_mimo.config.errors import UserError
 from megatron_mimo.platform.page import Cell, details, escape, page, section, table, tiles
@@ -57,9 +58,8 @@ def overview(judged: Sequence[Judged]) -> str:
 def study_section(one: Judged) -> str:
     """Everything about one study."""
     study = one.study
-    statement = "A fault is planted; the machinery must find it." if study.is_planted else CLAIMS[study.claim - 1].text
     parts = [
-        f"<p><b>{escape(statement)}</b></p>",
+        f"<p><b>{escape(statement(study))}</b></p>",
         f"<p>{escape(study.design)}</p>",
         *(paragraph(answer, study.units.get(answer.question.outcome, "")) for answer in one.answers),
         forest(one.answers),
@@ -68,6 +68,15 @@ def study_section(one: Judged) -> str:
         details("How to run it", f"<pre>{escape(command(one))}</pre><p>{escape(study.stopping_rule)}</p>"),
     ]
     return section(f"{study.title}: {one.word}", *parts)
+
+
+def statement(study: Study) -> str:
+    """What is tested."""
+    if study.is_planted:
+        return "A fault is planted; the machinery must find it."
+    return (
+        CLAIMS[study.claim - 1].text if study.claim <= len(CLAIMS) else "Not a claim of the report; a question of ours."
+    )
 
 
 def paragraph(answer: StudyAnswer, unit: str) -> str:
