@@ -354,7 +354,7 @@ def runner(job: Job, rows: Any) -> Iterator[tuple[Callable[[], float], Callable[
     if case.kind == "peer":
         yield peer_runner(job, rows)
         return
-    from megatron_mimo.gpu_checks.probe import Probe, one_process
+    from megatron_mimo.training.probe import Probe, one_process
 
     with one_process():
         probe = Probe(

@@ -20,7 +20,8 @@ from megatron_mimo.eval.pretraining import read_held_out
 from megatron_mimo.platform.files import write_json
 
 BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
-GRADED_TOKENS, RECALL_TOKENS = 256, 12
+ANSWER_TOKENS = {"graded": 232, "recall": 12}
+"""Of the longest right answers, and some more."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def run(model: Path, data: Path, output: Path, with_generation: bool = True) -> 
     held_out = read_held_out(data)
     found: dict[str, dict[str, float]] = document_bits(model, data, held_out)
     if with_generation:
-        found |= solved(model, graded_problems(held_out) + recall_problems(held_out))
+        problems = {"graded": graded_problems(held_out), "recall": recall_problems(held_out)}
+        found |= solved(model, {kind: asked for kind, asked in problems.items() if fits(model, kind, asked)})
     write_json(output, {"precision": json.loads((model / "config.json").read_text())["torch_dtype"], "outcomes": found})
 
 
@@ -81,17 +83,27 @@ def recall_problems(held_out: Mapping[str, list[str]]) -> list[GradedProblem]:
     return found
 
 
-def solved(model: Path, problems: list[GradedProblem]) -> dict[str, dict[str, float]]:
+def fits(model: Path, kind: str, problems: list[GradedProblem]) -> bool:
+    """Whether the model's context has room for the problems and their answers; says where it has not."""
+    from megatron_mimo.data.tokens.tokenizer import load_tokenizer
+    from megatron_mimo.serve.speculative import read_model_config
+
+    context, tokenizer = read_model_config(model)["max_position_embeddings"], load_tokenizer(model)
+    needed = max((len(tokenizer.encode(problem.prompt).ids) for problem in problems), default=0) + ANSWER_TOKENS[kind]
+    if problems and needed > context:
+        print(f"{kind} is not measured: its problems need {needed} tokens, the model has {context}", flush=True)
+    return bool(problems) and needed <= context
+
+
+def solved(model: Path, problems: Mapping[str, list[GradedProblem]]) -> dict[str, dict[str, float]]:
     """Outcome -> problem -> 1 or 0, by greedy decoding in vLLM; and what was accepted of the drafts."""
     from megatron_mimo.serve.vllm_engine import PromptGroup, generate
 
-    limits = {"graded": GRADED_TOKENS, "recall": RECALL_TOKENS}
-    kinds = {kind: [p for p in problems if (p.outcome == "recall") == (kind == "recall")] for kind in limits}
-    groups = [PromptGroup(kind, [p.prompt for p in asked], limits[kind]) for kind, asked in kinds.items() if asked]
+    groups = [PromptGroup(kind, [p.prompt for p in asked], ANSWER_TOKENS[kind]) for kind, asked in problems.items()]
     answers = generate(model, groups)
     found: dict[str, dict[str, float]] = {}
     for kind, generation in answers.items():
-        for problem, text in zip(kinds[kind], generation.texts, strict=True):
+        for problem, text in zip(problems[kind], generation.texts, strict=True):
             boxed = BOXED.search(text)
             right = boxed is not None and boxed[1].strip() == problem.answer
             found.setdefault(problem.outcome, {})[problem.name] = float(right)

@@ -82,23 +82,24 @@ def run_study(study: Study, places: Places, seeds: Sequence[int], jobs: int, say
         return
     make_world(study, places, say)
     say(f"{len(missing)} runs to go: {', '.join(f'{arm.name}/{seed}' for arm, seed in missing)}")
-    guard, started = threading.Lock(), time.monotonic()
+    guard, started, has_failed = threading.Lock(), time.monotonic(), threading.Event()
 
-    def one(number: int, arm: Arm, seed: int) -> None:
-        found = run_arm(study, places, arm, seed)
+    def one(arm: Arm, seed: int) -> None:
+        if has_failed.is_set():
+            return
+        try:
+            found = run_arm(study, places, arm, seed)
+        except UserError:
+            has_failed.set()
+            raise
         with guard:
             append_run(places.results, found)
             past = time.monotonic() - started
             say(f"{arm.name}, seed {seed}: done ({found.core_seconds:.0f} CPU s); {past / 60:.1f} min so far")
 
     with ThreadPoolExecutor(jobs) as pool:
-        tasks = [pool.submit(one, number, arm, seed) for number, (arm, seed) in enumerate(missing)]
-        try:
-            for task in tasks:
-                task.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for task in [pool.submit(one, arm, seed) for arm, seed in missing]:
+            task.result()
 
 
 def make_world(study: Study, places: Places, say: Callable[[str], None]) -> None:

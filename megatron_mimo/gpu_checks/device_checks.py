@@ -24,10 +24,10 @@ from megatron_mimo.gpu_checks.device_finding import (
     supported_recipes,
     train_curve,
 )
-from megatron_mimo.gpu_checks.probe import Probe, library_rows, one_process
 from megatron_mimo.model.chunked_cross_entropy import chunked_cross_entropy
 from megatron_mimo.model.fp8_emulation import Quantisers, fp8_linear
 from megatron_mimo.platform.environment import environment_report, package_version
+from megatron_mimo.training.probe import Probe, library_rows, one_process
 
 
 def environment(on_gpu: bool) -> Finding:

@@ -8,8 +8,8 @@ import torch
 
 from megatron_mimo.config import ModelConfig, PrecisionConfig
 from megatron_mimo.config.precision import FP8Recipe
-from megatron_mimo.gpu_checks.probe import Probe, library_rows, one_process
 from megatron_mimo.model.spec import FP8_CAPABILITY
+from megatron_mimo.training.probe import Probe, library_rows, one_process
 
 NANO = ModelConfig(
     num_layers=4, hidden_size=256, ffn_hidden_size=640, num_attention_heads=4, num_query_groups=2, kv_channels=64,

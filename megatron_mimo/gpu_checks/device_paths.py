@@ -22,9 +22,9 @@ from megatron_mimo.gpu_checks.device_finding import (
     precision,
     train_curve,
 )
-from megatron_mimo.gpu_checks.probe import Probe, one_process
 from megatron_mimo.model.context_parallel import zigzag_ranges
 from megatron_mimo.model.packed_documents import PackedDocuments, pack_documents
+from megatron_mimo.training.probe import Probe, one_process
 
 
 def packed_documents(on_gpu: bool) -> Finding:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from megatron_mimo.gpu_checks.device_finding import NARROW, Finding
-from megatron_mimo.gpu_checks.probe import library_rows
 from megatron_mimo.training.metrics import read_metrics
+from megatron_mimo.training.probe import library_rows
 
 BAR = 0.01
 

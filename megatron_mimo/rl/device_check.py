@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from megatron_mimo.gpu_checks.device_finding import NANO, NARROW, Finding, precision
-from megatron_mimo.gpu_checks.probe import Probe, library_rows, one_process
 from megatron_mimo.rl.logprobs import PolicyHead
+from megatron_mimo.training.probe import Probe, library_rows, one_process
 
 BAR = 0.02
 

@@ -54,6 +54,7 @@ from megatron_mimo.training.checkpoint_files import (
     step_folder,
 )
 from megatron_mimo.training.checkpoint_record import CheckpointRecord, read_record, write_record
+from megatron_mimo.training.checkpoint_writers import with_watched_writers
 from megatron_mimo.training.module_states import examined_states, is_module_state
 from megatron_mimo.training.optimizer import gather_parameters, load_optimizer, requantize
 from megatron_mimo.training.state import Progress
@@ -100,16 +101,11 @@ class Checkpointer:
         self._prepare_folder(temporary, state)
         record = replace(self.record, progress=progress, guard=guard_state, driver=driver_state)
         with signals_deferred(), _write_errors(temporary):
+            request = _hashing(_request(state, temporary), temporary)
+            request.add_finalize_fn(lambda: self._complete(temporary, final, record))
             if self._queue is None:
-                dist_checkpointing.save(state, str(temporary), _saved_by_all_copies())
-                self._complete(temporary, final, record)
+                request.execute_sync()
             else:
-                request = dist_checkpointing.save(
-                    state, str(temporary), _saved_by_all_copies(), async_sharded_save=True
-                )
-                assert request is not None
-                request = _hashing(request, temporary)
-                request.add_finalize_fn(lambda: self._complete(temporary, final, record))
                 self._queue.schedule_async_request(request)
         return final
 
@@ -119,9 +115,11 @@ class Checkpointer:
         temporary = folder.with_name(folder.name + UNFINISHED)
         state = in_high_precision(self._model_state(self._metadata()))
         self._prepare_folder(temporary, state)
+        record = replace(self.record, progress=progress, weights_only=True)
         with signals_deferred(), _write_errors(temporary):
-            dist_checkpointing.save(state, str(temporary), _saved_by_all_copies())
-            self._complete(temporary, folder, replace(self.record, progress=progress, weights_only=True))
+            request = _request(state, temporary)
+            request.add_finalize_fn(lambda: self._complete(temporary, folder, record))
+            request.execute_sync()
 
     def poll(self) -> None:
         """Complete a background save that has finished; cheap, called once per step by every rank."""
@@ -219,6 +217,13 @@ class Checkpointer:
                 self._rotation.after_save(final)
             except (OSError, UserError) as failure:
                 print(f"an older checkpoint could not be removed: {failure}", file=sys.stderr, flush=True)
+
+
+def _request(state: dict[str, Any], temporary: Path) -> AsyncRequest:
+    """What is left to do of a save, to be done now or in the background."""
+    request = dist_checkpointing.save(state, str(temporary), _saved_by_all_copies(), async_sharded_save=True)
+    assert request is not None
+    return with_watched_writers(request)
 
 
 def _hashing(request: AsyncRequest, folder: Path) -> AsyncRequest:

@@ -26,6 +26,7 @@ MEGATRON_USERS = {
     "rl.weight_export",
     "training.batch",
     "training.checkpoint",
+    "training.checkpoint_writers",
     "gpu_checks.device_checks",
     "gpu_checks.device_paths",
     "training.distributed",
@@ -34,7 +35,7 @@ MEGATRON_USERS = {
     "training.forecast",
     "training.optimizer",
     "training.optimizer_shards",
-    "gpu_checks.probe",
+    "training.probe",
     "training.step",
     "training.trainer",
 }

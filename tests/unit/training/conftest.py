@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture
 def group() -> Iterator[None]:
     """Process groups of one rank, for a model in this process."""
-    from megatron_mimo.gpu_checks.probe import one_process
+    from megatron_mimo.training.probe import one_process
 
     with one_process():
         yield

@@ -141,9 +141,9 @@ def test_ordinary_work_is_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_step_waits_at_the_known_places_alone(
     settings: dict[str, Any], tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from megatron_mimo.gpu_checks.probe import one_process
     from megatron_mimo.training import batch
     from megatron_mimo.training.callbacks import Callback
+    from megatron_mimo.training.probe import one_process
     from megatron_mimo.training.trainer import Trainer
     from megatron_mimo.training.training_data import PretrainingData
 
