@@ -136,7 +136,7 @@ class EvaluateConfig:
     limit: int | None = None
     """Evaluate the first problems of every task only; a task's own `limit` goes before it."""
     skip_missing: bool = False
-    """Leave tasks out whose files are not there, and say which, in place of stopping."""
+    """Leave tasks out whose files, or the library that grades them, are missing, and say which, instead of stopping."""
 
     def __post_init__(self) -> None:
         titles = [task.title for task in self.tasks]

@@ -12,8 +12,16 @@ from typing import Any
 from megatron_mimo.config import UserError
 
 
-class MissingFile(UserError):
+class Missing(UserError):
+    """What a task needs is not there; with `skip_missing` the task is left out."""
+
+
+class MissingFile(Missing):
     """A benchmark's file is not where it was looked for."""
+
+
+class MissingLibrary(Missing):
+    """What grades the task is not installed."""
 
 
 HUB = "hub:"

@@ -21,7 +21,7 @@ from megatron_mimo.eval.contamination import contaminated, known_texts
 from megatron_mimo.eval.engines import Engine, prompt_counter
 from megatron_mimo.eval.problem_counts import count_notes
 from megatron_mimo.eval.protocol import Benchmark, EvalProblem, GradeFault, Graders
-from megatron_mimo.eval.records import MissingFile
+from megatron_mimo.eval.records import Missing
 from megatron_mimo.eval.registry import find_task, load_problems
 from megatron_mimo.eval.ruler.task import Ruler
 from megatron_mimo.platform.concurrency import for_each
@@ -102,7 +102,7 @@ def prepare(config: EvaluateConfig, engine: Engine, say: Say = print) -> list[Ta
         try:
             count = prompt_counter(engine, isinstance(task, Ruler) and task.is_completion)
             problems = load_problems(task, task_config, config.data, count)
-        except MissingFile as error:
+        except Missing as error:
             if not config.skip_missing:
                 raise
             say(f"left out: {error}")

@@ -9,9 +9,8 @@ import queue
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.managers import SyncManager
 from pathlib import Path
@@ -48,7 +47,6 @@ from megatron_mimo.training.checkpoint_files import (
     UNFINISHED,
     Rotation,
     file_hashes,
-    hash_early,
     newest_checkpoint,
     put_in_place,
     step_folder,
@@ -101,7 +99,7 @@ class Checkpointer:
         self._prepare_folder(temporary, state)
         record = replace(self.record, progress=progress, guard=guard_state, driver=driver_state)
         with signals_deferred(), _write_errors(temporary):
-            request = _hashing(_request(state, temporary), temporary)
+            request = _request(state, temporary)
             request.add_finalize_fn(lambda: self._complete(temporary, final, record))
             if self._queue is None:
                 request.execute_sync()
@@ -224,21 +222,6 @@ def _request(state: dict[str, Any], temporary: Path) -> AsyncRequest:
     request = dist_checkpointing.save(state, str(temporary), _saved_by_all_copies(), async_sharded_save=True)
     assert request is not None
     return with_watched_writers(request)
-
-
-def _hashing(request: AsyncRequest, folder: Path) -> AsyncRequest:
-    """The request with a writer that also hashes: in its own process, beside the training."""
-    if request.async_fn is None:
-        return request
-    place = (folder, dist.get_rank(), dist.get_world_size())
-    return request._replace(async_fn=partial(_write_and_hash, request.async_fn, place))
-
-
-def _write_and_hash(write: Callable[..., None], place: tuple[Path, int, int], *arguments: Any) -> None:
-    """Where hashing fails, it is done again when the checkpoint is completed, which tells everybody what is wrong."""
-    write(*arguments)
-    with suppress(OSError):
-        hash_early(*place)
 
 
 def _own_hashes(folder: Path, record: CheckpointRecord) -> dict[str, Any] | str:

@@ -33,7 +33,7 @@ def step_folder(step: int) -> str:
 def file_hashes(folder: Path, rank: int, world_size: int) -> dict[str, dict[str, Any]]:
     """Size and sha256 of the files that fall to `rank`: those it wrote; rank 0 also takes what belongs to nobody.
 
-    Those that `hash_early` has noted are not read again; its notes are removed.
+    Those that `note_entries` has noted are not read again; its notes are removed.
     """
     notes = folder / EARLY_HASHES.format(rank=rank)
     known = json.loads(notes.read_text()) if notes.is_file() else {}
@@ -41,14 +41,12 @@ def file_hashes(folder: Path, rank: int, world_size: int) -> dict[str, dict[str,
     hashes = {}
     for path in sorted(folder.iterdir()):
         if (_writer(path, world_size) or 0) == rank and not path.name.startswith(EARLY_HASHES.split("{")[0]):
-            hashes[path.name] = known.get(path.name) or _entry(path)
+            hashes[path.name] = known.get(path.name) or file_entry(path)
     return hashes
 
 
-def hash_early(folder: Path, rank: int, world_size: int) -> None:
-    """Note size and sha256 of the data files that `rank` has written, for `file_hashes`: in the process that wrote
-    them, while the training continues."""
-    entries = {path.name: _entry(path) for path in folder.iterdir() if _writer(path, world_size) == rank}
+def note_entries(folder: Path, rank: int, entries: dict[str, dict[str, Any]]) -> None:
+    """Note the entries of data files that `rank` has written, for `file_hashes`, by name."""
     write_json(folder / EARLY_HASHES.format(rank=rank), entries)
 
 
@@ -58,7 +56,8 @@ def _writer(path: Path, world_size: int) -> int | None:
     return int(match.group(1)) % world_size if match else None
 
 
-def _entry(path: Path) -> dict[str, Any]:
+def file_entry(path: Path) -> dict[str, Any]:
+    """Size and sha256 of a file."""
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 

@@ -8,14 +8,17 @@ its death.
 import multiprocessing
 import multiprocessing.connection
 import signal
-from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from megatron.core.dist_checkpointing.strategies.async_utils import AsyncRequest
 from megatron.core.dist_checkpointing.strategies.filesystem_async import FileSystemWriterAsync
+
+from megatron_mimo.training.checkpoint_files import file_entry, note_entries
 
 
 class WriterKilled(OSError):
@@ -30,11 +33,19 @@ def with_watched_writers(request: AsyncRequest) -> AsyncRequest:
 
 
 def write_files(transforms: list[Any], rank: int, buckets: list[Any], results: Any) -> None:
-    """Write each bucket (file name, storage key, data) in a process of its own; puts their results, or what went wrong,
-    into `results`, as megatron-core's `write_preloaded_data_multiproc` does, whose arguments these are."""
+    """Write each bucket (file name, storage key, data) in a process of its own, which hashes its file as well.
+
+    The arguments are those of megatron-core's `write_preloaded_data_multiproc`: `results` is a queue that gets what was
+    written, or what went wrong.
+    """
     writers = [Writer(transforms, index, bucket) for index, bucket in enumerate(buckets)]
     try:
-        answer: Any = dict(writer.report() for writer in writers)
+        reports = [writer.report() for writer in writers]
+        answer: Any = {index: found for index, found, _ in reports}
+        # Hashes that cannot be noted are made again when the checkpoint is completed.
+        with suppress(OSError):
+            folder = writers[0].path.parent
+            note_entries(folder, rank, {w.path.name: entry for w, (*_, entry) in zip(writers, reports, strict=True)})
     except Exception as error:
         for writer in writers:
             writer.process.kill()
@@ -47,42 +58,42 @@ class Writer:
 
     def __init__(self, transforms: list[Any], index: int, bucket: Any) -> None:
         """Start it. It is forked: the data are not copied."""
-        self.path = bucket[0]
+        self.path = Path(bucket[0])
         self._reports, reported = multiprocessing.Pipe(duplex=False)
         fork = multiprocessing.get_context("fork")
         self.process: BaseProcess = fork.Process(target=_write, args=(transforms, index, bucket, reported))
         self.process.start()
         reported.close()  # so that the process has the only one: the pipe ends with it
 
-    def report(self) -> tuple[int, Any]:
-        """Wait for it: its index and results. Raises what it raised, or WriterKilled."""
+    def report(self) -> tuple[int, Any, dict[str, Any]]:
+        """Wait for it: its index, what it wrote, and the entry of its file. Raises what it raised, or WriterKilled."""
         try:
-            index, found = self._reports.recv()
+            index, found, entry = self._reports.recv()
         except EOFError:
             self.process.join()
             raise WriterKilled(f"the process that wrote {self.path} {_end(self.process.exitcode)}") from None
         self.process.join()
         if isinstance(found, Exception):
             raise found
-        return index, found
+        return index, found, entry
 
 
 def _write(transforms: list[Any], index: int, bucket: Any, reported: Connection) -> None:
-    """In the process: megatron-core's writing of one file, with the pipe in place of its queues."""
-    FileSystemWriterAsync.write_preloaded_data(
-        transforms, index, bucket, _Put(reported.send), _NoCount(), use_fsync=True
-    )
+    """In the process: megatron-core's writing of one file, with a list in place of its queues."""
+    results: Any = _Results()
+    FileSystemWriterAsync.write_preloaded_data(transforms, index, bucket, results, results, use_fsync=True)
+    _, found = results.put_in[0]
+    reported.send((index, found, {} if isinstance(found, Exception) else file_entry(Path(bucket[0]))))
 
 
-class _Put:
-    """What is left of a queue."""
+class _Results:
+    """What is left of two queues: that of the results, and that which counts the processes that are through."""
 
-    def __init__(self, put: Callable[[Any], None]) -> None:
-        self.put = put
+    def __init__(self) -> None:
+        self.put_in: list[Any] = []
 
-
-class _NoCount:
-    """Nobody counts the processes that are through."""
+    def put(self, result: Any) -> None:
+        self.put_in.append(result)
 
     def get(self) -> None: ...
 

@@ -12,9 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from megatron_mimo.config import UserError
 from megatron_mimo.eval.protocol import EvalProblem, EvalTask, Grade, Graders, user
-from megatron_mimo.eval.records import Source
+from megatron_mimo.eval.records import MissingLibrary, Source
 from megatron_mimo.reward.final_answer import final_part
 
 RULES = "lm_eval.tasks.ifeval"
@@ -29,9 +28,9 @@ class IfEval(EvalTask):
     files: tuple[str, ...] = ("ifeval", "ifeval_input", "input_data", "IFEval")
 
     def load(self, *files: Path | Source) -> list[EvalProblem]:
-        """As every task. Raises UserError where the harness is not installed."""
+        """As every task. Raises MissingLibrary where the harness is not installed."""
         if find_spec("lm_eval") is None:
-            raise UserError("task ifeval needs lm-evaluation-harness: pip install 'lm-eval[ifeval]'")
+            raise MissingLibrary("task ifeval needs lm-evaluation-harness: pip install 'lm-eval[ifeval]'")
         if count_without_data():
             self.notes.append("nltk's punkt_tab is not there: sentences and words are counted by simpler rules")
         return super().load(*files)

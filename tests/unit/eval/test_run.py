@@ -25,6 +25,7 @@ from megatron_mimo.eval.run import Pipeline, TaskRun, prepare
 from megatron_mimo.eval.samples_report import write_report
 from megatron_mimo.eval.session import score_now
 from megatron_mimo.eval.summary import summarize, table
+from megatron_mimo.eval.tasks import ifeval
 from support.chat_server import ChatServer, chat_server
 
 
@@ -190,6 +191,19 @@ def test_missing_files_are_left_out_on_demand(tmp_path: Path) -> None:
     config.skip_missing = True
     assert [one.config.task for one in prepare(config, Parrot(), said.append)] == ["math_500"]
     assert any("left out: task aime24" in line for line in said)
+
+
+def test_a_task_whose_library_is_missing_is_left_out_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ifeval, "find_spec", lambda name: None)
+    config, said = make_config(tmp_path), []
+    rules = {"key": 1, "prompt": "No commas.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    (tmp_path / "ifeval.jsonl").write_text(json.dumps(rules) + "\n")
+    config.tasks.append(TaskConfig(task="ifeval", path=str(tmp_path / "ifeval.jsonl")))
+    with pytest.raises(UserError, match="ifeval needs lm-evaluation-harness: pip install"):
+        prepare(config, Parrot())
+    config.skip_missing = True
+    assert [one.config.task for one in prepare(config, Parrot(), said.append)] == ["math_500"]
+    assert any("left out: task ifeval needs" in line for line in said)
 
 
 def test_an_answer_that_was_stored_in_parts_is_read_as_its_text(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from megatron_mimo.training.checkpoint_files import (
     Rotation,
     complete_checkpoints,
     damage,
+    file_entry,
     file_hashes,
-    hash_early,
     newest_checkpoint,
+    note_entries,
     put_in_place,
     step_folder,
 )
@@ -131,7 +132,7 @@ def test_what_the_writer_has_hashed_is_not_read_again(tmp_path: Path, monkeypatc
     (path / "checksums.json").unlink()
     plain = [file_hashes(path, rank, 2) for rank in range(2)]
     for rank in range(2):
-        hash_early(path, rank, 2)
+        note_entries(path, rank, {file.name: file_entry(file) for file in path.glob(f"__{rank}_*.distcp")})
     read: list[str] = []
     monkeypatch.setattr(checkpoint_files, "file_sha256", lambda file: read.append(file.name) or file_sha256(file))
     assert [file_hashes(path, rank, 2) for rank in range(2)] == plain
