@@ -61,8 +61,8 @@ NOUNS, VERBS, PEOPLE = (
     )
 )
 ASIDES = (
-    "Show your work.", "Verify your result.", "Point A and point B are marked on the map.", "This may improve that.",
-    "Write $x$ for the number.", "Which of the two is it? Only the number counts.", "", "", "", "",
+    "Show your work.", "Verify your result.", "Point A and point B are marked.", "This may improve that.",
+    "Write $x$ for the number.", "Which of the two is it?", "Only the number counts.", "", "", "", "",
 )  # fmt: skip
 QUESTIONS = ("How many remain?", "What is the total?", "Find the number.", "Determine how many there are.")
 

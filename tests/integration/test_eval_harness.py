@@ -112,7 +112,8 @@ def test_a_base_model_completes_and_compares(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "compared.yaml").write_text(
         "task: our_choices\noutput_type: multiple_choice\ntest_split: test\ndataset_path: json\n"
         f"dataset_kwargs: {{data_files: {{test: {tmp_path}/rows.jsonl}}}}\n"
-        'doc_to_text: "{{q}}"\ndoc_to_choice: "{{[\'1\', a | string]}}"\ndoc_to_target: 1\nmetric_list: [{metric: acc}]\n'
+        'doc_to_text: "{{q}}"\ndoc_to_choice: "{{[\'1\', a | string]}}"\n'
+        "doc_to_target: 1\nmetric_list: [{metric: acc}]\n"
     )
     compared = TaskConfig(task="harness:our_choices", path=str(tmp_path), max_new_tokens=8)
     evaluation = EvaluateConfig(output=str(tmp_path / "out"), tasks=[written, compared])

@@ -13,6 +13,7 @@
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -67,27 +68,41 @@ class ProblemForm:
 
 @dataclass(kw_only=True)
 class NgramDedup:
-    """Drops a problem most of whose word n-grams were seen in earlier ones of the task; shorter ones by equality."""
+    """Drops a problem that shares most of its word n-grams with one earlier one of the task; shorter ones by equality.
+
+    What more than `max_holders` earlier problems have in common belongs to their form ("Your code should satisfy this
+    test"), and is counted neither for nor against a repetition.
+    """
 
     name: ClassVar[str] = "ngram_dedup"
     ngram_words: int = 8
     max_share: float = 0.5
-    """Share of a problem's n-grams that may have been seen before."""
+    """Share of a problem's n-grams that may stand in one earlier problem."""
+    max_holders: int = 50
+    """Problems that an n-gram may stand in before it says nothing."""
 
     def __post_init__(self) -> None:
         if self.ngram_words < 1:
             raise ConfigError("ngram_words", self.ngram_words, "must be at least 1")
+        if self.max_holders < 1:
+            raise ConfigError("max_holders", self.max_holders, "must be at least 1")
         if not 0 <= self.max_share < 1:
             raise ConfigError("max_share", self.max_share, "must be in [0, 1)")
 
     def run(self, documents: Iterable[Document], task: Task) -> Iterator[Document]:
-        seen: set[tuple[str, ...]] = set()
-        for document in documents:
-            words = normalized_words(document.text)
-            size = min(self.ngram_words, max(1, len(words)))
-            grams = {tuple(words[start : start + size]) for start in range(max(1, len(words) - size + 1))}
-            if len(grams & seen) > self.max_share * len(grams):
+        holders: dict[tuple[str, ...], list[int]] = {}
+        for number, document in enumerate(documents):
+            grams = self._grams(document.text)
+            telling = [gram for gram in grams if len(holders.get(gram, ())) <= self.max_holders]
+            shared = Counter(holder for gram in telling for holder in holders.get(gram, ()))
+            if shared and shared.most_common(1)[0][1] > self.max_share * len(telling):
                 task.drop(document, self.name, "repetition")
-            else:
-                seen |= grams
-                yield document
+                continue
+            for gram in telling:
+                holders.setdefault(gram, []).append(number)
+            yield document
+
+    def _grams(self, text: str) -> set[tuple[str, ...]]:
+        words = normalized_words(text)
+        size = min(self.ngram_words, max(1, len(words)))
+        return {tuple(words[start : start + size]) for start in range(max(1, len(words) - size + 1))}

@@ -90,12 +90,8 @@ class SurvivalEstimate:
 
     def rate(self, num_usable: int, num_complete: int) -> float:
         """The estimate within a step; never 0."""
-        evidence = self.evidence_groups(num_complete)
+        evidence = self._weight + num_complete
         return max((self.prior * self._weight + num_usable) / evidence, 1 / (2 * evidence))
-
-    def evidence_groups(self, num_complete: int) -> int:
-        """How many groups the estimate rests on: its variance is rate * (1 - rate) over this."""
-        return self._weight + num_complete
 
     def end_step(self, num_usable: int, num_complete: int) -> None:
         """Carry the step's result over to the next one."""

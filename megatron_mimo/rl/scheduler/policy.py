@@ -61,9 +61,8 @@ class SchedulingPolicy:
             round_is_over = step.num_active == 0 and step.num_usable < step.num_groups
             return math.ceil(step.num_groups * self.round_ratio) if round_is_over else 0
         rate = survival.rate(step.num_usable, step.num_complete)
-        evidence = survival.evidence_groups(step.num_complete)
         deviations = self.launch_deviations * (1 - load_cost)
-        wanted = groups_for(step.num_groups - step.num_usable, rate, deviations, evidence)
+        wanted = groups_for(step.num_groups - step.num_usable, rate, deviations)
         return max(0, wanted - step.num_active)
 
     def choose(self, step: StepLedger) -> list[SampleGroup] | None:
@@ -71,27 +70,18 @@ class SchedulingPolicy:
         return STOP_RULES[self.stop](step)
 
 
-def groups_for(needed: int, survival: float, deviations: float, evidence_groups: float = math.inf) -> int:
-    """Fewest groups n of which `needed` survive with a margin: n p - deviations * sd(n) >= needed.
+def groups_for(needed: int, survival: float, deviations: float) -> int:
+    """Fewest groups n of which `needed` survive with a margin: n p - deviations * sqrt(n p (1 - p)) >= needed.
 
-    sd(n)^2 = n p (1 - p) (1 + n / evidence_groups): the groups' own chance, and that of the estimate p, which rests on
-    so many groups (a beta-binomial law). For the estimate's sake at most twice as many as are expected to do.
+    The margin is for the groups' own chance alone. The doubt about the estimate p, which a step's first groups dispel,
+    would launch a fifth more at its start: in simulation that costs more than it saves (benchmarks/rollout_sim.py).
     """
     if needed <= 0:
         return 0
-    if deviations == 0 or survival == 1:
-        return ceiling(needed / survival)
-    own = with_margin(needed, survival, deviations, 0.0)
-    return ceiling(min(with_margin(needed, survival, deviations, 1 / evidence_groups), max(own, 2 * needed / survival)))
-
-
-def with_margin(needed: int, survival: float, deviations: float, doubt: float) -> float:
-    """The n of (n p - needed)^2 = deviations^2 n p (1 - p) (1 + n doubt), above needed / p; infinite where none is."""
     variance = deviations**2 * survival * (1 - survival)
-    square, linear = survival**2 - variance * doubt, 2 * needed * survival + variance
-    if square <= 0:
-        return math.inf
-    return (linear + math.sqrt(max(0.0, linear**2 - 4 * square * needed**2))) / (2 * square)
+    linear = 2 * needed * survival + variance
+    root = math.sqrt(max(0.0, linear**2 - 4 * survival**2 * needed**2))
+    return ceiling((linear + root) / (2 * survival**2))
 
 
 def ceiling(groups: float) -> int:
@@ -131,7 +121,7 @@ CONTINUOUS = SchedulingPolicy(
 )
 ASYNCHRONOUS = SchedulingPolicy(name="asynchronous", launch="continuous", rewards="on_arrival", stop="all_done")
 SEAMLESS = SchedulingPolicy(
-    name="seamless", launch="continuous", rewards="on_arrival", stop="first_in_first_out", launch_deviations=1.0
+    name="seamless", launch="continuous", rewards="on_arrival", stop="first_in_first_out", launch_deviations=0.5
 )
 FIRST_FINISHED = SchedulingPolicy(
     name="first_finished", launch="continuous", rewards="on_arrival", stop="first_finished"

@@ -139,6 +139,20 @@ def test_form(problem: Problem, reason: str | None) -> None:
     assert dict(task.counts) == ({f"form/dropped/{reason}": 1} if reason else {})
 
 
+def test_a_form_that_problems_share_is_no_repetition() -> None:
+    """Half of each text is the same as in all others, and its first words stand in one earlier text each."""
+    form = "Your code should satisfy this test which checks the function that you write: assert"
+    starts = [
+        f"Sort the {index} marbles of child {index} by the sum of their {index + 1} colours." for index in range(120)
+    ]
+    texts = [f"{start} {form} f{index}(1) == 1" for index, start in enumerate(starts)]
+    again = f"{starts[7]} {form} g7(1) == 1"
+    task = Task()
+    kept = list(NgramDedup().run([to_document(maths(text)) for text in [*texts, again]], task))
+    assert [document.text for document in kept] == texts
+    assert task.counts["ngram_dedup/dropped/repetition"] == 1
+
+
 def test_ngram_dedup() -> None:
     long = "A train leaves the station at nine and travels two hundred miles before it stops in the next town"
     texts = [long, long.upper() + "!", "Ann says: " + long, "What is 2+2?", "what is 2 + 2", "What is 2+3?"]
