@@ -66,7 +66,7 @@ def test_programs_pass_their_own_tests() -> None:
         exec(code, {})
 
 
-@pytest.mark.parametrize("source", ["text", "code", "arithmetic", "synthetic"])
+@pytest.mark.parametrize("source", ["text", "code", "arithmetic", "synthetic", "graded", "recall"])
 def test_source_is_repeatable_unique_and_split(source: str) -> None:
     documents = embedded_documents(source)
     assert documents == embedded_documents.__wrapped__(source)
@@ -78,7 +78,8 @@ def test_source_is_repeatable_unique_and_split(source: str) -> None:
 
 def test_every_source_has_a_domain() -> None:
     assert {name: domain for name, (domain, _) in EMBEDDED_SOURCES.items()} == {
-        "text": "web", "code": "code", "arithmetic": "math", "synthetic": "synthetic"
+        "text": "web", "code": "code", "arithmetic": "math", "synthetic": "synthetic", "graded": "math",
+        "recall": "synthetic",
     }  # fmt: skip
 
 
