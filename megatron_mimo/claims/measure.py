@@ -34,13 +34,12 @@ class GradedProblem:
     answer: str
 
 
-def run(model: Path, data: Path, output: Path, with_generation: bool = True) -> None:
+def run(model: Path, data: Path, output: Path) -> None:
     """Measure and write; raises UserError."""
     held_out = read_held_out(data)
     found: dict[str, dict[str, float]] = document_bits(model, data, held_out)
-    if with_generation:
-        problems = {"graded": graded_problems(held_out), "recall": recall_problems(held_out)}
-        found |= solved(model, {kind: asked for kind, asked in problems.items() if fits(model, kind, asked)})
+    problems = {"graded": graded_problems(held_out), "recall": recall_problems(held_out)}
+    found |= solved(model, {kind: asked for kind, asked in problems.items() if fits(model, kind, asked)})
     write_json(output, {"precision": json.loads((model / "config.json").read_text())["torch_dtype"], "outcomes": found})
 
 

@@ -95,9 +95,12 @@ def measure_run(options: argparse.Namespace) -> None:
     from megatron_mimo.claims import measure, rl_outcomes
 
     paths = [Path(name) for name in options.names]
-    if len(paths) not in (2, 3):
+    if len(paths) == 3:
+        measure.run(paths[0], paths[1], paths[2])
+    elif len(paths) == 2:
+        rl_outcomes.run(paths[0], paths[1])
+    else:
         raise UserError("give MODEL DATA OUTCOMES.json, or RL_RUN OUTCOMES.json")
-    (measure.run if len(paths) == 3 else rl_outcomes.run)(*paths)
 
 
 def table() -> str:
