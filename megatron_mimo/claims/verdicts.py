@@ -41,8 +41,10 @@ class Judged:
 
     @property
     def word(self) -> str:
-        """The verdict, or `not run`."""
-        return inference.verdict([answer.word for answer in self.answers]) if self.answers else "not run"
+        """The verdict; before all runs are there, that they are not."""
+        if self.answers:
+            return inference.verdict([answer.word for answer in self.answers])
+        return "runs missing" if self.runs else "not run"
 
     @property
     def core_hours(self) -> float:
@@ -91,12 +93,11 @@ RawStudyAnswer = tuple[StudyQuestion, Effect, dict[str, float], Evidence]
 
 
 def answers_of(study: Study, runs: Mapping[tuple[str, int], StudyRun]) -> list[RawStudyAnswer]:
-    """The effect behind every question; none at all before each of its arms has two seeds."""
-    found = []
+    """The effect behind every question; none at all before every arm has the study's seeds, by its stopping rule."""
+    found, seeds = [], seeds_of(runs, [arm.name for arm in study.arms])
+    if not set(study.seeds) <= set(seeds):
+        return []
     for question in study.questions:
-        seeds = seeds_of(runs, [question.arm, question.baseline])
-        if len(seeds) < 2:
-            return []
         arms = {name: table_of(runs, name, seeds, question.outcome) for name in (question.arm, question.baseline)}
         try:
             effect = inference.effect(arms[question.arm], arms[question.baseline])

@@ -87,13 +87,20 @@ def test_a_study_is_run_kept_and_judged(folder: Path) -> None:
     assert (higher.word, same.word, judged.word) == ("agrees", "disagrees", "disagrees")
 
 
-def test_a_changed_study_does_not_use_old_results(folder: Path) -> None:
+def test_before_all_runs_are_there_nothing_is_judged(folder: Path) -> None:
     run(folder, [1, 2])
+    (judged,) = judge(studies_in(folder), folder)
+    assert judged.word == "runs missing" and not judged.answers
+    assert "runs missing" in html_page([judged]) and "difference" not in markdown([judged]).split("core-hours")[-1]
+
+
+def test_a_changed_study_does_not_use_old_results(folder: Path) -> None:
+    run(folder, [1, 2, 3])
     path = folder / "example.yaml"
     path.write_text(path.read_text().replace("'0.1'", "'0.3'"))
     (judged,) = judge(studies_in(folder), folder)
-    assert judged.num_stale == 2 and judged.word == "not run"
-    assert "2 runs to go: b/1, b/2" in run(folder, [1, 2])
+    assert judged.num_stale == 3 and judged.word == "runs missing"
+    assert "3 runs to go: b/1, b/2, b/3" in run(folder, [1, 2, 3])
     (judged,) = judge(studies_in(folder), folder)
     assert judged.answers[0].effect.mean == pytest.approx(0.3, abs=0.02)
 
@@ -111,7 +118,7 @@ def test_a_failed_run_says_why_and_the_others_stay(folder: Path) -> None:
 
 
 def test_runs_with_other_problems_are_not_compared(folder: Path) -> None:
-    run(folder, [1, 2])
+    run(folder, [1, 2, 3])
     results = places(folder).results
     lines = [json.loads(line) for line in results.read_text().splitlines()]
     del lines[0]["outcomes"]["score"]["p3"]
