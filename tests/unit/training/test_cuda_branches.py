@@ -71,6 +71,7 @@ OUT_OF_REACH = {
     "rl.vllm_engine._start": "starts vLLM on a GPU: tests/integration/test_rollout_engine.py does on the CPU",
     "training.distributed._initialize_process_group": "names NCCL",
     "training.distributed.distributed": PLACEMENT,
+    "training.probe.one_process": "the back end of a GPU's process group",
     "training.straggler._synchronize": "waits for a device",
     "training.straggler.probe_seconds": "a product that takes a CPU minutes",
     "training.trainer._record": PLACEMENT,
