@@ -9,17 +9,15 @@ The last stands there where the model has MTP layers and drafted with them.
 """
 
 import json
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from megatron_mimo.eval.arithmetic import BOXED, extract_answer
 from megatron_mimo.eval.pretraining import read_held_out
 from megatron_mimo.platform.files import write_json
 
-BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 ANSWER_TOKENS = {"graded": 232, "recall": 12}
 """Of the longest right answers, and some more."""
 
@@ -47,7 +45,7 @@ def document_bits(model: Path, data: Path, held_out: Mapping[str, list[str]]) ->
     """`bits/SOURCE` -> document -> bits per byte."""
     from megatron_mimo.data.tokens.manifest import check_tokenizer, read_manifest
     from megatron_mimo.data.tokens.tokenizer import encode_documents, load_tokenizer
-    from megatron_mimo.eval.bits_per_byte import document_nats
+    from megatron_mimo.eval.bits_per_byte import bits_per_byte, document_nats
     from megatron_mimo.eval.huggingface import HuggingFaceScorer
 
     manifest, tokenizer, scorer = read_manifest(data), load_tokenizer(model), HuggingFaceScorer.load(model)
@@ -56,7 +54,7 @@ def document_bits(model: Path, data: Path, held_out: Mapping[str, list[str]]) ->
     for source, documents in held_out.items():
         ids = [tokens[:-1] for tokens in encode_documents(tokenizer, documents)]
         nats = document_nats(scorer, ids, manifest.tokenizer.eod_token_id, scorer.context_tokens)
-        bits = [value / math.log(2) / len(text.encode()) for value, text in zip(nats, documents, strict=True)]
+        bits = [bits_per_byte(value, len(text.encode())) for value, text in zip(nats, documents, strict=True)]
         found[f"bits/{source}"] = {f"{index:04d}": float(value) for index, value in enumerate(bits)}
     return found
 
@@ -103,8 +101,7 @@ def solved(model: Path, problems: Mapping[str, list[GradedProblem]]) -> dict[str
     found: dict[str, dict[str, float]] = {}
     for kind, generation in answers.items():
         for problem, text in zip(problems[kind], generation.texts, strict=True):
-            boxed = BOXED.search(text)
-            right = boxed is not None and boxed[1].strip() == problem.answer
+            right = extract_answer(text) == problem.answer
             found.setdefault(problem.outcome, {})[problem.name] = float(right)
             if kind == "graded":
                 found.setdefault("solved/all", {})[problem.name] = float(right)

@@ -69,14 +69,18 @@ def fingerprint(study: Study, arm: Arm) -> str:
     return digest([*study.world, *study.steps, *arm.settings, *recipes([*study.world, *study.steps])])
 
 
+def runs_of(study: Study, results: Path) -> tuple[dict[tuple[str, int], StudyRun], int]:
+    """(arm, seed) -> its run of the present version, and the number of lines of other versions."""
+    lines = read_runs(results)
+    by_arm = [current([run for run in lines if run.arm == arm.name], fingerprint(study, arm)) for arm in study.arms]
+    runs = {key: run for found in by_arm for key, run in found.items()}
+    return runs, len(lines) - len(runs)
+
+
 def run_study(study: Study, places: Places, seeds: Sequence[int], jobs: int, say: Callable[[str], None]) -> None:
     """Run what the results file does not have; raises UserError with the log of the first run that fails."""
-    missing = [
-        (arm, seed)
-        for seed in seeds
-        for arm in study.arms
-        if (arm.name, seed) not in current(read_runs(places.results), fingerprint(study, arm))
-    ]
+    present, _ = runs_of(study, places.results)
+    missing = [(arm, seed) for seed in seeds for arm in study.arms if (arm.name, seed) not in present]
     if not missing:
         say("every run is there already")
         return

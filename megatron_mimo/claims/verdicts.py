@@ -6,8 +6,8 @@ from pathlib import Path
 
 from megatron_mimo.claims import inference
 from megatron_mimo.claims.inference import Effect, Evidence
-from megatron_mimo.claims.results import StudyRun, current, read_runs, seeds_of, table_of
-from megatron_mimo.claims.runs import fingerprint
+from megatron_mimo.claims.results import StudyRun, seeds_of, table_of
+from megatron_mimo.claims.runs import runs_of
 from megatron_mimo.claims.study import Study, StudyQuestion
 from megatron_mimo.config.errors import UserError
 
@@ -79,14 +79,6 @@ def judge_family(studies: Mapping[str, Study], folder: Path) -> list[Judged]:
         Judged(name, study, *runs[name], tuple(decided(*answer, next(adjusted)) for answer in raw[name]))
         for name, study in studies.items()
     ]
-
-
-def runs_of(study: Study, results: Path) -> tuple[dict[tuple[str, int], StudyRun], int]:
-    """(arm, seed) -> its run of the present version, and the number of lines of other versions."""
-    lines = read_runs(results)
-    by_arm = [current([run for run in lines if run.arm == arm.name], fingerprint(study, arm)) for arm in study.arms]
-    runs = {key: run for found in by_arm for key, run in found.items()}
-    return runs, len(lines) - len(runs)
 
 
 RawStudyAnswer = tuple[StudyQuestion, Effect, dict[str, float], Evidence]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from megatron_mimo.config import UserError
 
-_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 NORMAL_QUANTILE_95 = 1.959963984540054
 
 
@@ -54,7 +54,7 @@ def read_problems(path: Path) -> list[HeldOutProblem]:
 
 def extract_answer(completion: str) -> str | None:
     """Content of the first `\\boxed{...}`, stripped; None without one."""
-    match = _BOXED.search(completion)
+    match = BOXED.search(completion)
     return match.group(1).strip() if match else None
 
 
