@@ -4,8 +4,10 @@
     solved/level N       of every held-out problem of corpus_graded: 1 where the greedy answer is right; solved/all
     recall               of every held-out document of corpus_recall: 1 where the first code asked for is right
     accepted/N           share of the drafts of MTP layer N that the main model accepted, on the problems; one number
+    pass@1, pass@K       with --samples K, of the first PER_LEVEL problems of each level: chance that one, and that
+                         at least one of K answers is right, sampled at temperature 1; and `pass@K - pass@1`
 
-The last stands there where the model has MTP layers and drafted with them.
+`accepted/N` stands there where the model has MTP layers and drafted with them.
 """
 
 import json
@@ -18,8 +20,9 @@ from megatron_mimo.eval.arithmetic import BOXED, extract_answer
 from megatron_mimo.eval.pretraining import read_held_out
 from megatron_mimo.platform.files import write_json
 
-ANSWER_TOKENS = {"graded": 232, "recall": 12}
+ANSWER_TOKENS = {"graded": 232, "recall": 12, "sampled": 232}
 """Of the longest right answers, and some more."""
+PER_LEVEL = 25
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,15 @@ class GradedProblem:
     answer: str
 
 
-def run(model: Path, data: Path, output: Path) -> None:
-    """Measure and write; raises UserError."""
+def run(model: Path, data: Path, output: Path, num_samples: int = 0) -> None:
+    """Measure and write; with `num_samples` also pass@k. Raises UserError."""
     held_out = read_held_out(data)
     found: dict[str, dict[str, float]] = document_bits(model, data, held_out)
     problems = {"graded": graded_problems(held_out), "recall": recall_problems(held_out)}
     found |= solved(model, {kind: asked for kind, asked in problems.items() if fits(model, kind, asked)})
+    chosen = first_of_levels(problems["graded"])
+    if num_samples and fits(model, "sampled", chosen):
+        found |= pass_at(model, chosen, num_samples)
     write_json(output, {"precision": json.loads((model / "config.json").read_text())["torch_dtype"], "outcomes": found})
 
 
@@ -114,3 +120,29 @@ def accepted(generation: Any) -> dict[str, dict[str, float]]:
         return {}
     shares = [count / generation.draft_rounds for count in generation.accepted_by_position]
     return {f"accepted/{place}": {"all": share} for place, share in enumerate(shares, 1)}
+
+
+def first_of_levels(problems: list[GradedProblem]) -> list[GradedProblem]:
+    """The first PER_LEVEL problems of each level."""
+    levels: dict[str, list[GradedProblem]] = {}
+    for problem in problems:
+        levels.setdefault(problem.outcome, []).append(problem)
+    return [problem for asked in levels.values() for problem in asked[:PER_LEVEL]]
+
+
+def pass_at(model: Path, problems: list[GradedProblem], num_samples: int) -> dict[str, dict[str, float]]:
+    """`pass@1`, `pass@K` and their difference, problem by problem, from `num_samples` = K answers to each."""
+    from megatron_mimo.eval.estimators import pass_at_k
+    from megatron_mimo.serve.vllm_engine import PromptGroup, generate
+
+    prompts = [problem.prompt for problem in problems for _ in range(num_samples)]
+    group = PromptGroup("sampled", [*prompts], ANSWER_TOKENS["sampled"], temperature=1.0)
+    texts = generate(model, [group], num_drafts=0)["sampled"].texts
+    found: dict[str, dict[str, float]] = {"pass@1": {}, f"pass@{num_samples}": {}, f"pass@{num_samples} - pass@1": {}}
+    for place, problem in enumerate(problems):
+        answers = texts[place * num_samples : (place + 1) * num_samples]
+        right = sum(extract_answer(text) == problem.answer for text in answers)
+        one, most = pass_at_k(num_samples, right, 1), pass_at_k(num_samples, right, num_samples)
+        for outcome, value in zip(found, (one, most, most - one), strict=True):
+            found[outcome][problem.name] = value
+    return found

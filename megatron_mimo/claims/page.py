@@ -89,7 +89,8 @@ def in_words(answer: StudyAnswer, unit: str) -> str:
     question, effect = answer.question, answer.effect
     low, high = effect.interval
     measured = f"{question.outcome}{f' ({unit})' if unit else ''}"
-    levels = ", ".join(f"{answer.levels[arm]:.4g} for {arm}" for arm in (question.baseline, question.arm))
+    pairs = zip(reversed(answer.levels), reversed(question.names), strict=True)
+    levels = ", ".join(f"{level:.4g} for {name}" for level, name in pairs)
     return (
         f"{question.text} {measured}: {levels}; difference {effect.mean:+.4g}, 95 % interval {low:+.4g} to {high:+.4g}"
         f" (adjusted p = {answer.adjusted_p:.2g}). The smallest effect that these runs would have found in four of five"

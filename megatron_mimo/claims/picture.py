@@ -28,7 +28,7 @@ def row(answer: StudyAnswer, top: int) -> str:
         return LEFT + (WIDTH - LEFT - RIGHT) * (value / reach + 1) / 2
 
     colour, y = COLOURS[answer.word], top + 30
-    words = f"{answer.question.arm} minus {answer.question.baseline}: {answer.question.outcome}"
+    words = f"{' minus '.join(answer.question.names)}: {answer.question.outcome}"
     band = (
         f'<rect x="{x(-margin):.1f}" y="{y - 9}" width="{x(margin) - x(-margin):.1f}" height="18" fill="var(--rule)"/>'
         if margin

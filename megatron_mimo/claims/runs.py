@@ -1,23 +1,22 @@
 """Run a study: every arm with every seed, each by the commands of the study, and keep the outcomes.
 
-A run that has ended is a line of the results file and is not repeated. One that was interrupted is run again in its
-folder, where the commands find what they have finished. Runs take one core each; `jobs` of them go on side by side.
+A run that has ended is a line of the results file and is not repeated, nor is one that another study has made. One that
+was interrupted is run again in its folder, where the commands find what they have finished. Runs take one core each;
+`jobs` of them go on side by side.
 """
 
 import hashlib
 import json
-import os
-import resource
 import shlex
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from megatron_mimo.claims.commands import execute, words
 from megatron_mimo.claims.results import StudyRun, append_run, current, read_runs
 from megatron_mimo.claims.study import Arm, Study
 from megatron_mimo.config.errors import UserError
@@ -80,6 +79,10 @@ def runs_of(study: Study, results: Path) -> tuple[dict[tuple[str, int], StudyRun
 def run_study(study: Study, places: Places, seeds: Sequence[int], jobs: int, say: Callable[[str], None]) -> None:
     """Run what the results file does not have; raises UserError with the log of the first run that fails."""
     present, _ = runs_of(study, places.results)
+    for found in runs_elsewhere(study, places.results, seeds, present):
+        say(f"{found.arm}, seed {found.seed}: the same run has ended for another study")
+        append_run(places.results, found)
+        present[found.arm, found.seed] = found
     missing = [(arm, seed) for seed in seeds for arm in study.arms if (arm.name, seed) not in present]
     if not missing:
         say("every run is there already")
@@ -104,6 +107,17 @@ def run_study(study: Study, places: Places, seeds: Sequence[int], jobs: int, say
     with ThreadPoolExecutor(jobs) as pool:
         for task in [pool.submit(one, arm, seed) for arm, seed in missing]:
             task.result()
+
+
+def runs_elsewhere(
+    study: Study, results: Path, seeds: Sequence[int], present: Mapping[tuple[str, int], StudyRun]
+) -> Iterator[StudyRun]:
+    """Runs of the same commands, settings and recipes that other studies' results hold, under this study's names."""
+    others = [run for path in sorted(results.parent.glob("*.jsonl")) if path != results for run in read_runs(path)]
+    for arm in study.arms:
+        mark = fingerprint(study, arm)
+        same = {run.seed: run for run in reversed(others) if run.fingerprint == mark and run.seed in seeds}
+        yield from (replace(run, arm=arm.name) for seed, run in same.items() if (arm.name, seed) not in present)
 
 
 def make_world(study: Study, places: Places, say: Callable[[str], None]) -> None:
@@ -139,38 +153,6 @@ def run_arm(study: Study, places: Places, arm: Arm, seed: int) -> StudyRun:
         commit(),
         outcomes["outcomes"],
     )
-
-
-def words(command: str, named: dict[str, str], settings: Sequence[str] = ()) -> list[str]:
-    """The command as words, its places filled in. No shell reads it."""
-    found = []
-    for word in shlex.split(command):
-        found += [part.format_map(named) for part in (settings if word == "{settings}" else [word])]
-    programs = {"megatron-mimo": ["-m", "megatron_mimo"], "python": []}
-    if found[0] not in programs:
-        raise UserError(f"{command}: a step starts with {' or '.join(programs)}")
-    return [sys.executable, *programs[found[0]], *found[1:]]
-
-
-def execute(command: Sequence[str], log: Path) -> float:
-    """Run a command on one thread, its output added to `log`; returns its CPU seconds. Raises UserError if it fails."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    with log.open("ab") as output:
-        output.write(f"$ {shlex.join(command)}\n".encode())
-        output.flush()
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-        raise UserError(
-            f"{shlex.join(command)}\nfailed with exit code {process.returncode}:\n{tail}\n(all of it: {log})"
-        )
-    return seconds(usage)
-
-
-def seconds(usage: resource.struct_rusage) -> float:
-    return usage.ru_utime + usage.ru_stime
 
 
 def commit() -> str:

@@ -30,7 +30,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class StudyQuestion:
-    """How two arms differ in one outcome, and what the claim says about that."""
+    """How two arms differ in one outcome, or an arm after its training from before, and what the claim says of that."""
 
     text: str
     """The question in words, with the meaning of its answer."""
@@ -41,6 +41,15 @@ class StudyQuestion:
     """Of `arm` beside `baseline`. `equal`: the interval of the difference lies within `margin` on both sides."""
     margin: float = 0.0
     """In units of the outcome; for `equal` alone."""
+    baseline_outcome: str = ""
+    """Of the baseline, where it is another one of the same problems, such as the state before RL; empty: `outcome`."""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What is compared, the arm first: their names, with the outcome where these differ."""
+        if self.baseline_outcome in ("", self.outcome):
+            return self.arm, self.baseline
+        return f"{self.arm}'s {self.outcome}", f"{self.baseline}'s {self.baseline_outcome}"
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a margin that decides nothing."""
@@ -48,8 +57,8 @@ class StudyQuestion:
             raise ConfigError(
                 "questions.*.margin", self.margin, "must be above 0 where `equal` is expected, and only there"
             )
-        if self.arm == self.baseline:
-            raise ConfigError("questions.*.arm", self.arm, "must differ from its baseline")
+        if self.arm == self.baseline and self.baseline_outcome in ("", self.outcome):
+            raise ConfigError("questions.*.arm", self.arm, "must differ from its baseline, in the arm or the outcome")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """From the results files to verdicts, by the rule of inference.py and nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ class StudyAnswer:
 
     question: StudyQuestion
     effect: Effect
-    levels: Mapping[str, float]
+    levels: tuple[float, float]
     """The outcome's mean over seeds and problems, of the arm and of its baseline."""
     evidence: Evidence
     adjusted_p: float
@@ -81,7 +81,7 @@ def judge_family(studies: Mapping[str, Study], folder: Path) -> list[Judged]:
     ]
 
 
-RawStudyAnswer = tuple[StudyQuestion, Effect, dict[str, float], Evidence]
+RawStudyAnswer = tuple[StudyQuestion, Effect, tuple[float, float], Evidence]
 
 
 def answers_of(study: Study, runs: Mapping[tuple[str, int], StudyRun]) -> list[RawStudyAnswer]:
@@ -90,18 +90,24 @@ def answers_of(study: Study, runs: Mapping[tuple[str, int], StudyRun]) -> list[R
     if not set(study.seeds) <= set(seeds):
         return []
     for question in study.questions:
-        arms = {name: table_of(runs, name, seeds, question.outcome) for name in (question.arm, question.baseline)}
+        arm = table_of(runs, question.arm, seeds, question.outcome)
+        baseline = table_of(runs, question.baseline, seeds, question.baseline_outcome or question.outcome)
         try:
-            effect = inference.effect(arms[question.arm], arms[question.baseline])
+            effect = inference.effect(arm, baseline)
         except ValueError as error:
             raise UserError(f"{study.title}: {question.outcome}: {error}") from error
-        levels = {name: sum(map(sum, table)) / sum(map(len, table)) for name, table in arms.items()}
+        levels = mean_of(arm), mean_of(baseline)
         found.append((question, effect, levels, inference.evidence(effect, question.expected, question.margin)))
     return found
 
 
+def mean_of(table: Sequence[Sequence[float]]) -> float:
+    """Over seeds and problems."""
+    return sum(map(sum, table)) / sum(map(len, table))
+
+
 def decided(
-    question: StudyQuestion, effect: Effect, levels: dict[str, float], evidence: Evidence, adjusted_p: float
+    question: StudyQuestion, effect: Effect, levels: tuple[float, float], evidence: Evidence, adjusted_p: float
 ) -> StudyAnswer:
     """The answer by the rule."""
     return StudyAnswer(question, effect, levels, evidence, adjusted_p, inference.answer(evidence, adjusted_p))

@@ -4,7 +4,8 @@
     megatron-mimo claims 10                  one claim: what is shown here, what measures it, and what that cannot show
     megatron-mimo claims run mtp [--seeds 1,2,3] [--jobs 2]      run a study of claims/, or go on with it
     megatron-mimo claims report              verdicts from the results alone: an HTML page, and docs/claims.md
-    megatron-mimo claims measure MODEL DATA OUTCOMES.json        a step of the studies: a model's numbers per problem
+    megatron-mimo claims measure MODEL DATA OUTCOMES.json [--samples 16]
+                                             a step of the studies: a model's numbers per problem, with pass@16
     megatron-mimo claims measure RL_RUN OUTCOMES.json            the same of an RL run
 
 A command shows what holds at the size and on the machine where it runs.
@@ -30,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("names", nargs="*", help="of run: studies; of measure: files, see above")
     found.add_argument("--seeds", type=numbers, help="of run, with commas between (default: those of the study)")
     found.add_argument("--jobs", type=int, default=2, help="of run: runs at the same time, a core each (default 2)")
+    found.add_argument("--samples", type=int, default=0, help="of measure: answers per problem, for pass@k (default 0)")
     found.add_argument("--folder", type=Path, default=FOLDER, help=f"of the studies (default {FOLDER})")
     found.add_argument("--work", type=Path, default=WORK, help=f"of the runs and the page (default {WORK})")
     return found
@@ -96,7 +98,7 @@ def measure_run(options: argparse.Namespace) -> None:
 
     paths = [Path(name) for name in options.names]
     if len(paths) == 3:
-        measure.run(paths[0], paths[1], paths[2])
+        measure.run(paths[0], paths[1], paths[2], options.samples)
     elif len(paths) == 2:
         rl_outcomes.run(paths[0], paths[1])
     else:

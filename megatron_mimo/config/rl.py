@@ -40,12 +40,17 @@ class PolicyLossConfig:
     """Truncated importance correction: weight tokens by min(pi_old / pi_rollout, cap)."""
     log_ratio_limit: float | None = None
     """Clamp the log ratio to +- this before the exponential (verl uses 20)."""
+    kl_coefficient: float = 0.0
+    """Weight of the divergence from the policy that the run started from, per token (DeepSeekMath, eq. 4, uses 0.04).
+    The report removes this term: 0. Above 0 every trainer rank holds a second copy of its weights in host memory."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.clip_ratio_low < 1:
             raise ConfigError("clip_ratio_low", self.clip_ratio_low, "must be in [0, 1)")
         if self.clip_ratio_high < self.clip_ratio_low:
             raise ConfigError("clip_ratio_high", self.clip_ratio_high, "must be at least clip_ratio_low (clip-higher)")
+        if not 0 <= self.kl_coefficient < math.inf:
+            raise ConfigError("kl_coefficient", self.kl_coefficient, "must be 0 or above, and finite")
         if self.dual_clip is not None and self.dual_clip <= 1:
             raise ConfigError("dual_clip", self.dual_clip, "must be above 1, or null")
         for name, value in (("importance_cap", self.importance_cap), ("log_ratio_limit", self.log_ratio_limit)):
@@ -155,6 +160,9 @@ class RLDataConfig:
     """Problems with longer prompts are left out, and counted."""
     easy_pool_alpha: float = 0.1
     """Probability that a draw comes from the pool of solved prompts; 0 switches the pool off (report section 3.3.2)."""
+    drop_solved: bool = False
+    """Without the pool: prompts that all samples solve leave the data for good, which the report found unstable
+    (section 3.3.2). Off, they stay in the data."""
 
     def __post_init__(self) -> None:
         if not self.train:
@@ -164,6 +172,10 @@ class RLDataConfig:
             raise ConfigError("data.system", self.system, "there is no place for it without data.use_chat_template")
         if not 0 <= self.easy_pool_alpha < 1:
             raise ConfigError("data.easy_pool_alpha", self.easy_pool_alpha, "must be in [0, 1)")
+        if self.drop_solved and self.easy_pool_alpha:
+            raise ConfigError(
+                "data.drop_solved", True, "needs data.easy_pool_alpha=0: the pool brings solved ones back"
+            )
 
 
 @dataclass(kw_only=True)

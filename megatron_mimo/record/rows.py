@@ -14,6 +14,8 @@ from typing import Any
 from megatron_mimo.config import UserError
 
 METRICS = "metrics.jsonl"
+VALIDATION_PROBLEMS = "validation_problems.jsonl"
+"""Of RL runs: a row per validation with the share of solved samples of every problem."""
 TIMELINE = "timeline.json"
 """Of RL runs: what each engine did in the newest step."""
 Row = dict[str, Any]

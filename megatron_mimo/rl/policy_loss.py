@@ -4,7 +4,8 @@
 
 with r_ij the probability ratio of the policy to the policy that the updates started from. The sum over tokens is
 divided by the token count of the whole mini-batch, over all micro-batches and data-parallel ranks: the caller gives it,
-so that losses (and gradients) of the parts add up to the whole, however it is split. No KL term. `b`atch, `s`equence.
+so that losses (and gradients) of the parts add up to the whole, however it is split. The report has no KL term; with
+`kl_coefficient` there is one, as in GRPO. `b`atch, `s`equence.
 """
 
 from dataclasses import dataclass
@@ -35,13 +36,15 @@ def policy_loss(
     global_tokens: float,
     options: PolicyLossConfig | None = None,
     rollout_logprobs: torch.Tensor | None = None,
+    reference_logprobs: torch.Tensor | None = None,
 ) -> PolicyLoss:
     """Minus Eq. 1.
 
     logprobs: [b, s] of the taken tokens, with gradient; old_logprobs: [b, s], by the trainer before the updates;
     advantages: [b, s] or [b, 1]; loss_mask: [b, s], 1 on response tokens; global_tokens: the sum of the loss masks of
-    the WHOLE mini-batch; rollout_logprobs: [b, s] of the engine, for `importance_cap` and the gap metric. Values at
-    masked places are ignored, NaN included.
+    the WHOLE mini-batch; rollout_logprobs: [b, s] of the engine, for `importance_cap` and the gap metric;
+    reference_logprobs: [b, s] of the policy that the run started from, for `kl_coefficient`. Values at masked places
+    are ignored, NaN included.
     """
     options = options or PolicyLossConfig()
     if global_tokens <= 0:
@@ -62,6 +65,10 @@ def policy_loss(
         objective = objective * importance_weights(old_logprobs, rollout_logprobs, mask, options.importance_cap)
     loss = -torch.where(mask, objective, zero).sum() / global_tokens
     sums, maxima = token_sums(log_ratio.detach(), advantages, mask, options)
+    if options.kl_coefficient:
+        divergence = reference_divergence(logprobs, reference_logprobs, mask, options.kl_coefficient)
+        loss = loss + options.kl_coefficient * divergence.sum() / global_tokens
+        sums["reference_kl"] = divergence.detach().double().sum()
     if rollout_logprobs is not None:
         gap = torch.where(mask, old_logprobs - rollout_logprobs, zero).detach().abs()
         sums["rollout_gap"], maxima["rollout_gap"] = gap.double().sum(), gap.max()
@@ -76,6 +83,17 @@ def importance_weights(
         raise ConfigError("importance_cap", cap, "needs the engine's log-probabilities")
     gap = torch.where(mask, old_logprobs - rollout_logprobs, torch.zeros_like(old_logprobs)).detach()
     return gap.exp().clamp(max=cap)
+
+
+def reference_divergence(
+    logprobs: torch.Tensor, reference_logprobs: torch.Tensor | None, mask: torch.Tensor, coefficient: float
+) -> torch.Tensor:
+    """pi_ref / pi - log(pi_ref / pi) - 1 of each taken token, 0 at masked places: an estimate of KL(pi || pi_ref) that
+    is never below 0 (DeepSeekMath, eq. 4). [b, s], with gradient"""
+    if reference_logprobs is None:
+        raise ConfigError("kl_coefficient", coefficient, "needs the log-probabilities of the policy at the start")
+    log_ratio = torch.where(mask, reference_logprobs.detach() - logprobs, torch.zeros_like(logprobs))
+    return log_ratio.expm1() - log_ratio
 
 
 def token_sums(

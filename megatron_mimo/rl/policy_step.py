@@ -99,6 +99,7 @@ class PolicyStep:
             global_tokens=global_tokens,
             options=self._options,
             rollout_logprobs=row.rollout_logprobs,
+            reference_logprobs=row.reference_logprobs,
         )
         extra = {"loss": result.loss.detach(), "entropy": (entropy * row.loss_mask).sum()}
         if not len(row.mtp_loss_mask):

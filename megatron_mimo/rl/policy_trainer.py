@@ -14,6 +14,7 @@ from megatron_mimo.convert.huggingface import FolderSettings, check_tokenizer
 from megatron_mimo.model.build import build_model
 from megatron_mimo.rl.policy_run import policy_record, read_start, resolve_start, tokenizer_folder
 from megatron_mimo.rl.policy_step import PolicyStep
+from megatron_mimo.rl.reference_policy import ReferencePolicy
 from megatron_mimo.rl.train_batch import Row, TrainBatch
 from megatron_mimo.rl.update_metrics import Update, step_metrics
 from megatron_mimo.rl.weight_broadcast import MeetingPoint
@@ -57,6 +58,7 @@ class PolicyTrainer:
         self.chunks = wrap_data_parallel(models, overlap=False, precision=config.precision)
         self.optimizer = build_optimizer(self.chunks, config.optimizer, config.precision, apart=MTP)
         self._step = PolicyStep(self.chunks, config.loss)
+        self._reference = ReferencePolicy(models) if config.loss.kl_coefficient else None
         self._guard = LossGuard(config.guard)
         folder, record = Path(config.output_dir) / CHECKPOINTS, policy_record(config, start)
         self._checkpoints = Checkpointer(folder, config.checkpoint, self.chunks, self.optimizer, record)
@@ -69,10 +71,11 @@ class PolicyTrainer:
         update itself, for no other has moved the policy. Raises TrainingStopped where the guard gives up.
 
         Metrics: means over tokens are `loss` (of the mini-batches), `ratio`, `clipped_high`, `clipped_low`, `kl`,
-        `entropy`, `rollout_gap` (|trainer's - engine's log-probability|); also `ratio_max`, `rollout_gap_max`,
-        `grad_norm` and `grad_norm_max` over the updates, `tokens`, `updates`, `skipped_updates`, `learning_rate`,
-        `old_logprobs_seconds`, `update_seconds`. Of MTP layers that are trained: `mtp_loss`, their cross entropy in
-        nats per response token, the mean over layers; `mtp_grad_norm`, `mtp_skipped_updates`.
+        `entropy`, `rollout_gap` (|trainer's - engine's log-probability|), with a KL term `reference_kl`; also
+        `ratio_max`, `rollout_gap_max`, `grad_norm` and `grad_norm_max` over the updates, `tokens`, `updates`,
+        `skipped_updates`, `learning_rate`, `old_logprobs_seconds`, `update_seconds`. Of MTP layers that are trained:
+        `mtp_loss`, their cross entropy in nats per response token, the mean over layers; `mtp_grad_norm`,
+        `mtp_skipped_updates`.
         """
         self._checkpoints.poll()
         mini_batches = [mini_batch for mini_batch in batch.mini_batches if mini_batch.num_tokens]
@@ -80,6 +83,8 @@ class PolicyTrainer:
         rank, size = parallel_state.get_data_parallel_rank(), parallel_state.get_data_parallel_world_size()
         packed = (self.config.micro_batch_tokens, rank, size, self._mtp_num_layers)
         rows = [mini_batch.rows(*packed) for mini_batch in mini_batches]
+        if self._reference is not None:
+            rows = [self._reference.score(self._step, part) for part in rows]
         entropy = 0.0
         if len(rows) > 1:
             scored = [self._step.score(part) for part in rows]

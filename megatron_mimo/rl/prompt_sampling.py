@@ -84,8 +84,11 @@ class PromptState:
 class PromptSampler:
     """`draw()` a prompt, and `settle(group)` every drawn one exactly once."""
 
-    def __init__(self, prompts: Sequence[Prompt], *, alpha: float = 0.1, seed: int = 1234) -> None:
-        """alpha: probability of a draw from the easy-data pool (report: 0.1); 0 keeps solved prompts in the data."""
+    def __init__(
+        self, prompts: Sequence[Prompt], *, alpha: float = 0.1, drop_solved: bool = False, seed: int = 1234
+    ) -> None:
+        """alpha: probability of a draw from the easy-data pool (report: 0.1); 0 keeps solved prompts in the data, or
+        with `drop_solved` in a pool that nothing is drawn from."""
         if not prompts:
             raise UserError("no prompts to roll out: the problem files are empty, or the curation dropped everything")
         if not 0 <= alpha < 1:
@@ -94,6 +97,7 @@ class PromptSampler:
         if len(self._prompts) != len(prompts):
             raise UserError("prompt ids are not unique: give every problem an id of its own")
         self._ids, self._alpha, self._seed = sorted(self._prompts), alpha, seed
+        self._pools_solved = alpha > 0 or drop_solved
         self._random = random.Random(f"draws {seed}")
         self._state = PromptState()
         self._order = self._epoch_order(0)
@@ -144,7 +148,7 @@ class PromptSampler:
                 state.pool.remove(identifier)
             else:
                 state.pool.put_back(identifier)
-        elif group.complete and group.all_solved and self._alpha > 0:
+        elif group.complete and group.all_solved and self._pools_solved:
             state.pool.add(identifier)
         elif group.outcome in (Outcome.ABORTED, Outcome.SURPLUS):
             state.returned.append(identifier)

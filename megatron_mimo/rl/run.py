@@ -84,7 +84,9 @@ async def train(config: RLConfig, command: str) -> str:
         folder = await weights.write(trainer, step)
         engines = await stack.enter_async_context(started_engines(config, folder, step))
         reward = await stack.enter_async_context(open_rewards(config.reward, data.problems, data.encoder.decode))
-        prompts = PromptSampler(data.train, alpha=config.data.easy_pool_alpha, seed=config.seed)
+        prompts = PromptSampler(
+            data.train, alpha=config.data.easy_pool_alpha, drop_solved=config.data.drop_solved, seed=config.seed
+        )
         settings = replace(config.rollout, seed=config.seed)
         scheduler = RolloutScheduler(engines, reward, prompts, settings, POLICIES[config.scheduling])
         if driver_state is not None:

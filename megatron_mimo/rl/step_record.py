@@ -80,6 +80,8 @@ class ValidationRecord:
     truncated_ratio: float
     faulted_groups: int
     """Left out: engine or reward failed."""
+    problems: dict[str, dict[str, float]]
+    """Domain -> problem -> share of its samples that solve it; in a file of its own."""
 
 
 @dataclass
@@ -162,12 +164,25 @@ def mean(values: Iterable[float]) -> float:
     return fmean(numbers) if numbers else 0.0
 
 
+def problem_results(groups: Iterable[SampleGroup]) -> dict[str, dict[str, float]]:
+    """Domain -> problem -> share of its samples that solve it; the groups are complete."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for group in groups:
+        found[group.prompt.domain][group.prompt.id] = group.pass_rate
+    return dict(found)
+
+
+def row(record: StepRecord | ValidationRecord) -> dict[str, Any]:
+    """The record's line of `metrics.jsonl`: all but single problems."""
+    return {name: value for name, value in asdict(record).items() if name != "problems"}
+
+
 def scalars(record: StepRecord | ValidationRecord) -> dict[str, float]:
-    """Tag -> value for TensorBoard: every number of the record."""
+    """Tag -> value for TensorBoard: every number of the record's line."""
     prefix = "validation" if isinstance(record, ValidationRecord) else "rollout"
     return {
         (name if name.startswith("trainer/") else f"{prefix}/{name}"): value
-        for name, value in flatten(asdict(record))
+        for name, value in flatten(row(record))
         if name != "step"
     }
 

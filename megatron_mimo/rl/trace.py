@@ -1,7 +1,7 @@
-"""The trace of an RL run: one line per step, `metrics.jsonl`, TensorBoard, the last step's timeline, HTML report."""
+"""The trace of an RL run: one line per step, `metrics.jsonl`, TensorBoard, the last step's timeline, HTML
+report; and of each validation, which problems were solved."""
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -10,11 +10,11 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from megatron_mimo.platform.files import write_json
 from megatron_mimo.platform.formats import format_seconds
 from megatron_mimo.platform.trackers import Trackers
-from megatron_mimo.record.rows import METRICS, TIMELINE, RowLog
+from megatron_mimo.record.rows import METRICS, TIMELINE, VALIDATION_PROBLEMS, RowLog
 from megatron_mimo.rl.report import write_report
 from megatron_mimo.rl.rollout_page import write_rollout_page
 from megatron_mimo.rl.scheduler.scheduler import RolloutBatch
-from megatron_mimo.rl.step_record import StepRecord, ValidationRecord, scalars
+from megatron_mimo.rl.step_record import StepRecord, ValidationRecord, row, scalars
 
 
 class Trace:
@@ -34,10 +34,8 @@ class Trace:
         """
         self._output_dir, self._num_steps = output_dir, num_steps
         self._stream = stream or sys.stdout
-        if not after_step:
-            (output_dir / METRICS).unlink(missing_ok=True)
-        self._rows = RowLog(output_dir / METRICS)
-        self._rows.truncate_after(after_step)
+        self._rows = row_log(output_dir / METRICS, after_step)
+        self._problems = row_log(output_dir / VALIDATION_PROBLEMS, after_step)
         self._board = SummaryWriter(str(output_dir / "tensorboard"), purge_step=after_step + 1 if after_step else None)
         self._trackers = trackers
         self._seconds_per_step: float | None = None
@@ -65,6 +63,7 @@ class Trace:
 
     def on_validation(self, record: ValidationRecord) -> None:
         self._append("validation", record)
+        self._problems.append_row("validation", {"step": record.step, "problems": record.problems})
         self.say(
             f"validation after step {record.step}: pass@1 {record.solved:.1%} ({record.low:.1%} to {record.high:.1%}), "
             + ", ".join(f"{name} {result.solved:.1%}" for name, result in record.domains.items())
@@ -107,13 +106,22 @@ class Trace:
             print(f"no report written: {type(error).__name__}: {error}", file=sys.stderr)
 
     def _append(self, kind: str, record: StepRecord | ValidationRecord) -> None:
-        self._rows.append_row(kind, asdict(record))
+        self._rows.append_row(kind, row(record))
         values = scalars(record)
         for tag, value in values.items():
             self._board.add_scalar(tag, value, record.step)
         self._board.flush()
         if self._trackers:
             self._trackers.log(values, record.step)
+
+
+def row_log(path: Path, after_step: int) -> RowLog:
+    """The file without what was written after the step that the run resumes from."""
+    if not after_step:
+        path.unlink(missing_ok=True)
+    rows = RowLog(path)
+    rows.truncate_after(after_step)
+    return rows
 
 
 def timeline(step: int, batch: RolloutBatch) -> dict[str, Any]:

@@ -143,6 +143,8 @@ class Row:
     """The samples, and one more where there is padding."""
     old_logprobs: Tensor | None = None
     """fp32 [1, s], the trainer's before the step's first update, where they are known."""
+    reference_logprobs: Tensor | None = None
+    """fp32 [1, s], of the policy that the run started from, where the loss has a KL term."""
 
     def to(self, move: Callable[[Any], Any]) -> "Row":
         """The same row with `move` done to its tensors and documents."""

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-MEANS = ("ratio", "clipped_high", "clipped_low", "dual_clipped", "kl", "rollout_gap", "mtp_loss")
+MEANS = ("ratio", "clipped_high", "clipped_low", "dual_clipped", "kl", "reference_kl", "rollout_gap", "mtp_loss")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from megatron_mimo.eval.estimators import confidence_interval
 from megatron_mimo.rl.engine_protocol import RewardFunction, RolloutEngine
 from megatron_mimo.rl.sample import Outcome, Prompt, SampleGroup
 from megatron_mimo.rl.scheduler.validation import stream_groups
-from megatron_mimo.rl.step_record import ValidationRecord, domain_results, mean, truncated_ratio
+from megatron_mimo.rl.step_record import ValidationRecord, domain_results, mean, problem_results, truncated_ratio
 
 
 async def validate(
@@ -42,4 +42,5 @@ async def validate(
         response_tokens=mean(len(sample.tokens) for sample in samples),
         truncated_ratio=truncated_ratio(samples),
         faulted_groups=len(groups) - len(complete),
+        problems=problem_results(complete),
     )

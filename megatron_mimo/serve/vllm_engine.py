@@ -1,4 +1,4 @@
-"""Greedy completions by vLLM, and how many tokens of the MTP draft the main model accepted.
+"""Completions by vLLM, greedy or sampled, and how many tokens of the MTP draft the main model accepted.
 
 `generate` runs vLLM in its own process: its environment, threads bound to cores and memory end with it.
 """
@@ -46,10 +46,12 @@ class PromptGroup:
     max_tokens: int
     ignore_eos: bool = False
     """Go on to `max_tokens` after an end-of-document token."""
+    temperature: float = 0.0
+    """Above 0 every response is sampled, with a seed of its own: the place of its prompt."""
 
 
 def generate(folder: Path, groups: list[PromptGroup], num_drafts: int | None = None) -> dict[str, GroupGeneration]:
-    """Complete every group greedily with the model in `folder`, whose own code is run: load only folders you trust.
+    """Complete every group with the model in `folder`, whose own code is run: load only folders you trust.
 
     `num_drafts` tokens per step are drafted, by default one for each MTP layer. Raises UserError with the end of vLLM's
     output where it fails.
@@ -88,10 +90,18 @@ class VLLMEngine:
         self._llm = LLM(**settings, max_num_seqs=max_num_seqs, disable_log_stats=False)
 
     def complete(self, group: PromptGroup) -> GroupGeneration:
-        """Complete the group's prompts greedily, all at once."""
+        """Complete the group's prompts, all at once."""
         from vllm import SamplingParams
 
-        sampling = SamplingParams(temperature=0.0, max_tokens=group.max_tokens, ignore_eos=group.ignore_eos)
+        sampling = [
+            SamplingParams(
+                temperature=group.temperature,
+                seed=place if group.temperature else None,
+                max_tokens=group.max_tokens,
+                ignore_eos=group.ignore_eos,
+            )
+            for place in range(len(group.prompts))
+        ]
         requests: list[Any] = [p if isinstance(p, str) else {"prompt_token_ids": p} for p in group.prompts]
         before = self._counters()
         start = time.perf_counter()

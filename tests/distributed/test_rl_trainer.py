@@ -1,5 +1,6 @@
 """The RL trainer: an update is that of a naive program, in every layout; runs resume; weights equal the export."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def naive_training(start: Path, config: RLConfig, seeds: list[int]) -> tuple[dic
     model = ReferenceMiMo(MODEL, ROTARY_BASE)
     model.load_state_dict(load_weights(start.parents[1] / "hf"))
     model.double()
+    at_start = copy.deepcopy(model)
     trained = {name: p for name, p in model.named_parameters() if "mtp_layers" not in name}
     optimizer = torch.optim.AdamW(
         [
@@ -54,8 +56,9 @@ def naive_training(start: Path, config: RLConfig, seeds: list[int]) -> tuple[dic
         size = len(groups) if config.on_policy else config.mini_batch_groups
         with torch.no_grad():
             old = {id(s): logprobs(model, group, s) for group in groups for s in group.finished}
+            reference = {id(s): logprobs(at_start, group, s) for group in groups for s in group.finished}
         for first in range(0, len(groups), size):
-            loss = naive_loss(model, groups[first : first + size], old, config)
+            loss = naive_loss(model, groups[first : first + size], old, reference, config)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained.values(), config.optimizer.clip_grad)
@@ -70,15 +73,24 @@ def logprobs(model: ReferenceMiMo, group: SampleGroup, sample: Any) -> torch.Ten
     return scores.gather(-1, tokens[0, len(group.prompt.tokens) :, None]).squeeze(-1)
 
 
-def naive_loss(model: ReferenceMiMo, groups: list[SampleGroup], old: dict[int, Any], config: RLConfig) -> torch.Tensor:
+def naive_loss(
+    model: ReferenceMiMo,
+    groups: list[SampleGroup],
+    old: dict[int, Any],
+    reference: dict[int, Any],
+    config: RLConfig,
+) -> torch.Tensor:
     total, tokens = torch.zeros((), dtype=torch.float64), 0
     for group in groups:
         rewards = torch.tensor(group.rewards, dtype=torch.float64)
         for sample, advantage in zip(group.finished, (rewards - rewards.mean()) / rewards.std(), strict=True):
             if config.overlong_masking and sample.finish_reason == "length":
                 continue
-            ratio = (logprobs(model, group, sample) - old[id(sample)]).exp()
+            present = logprobs(model, group, sample)
+            ratio = (present - old[id(sample)]).exp()
             total = total + torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.28) * advantage).sum()
+            distance = reference[id(sample)] - present
+            total = total - config.loss.kl_coefficient * (distance.exp() - distance - 1).sum()
             tokens += len(sample.tokens)
     return -total / tokens
 
@@ -112,12 +124,17 @@ def plain(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("long_rows", {"micro_batch_tokens": 4096}),
         ("one_sample_a_row", {"micro_batch_tokens": 1}),
         ("on_policy", {"on_policy": True, "overlong_masking": True}),
+        ("with_kl", {"loss": {"kl_coefficient": 0.5}}),
     ]
     run_jobs(folder, 1, [{"name": name, "seeds": [1, 2], "tree": rl_tree(start, folder, **c)} for name, c in changes])
     return folder
 
 
-@pytest.mark.parametrize("changes", [{}, {"on_policy": True, "overlong_masking": True}], ids=["plain", "on_policy"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"on_policy": True, "overlong_masking": True}, {"loss": {"kl_coefficient": 0.5}}],
+    ids=["plain", "on_policy", "with_kl"],
+)
 def test_updates_are_those_of_a_naive_program(
     changes: dict[str, Any], plain: Path, start: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -129,12 +146,13 @@ def test_updates_are_those_of_a_naive_program(
     close(after, expected, 1e-5)
     close({n: t for n, t in after.items() if "mtp_layers" in n}, {n: t for n, t in before.items() if "mtp" in n}, 0)
     metrics = json.loads((plain / f"{name}.json").read_text())
-    each = 1 if changes else 2
+    each = 1 if config.on_policy else 2
     for step, row in enumerate(metrics):
         assert row["loss"] == pytest.approx(sum(losses[each * step : each * (step + 1)]) / each, abs=1e-5)
         assert row["updates"] == each and row["skipped_updates"] == 0 and row["grad_norm"] > 0
     assert metrics[0]["entropy"] == pytest.approx(naive_entropy(start, make_groups(1), config), abs=1e-4)
     if not changes:
+        assert "reference_kl" not in metrics[0]
         assert metrics[0]["clipped_high"] > 0 and metrics[0]["clipped_low"] > 0, "the clip is at work"
 
 
@@ -236,6 +254,7 @@ RESUMED: dict[str, dict[str, Any]] = {
     "DP2": {"data_parallel_size": 2, "precision": {"dtype": "bf16"}},
     "PP2": {"parallel": {PP: 2}},
     "detached PP2": DETACHED | {"parallel": {PP: 2}},
+    "with KL, TP2": {"parallel": {TP: 2}, "loss": {"kl_coefficient": 0.5}},
 }
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from megatron_mimo.claims.commands import execute, words
 from megatron_mimo.claims.page import END, START, html_page, markdown, replace_verdicts
 from megatron_mimo.claims.results import read_runs
-from megatron_mimo.claims.runs import Places, run_study, words
+from megatron_mimo.claims.runs import Places, run_study
 from megatron_mimo.claims.study import Study, read_study, studies_in
 from megatron_mimo.claims.verdicts import judge
 from megatron_mimo.config.errors import UserError
@@ -87,6 +88,35 @@ def test_a_study_is_run_kept_and_judged(folder: Path) -> None:
     assert (higher.word, same.word, judged.word) == ("agrees", "disagrees", "disagrees")
 
 
+def test_a_run_that_another_study_has_made_is_taken_over(folder: Path) -> None:
+    run(folder, [1, 2, 3])
+    study = yaml.safe_load((folder / "example.yaml").read_text())
+    study["arms"] = [study["arms"][1] | {"name": "better"}, {"name": "best", "text": "a third", "settings": ["0.2"]}]
+    study["questions"] = [study["questions"][0] | {"arm": "best", "baseline": "better"}]
+    (folder / "other.yaml").write_text(yaml.safe_dump(study))
+    said: list[str] = []
+    other = Places(folder / "other.yaml", folder.parent / "work")
+    run_study(read_study(other.study), other, [1, 2, 3], 2, said.append)
+    assert "3 runs to go: best/1, best/2, best/3" in said
+    assert {(one.arm, one.seed) for one in read_runs(other.results)} == {
+        (arm, seed) for arm in ("better", "best") for seed in (1, 2, 3)
+    }
+    before = {one.seed: one.outcomes for one in read_runs(places(folder).results) if one.arm == "b"}
+    assert before == {one.seed: one.outcomes for one in read_runs(other.results) if one.arm == "better"}
+
+
+def test_what_a_command_leaves_behind_is_counted(tmp_path: Path) -> None:
+    """A process of its own session, which is no child any more when the command ends."""
+    work = "import time\nwhile time.process_time() < 3: pass"
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import subprocess, sys, time\n"
+        f"subprocess.Popen(['setsid', '--fork', sys.executable, '-c', {work!r}]).wait()\n"
+        "time.sleep(6)\n"
+    )
+    assert execute(words(f"python {program}", {}), tmp_path / "log.txt") > 1
+
+
 def test_before_all_runs_are_there_nothing_is_judged(folder: Path) -> None:
     run(folder, [1, 2])
     (judged,) = judge(studies_in(folder), folder)
@@ -103,6 +133,23 @@ def test_a_changed_study_does_not_use_old_results(folder: Path) -> None:
     assert "3 runs to go: b/1, b/2, b/3" in run(folder, [1, 2, 3])
     (judged,) = judge(studies_in(folder), folder)
     assert judged.answers[0].effect.mean == pytest.approx(0.3, abs=0.02)
+
+
+def test_an_outcome_is_compared_with_another_one_of_the_same_arm(folder: Path) -> None:
+    run(folder, [1, 2, 3])
+    path, results = folder / "example.yaml", places(folder).results
+    study = yaml.safe_load(path.read_text())
+    before = {"arm": "b", "baseline": "b", "outcome": "score", "baseline_outcome": "first", "expected": "more"}
+    study["questions"] = [{"text": "Did it rise?", **before}]
+    path.write_text(yaml.safe_dump(study))
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    for line in lines:
+        line["outcomes"]["first"] = {name: value - 0.5 for name, value in line["outcomes"]["score"].items()}
+    results.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (judged,) = judge(studies_in(folder), folder)
+    (answer,) = judged.answers
+    assert answer.effect.mean == pytest.approx(0.5) and answer.word == "agrees"
+    assert "for b's first" in markdown([judged]) and "for b's score" in markdown([judged])
 
 
 def test_a_failed_run_says_why_and_the_others_stay(folder: Path) -> None:

@@ -122,6 +122,11 @@ def test_a_run_trains_sends_validates_and_saves(tmp_path: Path) -> None:
     ]  # fmt: skip
     # Of ten prompts, two each are solved with probability 0, 0.3, 0.5, 0.8, 1: the mean is 0.52.
     assert rows[0]["low"] <= 0.52 <= rows[0]["high"] and rows[0]["samples"] == 2
+    problems = list(read_rows(scene.output_dir / "validation_problems.jsonl"))
+    assert [row["step"] for row in problems] == [0, 2, 4]
+    for row, whole in zip(problems, (row for row in rows if row["kind"] == "validation"), strict=True):
+        shares = [share for domain in row["problems"].values() for share in domain.values()]
+        assert len(shares) == 10 and sum(shares) / 10 == pytest.approx(whole["solved"]) and "problems" not in whole
 
 
 def test_records_agree_with_the_groups(tmp_path: Path) -> None:
@@ -182,6 +187,8 @@ def test_a_stopped_run_saves_and_goes_on_with_the_same_launches(tmp_path: Path, 
     )
     rows = list(read_rows(again.output_dir / "metrics.jsonl"))
     assert [row["step"] for row in rows if row["kind"] == "step"] == [1, 2, 3]
+    problems = read_rows(again.output_dir / "validation_problems.jsonl")
+    assert [row["step"] for row in problems] == [row["step"] for row in rows if row["kind"] == "validation"]
 
 
 def test_the_report_is_made_of_the_folder_alone(tmp_path: Path) -> None:

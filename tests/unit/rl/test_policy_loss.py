@@ -21,6 +21,7 @@ def random_batch(seed: int, b: int = 5, s: int = 7) -> dict[str, torch.Tensor]:
         "advantages": torch.randn(b, 1, generator=generator, dtype=torch.float64),
         "loss_mask": (torch.arange(s) < lengths[:, None]).double(),
         "rollout_logprobs": old + 0.3 * torch.randn(b, s, generator=generator, dtype=torch.float64),
+        "reference_logprobs": old + 0.5 * torch.randn(b, s, generator=generator, dtype=torch.float64),
     }
 
 
@@ -41,7 +42,8 @@ def by_loops(batch: dict[str, torch.Tensor], options: PolicyLossConfig) -> float
                 term = max(term, options.dual_clip * advantage)
             if options.importance_cap is not None:
                 term *= min(math.exp(old) / math.exp(float(batch["rollout_logprobs"][i, j])), options.importance_cap)
-            total += term
+            reference_ratio = math.exp(float(batch["reference_logprobs"][i, j])) / math.exp(new)
+            total += term - options.kl_coefficient * (reference_ratio - math.log(reference_ratio) - 1)
     return -total / tokens
 
 
@@ -51,6 +53,7 @@ OPTIONS = [
     PolicyLossConfig(dual_clip=1.3),
     PolicyLossConfig(importance_cap=1.1),
     PolicyLossConfig(dual_clip=1.5, importance_cap=2.0, log_ratio_limit=20.0),
+    PolicyLossConfig(kl_coefficient=0.04),
 ]
 
 

@@ -82,6 +82,23 @@ def test_life_of_an_easy_prompt() -> None:
     assert drawn[0].id in {sampler.draw()[0].id for _ in range(4)}
 
 
+def test_solved_prompts_that_are_dropped_never_come_back() -> None:
+    sampler = PromptSampler(prompts(4), alpha=0, drop_solved=True, seed=2)
+    drawn = [sampler.draw()[0] for _ in range(4)]
+    sampler.settle(ended(drawn[0], "data", [True, True], Outcome.FILTERED))
+    for prompt in drawn[1:]:
+        sampler.settle(ended(prompt, "data", [True, False], Outcome.SELECTED))
+    for _ in range(60):
+        prompt, origin = sampler.draw()
+        assert prompt.id != drawn[0].id and origin == "data"
+        sampler.settle(ended(prompt, origin, [True, False], Outcome.SELECTED))
+    kept = PromptSampler(prompts(4), alpha=0, seed=2)
+    for _ in range(12):
+        prompt, _ = kept.draw()
+        kept.settle(ended(prompt, "data", [True, True], Outcome.FILTERED))
+    assert kept.pool_size == 0 and kept.epoch == 2, "without both, solved prompts stay"
+
+
 def test_everything_easy_does_not_hang() -> None:
     sampler = PromptSampler(prompts(3), alpha=0.1)
     for _ in range(40):

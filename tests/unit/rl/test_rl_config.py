@@ -35,6 +35,7 @@ def test_defaults_are_the_report(tmp_path: Path) -> None:
     assert config.rollout.generation.temperature == config.rollout.generation.top_p == 1.0
     assert config.data.easy_pool_alpha == 0.1
     assert config.loss.clip_ratio_high > config.loss.clip_ratio_low
+    assert config.loss.kl_coefficient == 0.0
     assert config.loss.dual_clip is config.loss.importance_cap is config.loss.log_ratio_limit is None
     assert config.divide_advantages_by_std and not config.overlong_masking and not config.on_policy
 
@@ -63,6 +64,8 @@ def test_length_schedule(tmp_path: Path) -> None:
         ("rollout.retry.reward_timeout_seconds=-1", "reward_timeout_seconds"),
         ("scheduling=fast", "seamless"),
         ("loss.clip_ratio_high=0.1", "clip-higher"),
+        ("loss.kl_coefficient=-0.1", "kl_coefficient"),
+        ("data.drop_solved=true", "easy_pool_alpha=0"),
     ],
 )
 def test_wrong_settings(tmp_path: Path, override: str, words: str) -> None:
