@@ -139,7 +139,7 @@ class Setup:
             seed=self.seed,
             generation=GenerationConfig(max_new_tokens=case.max_tokens),
             retry=RetryConfig(reward_timeout_seconds=None),
-            max_concurrent_rewards=1 << 20,
+            max_concurrent_rewards=workers or 1 << 20,
             max_pending_rewards=1 << 20,
             survival_prior=SURVIVAL,
             survival_weight_groups=self.num_prompts,

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from megatron_mimo.config.rl import RetryConfig
 from megatron_mimo.rl.engine_protocol import EngineDied, GenerationFailed, NoEngines, RolloutEngine
 from megatron_mimo.rl.scheduler.health import EngineRecord, FleetSpeed
+from megatron_mimo.rl.scheduler.ordered_slots import Priority
 
 WATCH_SECONDS = (1.0, 30.0)
 """Shortest and longest time between two looks; in between, a quarter of a usual response's."""
@@ -22,8 +23,6 @@ SETTLED_RATIO = 4.0
 """An engine's earlier deaths are forgiven once it has lived for this many times what its restart took: one that comes
 back only to die again costs more than it brings."""
 Answer = TypeVar("Answer")
-Priority = tuple[int, int]
-"""(launch index, sample index): smaller is served first."""
 
 
 @dataclass(eq=False)

@@ -25,6 +25,7 @@ from megatron_mimo.rl.engine_protocol import (
 from megatron_mimo.rl.sample import Outcome, Sample, SampleGroup
 from megatron_mimo.rl.scheduler.fleet import EngineFleet, Seat
 from megatron_mimo.rl.scheduler.health import LoadCost
+from megatron_mimo.rl.scheduler.ordered_slots import OrderedSlots
 
 Clock = Callable[[], float]
 
@@ -61,7 +62,7 @@ class GroupRunner:
         self._reward_cost = reward_cost
         self._fleet, self._reward, self._settings, self._on_change = fleet, reward, settings, on_change
         self._clock = clock
-        self._reward_slots = asyncio.Semaphore(reward_concurrency or settings.max_concurrent_rewards)
+        self._reward_slots = OrderedSlots(reward_concurrency or settings.max_concurrent_rewards)
         self._tasks: dict[asyncio.Task[None], tuple[SampleGroup, int]] = {}
         self._unseated: set[tuple[int, int]] = set()
         self.may_score = asyncio.Event()
@@ -218,7 +219,8 @@ class GroupRunner:
             self.pending_rewards -= 1
 
     async def _score(self, group: SampleGroup, index: int, sample: Sample) -> Score:
-        async with self._reward_slots:
+        # The oldest launch first: a step ends when the groups up to its last selected one are scored.
+        async with self._reward_slots.slot((group.launch_index, index)):
             started, finished = self._clock(), False
             try:
                 async with asyncio.timeout(self._settings.retry.reward_timeout_seconds):

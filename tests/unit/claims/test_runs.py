@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from megatron_mimo.claims.commands import execute, words
+from megatron_mimo.claims.commands import SAMPLING_SECONDS, execute, words
 from megatron_mimo.claims.page import END, START, html_page, markdown, replace_verdicts
 from megatron_mimo.claims.results import read_runs
 from megatron_mimo.claims.runs import Places, run_study
@@ -107,12 +107,14 @@ def test_a_run_that_another_study_has_made_is_taken_over(folder: Path) -> None:
 
 def test_what_a_command_leaves_behind_is_counted(tmp_path: Path) -> None:
     """A process of its own session, which is no child any more when the command ends."""
-    work = "import time\nwhile time.process_time() < 3: pass"
+    worked = tmp_path / "worked"
+    work = f"import time\nwhile time.process_time() < 2: pass\nopen({str(worked)!r}, 'w')\ntime.sleep(60)"
     program = tmp_path / "program.py"
     program.write_text(
-        "import subprocess, sys, time\n"
+        "import os, subprocess, sys, time\n"
         f"subprocess.Popen(['setsid', '--fork', sys.executable, '-c', {work!r}]).wait()\n"
-        "time.sleep(6)\n"
+        f"while not os.path.exists({str(worked)!r}): time.sleep(0.1)\n"
+        f"time.sleep({1.5 * SAMPLING_SECONDS})\n"
     )
     assert execute(words(f"python {program}", {}), tmp_path / "log.txt") > 1
 
