@@ -21,7 +21,12 @@ SUFFIX = "_extra_state"
 ALLOW_PICKLE = "NVTE_ALLOW_UNSAFE_PICKLE_EXTRA_STATE"
 """Transformer Engine's variable; set only while states that were examined are loaded."""
 RECIPES = "transformer_engine.common.recipe"
-HARMLESS = {("collections", "OrderedDict"), ("torch._utils", "_rebuild_tensor_v2")}
+HARMLESS = {
+    ("collections", "OrderedDict"),
+    ("torch._utils", "_rebuild_tensor_v2"),
+    # megatron-core's own class of Transformer Engine's recipe, which is what its layers are trained with.
+    ("megatron.core.extensions.transformer_engine", "TEDelayedScaling"),
+}
 
 
 def is_module_state(name: str) -> bool:

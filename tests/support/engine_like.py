@@ -27,15 +27,33 @@ class EngineNorm(RMSNorm):
         assert state is None or state.numel() == 0
 
 
+class TEDelayedScaling:
+    """megatron-core's class of the recipe, which the states of its layers hold beside the scales."""
+
+
+TEDelayedScaling.__module__ = "megatron.core.extensions.transformer_engine"
+
+
+def use_delayed_scaling(monkeypatch: Any) -> None:
+    """megatron-core as it is where Transformer Engine is installed, with the class above: pickles name its place."""
+    import megatron.core.extensions.transformer_engine as extension
+
+    monkeypatch.setattr(extension, "TEDelayedScaling", TEDelayedScaling)
+
+
 class DelayedScalingNorm(RMSNorm):
-    """A module with the scales of delayed scaling, which only an environment variable lets it read."""
+    """A module with the scales of delayed scaling, which only an environment variable lets it read.
+
+    It is Transformer Engine's linear layers that have them, and its norms never do; here a norm stands for them.
+    """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.scale = torch.ones(3)
 
     def get_extra_state(self) -> Tensor:
-        return torch.frombuffer(bytearray(pickle.dumps({"scale_fwd": self.scale})), dtype=torch.uint8)
+        state = {"recipe": TEDelayedScaling(), "scale_fwd": self.scale, "extra_fp8_variables": {"num_gemms": 1}}
+        return torch.frombuffer(bytearray(pickle.dumps(state)), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor | None) -> None:
         if state is None or state.numel() == 0:

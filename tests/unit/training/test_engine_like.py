@@ -9,7 +9,7 @@ import torch
 
 from megatron_mimo.config import PretrainConfig, UserError
 from support.bare_run import BATCH, Run, make_config, random_batch
-from support.engine_like import DelayedScalingNorm, EngineNorm, use_fused_adam
+from support.engine_like import DelayedScalingNorm, EngineNorm, use_delayed_scaling, use_fused_adam
 from support.tiny import SEQ_LENGTH
 
 pytest.importorskip("megatron.core")
@@ -104,7 +104,8 @@ def test_the_configured_optimizer_settings_hold_after_a_resume(group: None, tmp_
 def test_fp8_scales_are_read_without_trusting_the_file(
     group: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """G11: Transformer Engine 2.20 refuses its own pickles; those that hold tensors alone pass."""
+    """G11: Transformer Engine 2.20 refuses its own pickles; those that hold tensors and recipes alone pass."""
+    use_delayed_scaling(monkeypatch)
     monkeypatch.delenv("NVTE_ALLOW_UNSAFE_PICKLE_EXTRA_STATE", raising=False)
     config = make_config(tmp_path)
     saved = Run(config, DelayedScalingNorm)
