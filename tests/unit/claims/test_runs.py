@@ -1,7 +1,9 @@
 """Studies: what is refused, what is run, what is kept, and that the page says what the results say."""
 
 import json
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -108,7 +110,10 @@ def test_a_run_that_another_study_has_made_is_taken_over(folder: Path) -> None:
 def test_what_a_command_leaves_behind_is_counted(tmp_path: Path) -> None:
     """A process of its own session, which is no child any more when the command ends."""
     worked = tmp_path / "worked"
-    work = f"import time\nwhile time.process_time() < 2: pass\nopen({str(worked)!r}, 'w')\ntime.sleep(60)"
+    work = (
+        "import os, pathlib, time\nwhile time.process_time() < 2: pass\n"
+        f"pathlib.Path({str(worked)!r}).write_text(str(os.getpid()))\ntime.sleep(600)"
+    )
     program = tmp_path / "program.py"
     program.write_text(
         "import os, subprocess, sys, time\n"
@@ -116,7 +121,10 @@ def test_what_a_command_leaves_behind_is_counted(tmp_path: Path) -> None:
         f"while not os.path.exists({str(worked)!r}): time.sleep(0.1)\n"
         f"time.sleep({1.5 * SAMPLING_SECONDS})\n"
     )
-    assert execute(words(f"python {program}", {}), tmp_path / "log.txt") > 1
+    try:
+        assert execute(words(f"python {program}", {}), tmp_path / "log.txt") > 1
+    finally:
+        os.kill(int(worked.read_text()), signal.SIGKILL)
 
 
 def test_before_all_runs_are_there_nothing_is_judged(folder: Path) -> None:
