@@ -20,7 +20,7 @@ from megatron_mimo.eval.arithmetic import BOXED, extract_answer
 from megatron_mimo.eval.pretraining import read_held_out
 from megatron_mimo.platform.files import write_json
 
-ANSWER_TOKENS = {"graded": 232, "recall": 12, "sampled": 232}
+ANSWER_TOKENS = {"graded": 232, "recall": 12}
 """Of the longest right answers, and some more."""
 PER_LEVEL = 25
 
@@ -40,10 +40,10 @@ def run(model: Path, data: Path, output: Path, num_samples: int = 0) -> None:
     held_out = read_held_out(data)
     found: dict[str, dict[str, float]] = document_bits(model, data, held_out)
     problems = {"graded": graded_problems(held_out), "recall": recall_problems(held_out)}
-    found |= solved(model, {kind: asked for kind, asked in problems.items() if fits(model, kind, asked)})
-    chosen = first_of_levels(problems["graded"])
-    if num_samples and fits(model, "sampled", chosen):
-        found |= pass_at(model, chosen, num_samples)
+    fitting = {kind: asked for kind, asked in problems.items() if fits(model, kind, asked)}
+    found |= solved(model, fitting)
+    if num_samples and "graded" in fitting:
+        found |= pass_at(model, first_of_levels(fitting["graded"]), num_samples)
     write_json(output, {"precision": json.loads((model / "config.json").read_text())["torch_dtype"], "outcomes": found})
 
 
@@ -136,7 +136,7 @@ def pass_at(model: Path, problems: list[GradedProblem], num_samples: int) -> dic
     from megatron_mimo.serve.vllm_engine import PromptGroup, generate
 
     prompts = [problem.prompt for problem in problems for _ in range(num_samples)]
-    group = PromptGroup("sampled", [*prompts], ANSWER_TOKENS["sampled"], temperature=1.0)
+    group = PromptGroup("sampled", [*prompts], ANSWER_TOKENS["graded"], temperature=1.0)
     texts = generate(model, [group], num_drafts=0)["sampled"].texts
     found: dict[str, dict[str, float]] = {"pass@1": {}, f"pass@{num_samples}": {}, f"pass@{num_samples} - pass@1": {}}
     for place, problem in enumerate(problems):

@@ -84,7 +84,7 @@ class PolicyTrainer:
         packed = (self.config.micro_batch_tokens, rank, size, self._mtp_num_layers)
         rows = [mini_batch.rows(*packed) for mini_batch in mini_batches]
         if self._reference is not None:
-            rows = [self._reference.score(self._step, part) for part in rows]
+            rows = self._reference.score(self._step, rows)
         entropy = 0.0
         if len(rows) > 1:
             scored = [self._step.score(part) for part in rows]

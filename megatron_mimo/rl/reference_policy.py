@@ -19,12 +19,12 @@ class ReferencePolicy:
         self._parameters = [parameter for module in modules for parameter in module.parameters()]
         self._weights = host_copy(self._parameters)
 
-    def score(self, step: PolicyStep, rows: list[Row]) -> list[Row]:
-        """Rows with `reference_logprobs`, on the last pipeline stage; the model's weights are as before afterwards."""
+    def score(self, step: PolicyStep, parts: list[list[Row]]) -> list[list[Row]]:
+        """The rows of every mini-batch with `reference_logprobs`, on the last pipeline stage; the model's weights are as
+        before afterwards. They are exchanged once for all mini-batches: that moves the whole model twice."""
         with self._in_place():
-            scored, _ = step.score(rows)
-        pairs = zip(rows, scored, strict=True)
-        return [replace(row, reference_logprobs=of_reference.old_logprobs) for row, of_reference in pairs]
+            scored = [step.score(rows)[0] for rows in parts]
+        return [[with_reference(*pair) for pair in zip(*part, strict=True)] for part in zip(parts, scored, strict=True)]
 
     @contextmanager
     def _in_place(self) -> Iterator[None]:
@@ -34,6 +34,11 @@ class ReferencePolicy:
             yield
         finally:
             put(present, self._parameters)
+
+
+def with_reference(row: Row, scored: Row) -> Row:
+    """The row with the log-probabilities that the reference gave it; `scored` has them as its old ones."""
+    return replace(row, reference_logprobs=scored.old_logprobs)
 
 
 @torch.no_grad()

@@ -5,8 +5,6 @@ as dead (health.py). It runs only while there are requests.
 """
 
 import asyncio
-import heapq
-import itertools
 import operator
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +13,7 @@ from typing import Any, TypeVar
 from megatron_mimo.config.rl import RetryConfig
 from megatron_mimo.rl.engine_protocol import EngineDied, GenerationFailed, NoEngines, RolloutEngine
 from megatron_mimo.rl.scheduler.health import EngineRecord, FleetSpeed
-from megatron_mimo.rl.scheduler.ordered_slots import Priority
+from megatron_mimo.rl.scheduler.ordered_slots import Priority, WaitingLine
 
 WATCH_SECONDS = (1.0, 30.0)
 """Shortest and longest time between two looks; in between, a quarter of a usual response's."""
@@ -110,8 +108,7 @@ class EngineFleet:
         ]
         self._retry = retry
         self._watching: asyncio.Task[None] | None = None
-        self._waiting: list[tuple[Priority, int, asyncio.Future[Seat]]] = []
-        self._numbers = itertools.count()
+        self._line: WaitingLine[Seat] = WaitingLine()
         self._restarts: set[asyncio.Task[None]] = set()
 
     @property
@@ -121,8 +118,7 @@ class EngineFleet:
 
     async def acquire(self, priority: Priority) -> Seat:
         """A seat on the live engine with the fewest requests. Raises NoEngines when all are given up."""
-        future: asyncio.Future[Seat] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (priority, next(self._numbers), future))
+        future = self._line.join(priority)
         self._serve()
         try:
             return await future
@@ -270,16 +266,11 @@ class EngineFleet:
     def _serve(self) -> None:
         """Give free seats to those that wait."""
         if all(berth.lost for berth in self._berths):
-            for _, _, future in self._waiting:
-                if not future.done():
-                    future.set_exception(NoEngines(f"all {len(self._berths)} engines died and did not come back"))
-            self._waiting.clear()
-        while self._waiting:
-            if self._waiting[0][2].done():
-                heapq.heappop(self._waiting)
-                continue
+            while (future := self._line.first()) is not None:
+                future.set_exception(NoEngines(f"all {len(self._berths)} engines died and did not come back"))
+        while (future := self._line.first()) is not None:
             berth = max(self._berths, key=operator.attrgetter("free"))
             if berth.free <= 0:
                 return
             berth.count(1)
-            heapq.heappop(self._waiting)[2].set_result(Seat(berth, berth.life, berth.load_seconds))
+            future.set_result(Seat(berth, berth.life, berth.load_seconds))
