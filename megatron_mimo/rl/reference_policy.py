@@ -24,7 +24,8 @@ class ReferencePolicy:
         before afterwards. They are exchanged once for all mini-batches: that moves the whole model twice."""
         with self._in_place():
             scored = [step.score(rows)[0] for rows in parts]
-        return [[with_reference(*pair) for pair in zip(*part, strict=True)] for part in zip(parts, scored, strict=True)]
+        pairs = zip(parts, scored, strict=True)
+        return [[with_reference(*rows) for rows in zip(*pair, strict=True)] for pair in pairs]
 
     @contextmanager
     def _in_place(self) -> Iterator[None]:
