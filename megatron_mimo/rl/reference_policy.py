@@ -20,8 +20,8 @@ class ReferencePolicy:
         self._weights = host_copy(self._parameters)
 
     def score(self, step: PolicyStep, parts: list[list[Row]]) -> list[list[Row]]:
-        """The rows of every mini-batch with `reference_logprobs`, on the last pipeline stage; the model's weights are as
-        before afterwards. They are exchanged once for all mini-batches: that moves the whole model twice."""
+        """The rows of every mini-batch with `reference_logprobs`, on the last pipeline stage. The model's weights are
+        as before afterwards. They are exchanged once for all mini-batches: that moves the whole model twice."""
         with self._in_place():
             scored = [step.score(rows)[0] for rows in parts]
         pairs = zip(parts, scored, strict=True)
